@@ -1,0 +1,35 @@
+"""Image captioning: a CNN encoder, soft attention and an LSTM decoder, trained together.
+
+>>> import captioner
+>>> model = captioner.load()
+>>> model.caption("dog.jpg").text
+
+Names are imported when first used, so that ``import captioner`` is quick and loads neither Lightning nor matplotlib.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from captioner.errors import CaptionerError
+
+if TYPE_CHECKING:
+    from captioner.metrics import score
+    from captioner.pipeline import Caption, Captioner, load
+
+__version__ = "0.1.0"
+__all__ = ["Caption", "Captioner", "CaptionerError", "__version__", "load", "score"]
+
+_HOME = {
+    "Caption": "captioner.pipeline",
+    "Captioner": "captioner.pipeline",
+    "load": "captioner.pipeline",
+    "score": "captioner.metrics",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'captioner' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

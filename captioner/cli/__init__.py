@@ -1,0 +1,65 @@
+"""The command line: one module a verb, each with ``SUMMARY``, ``add_arguments(parser)`` and ``run(args)``.
+
+A verb module imports at its top only what is cheap; torch and the like are imported inside ``run``, so that
+``captioner --help`` answers at once and ``captioner score`` never loads torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from captioner import __version__
+from captioner.errors import CaptionerError
+
+VERBS = ("caption", "visualize", "train", "evaluate", "score", "info", "export")
+
+EXIT_OK = 0
+EXIT_SOME_FAILED = 1
+EXIT_WRONG_USE = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb.
+
+    Args:
+        argv: The words after ``captioner``; those of the process by default.
+
+    Returns:
+        The exit code: 0; 1 when some image could not be captioned; 2 for wrong use; 130 after Ctrl-C.
+    """
+    parser = argparse.ArgumentParser(prog="captioner", description="Caption photographs.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"captioner {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name in VERBS:
+        verb = importlib.import_module(f"captioner.cli.{name}")
+        # `train` hands its line, --help included, to LightningCLI.
+        own = verbs.add_parser(
+            name, help=verb.SUMMARY, description=verb.SUMMARY, allow_abbrev=False, add_help=name != "train"
+        )
+        verb.add_arguments(own)
+        own.set_defaults(run=verb.run, error=own.error)
+    args, rest = parser.parse_known_args(argv)
+    if args.verb == "train":
+        args.rest = rest
+    elif rest:
+        args.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+        return code
+    except CaptionerError as error:
+        print(f"captioner: {error}", file=sys.stderr)
+        return EXIT_WRONG_USE
+    except KeyboardInterrupt:
+        print("captioner: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has gone. Standard output is pointed elsewhere so that the interpreter's own flush
+        # at exit does not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
