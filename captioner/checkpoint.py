@@ -1,0 +1,187 @@
+"""One file that is all of a captioner: weights, configuration, words, preprocessing, provenance.
+
+The file is safetensors, which holds tensors and text and nothing that can run. Its metadata has one entry,
+``captioner``: a JSON object with the keys ``format``, ``config``, ``words`` and ``card``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from captioner.atomic import replacing
+from captioner.decoder import DecoderConfig
+from captioner.errors import CaptionerError
+from captioner.images import Transform
+from captioner.model import CaptionerConfig, CaptionModel
+from captioner.vocabulary import Vocabulary
+
+FORMAT = 1
+"""Raised when an older version of this project could no longer read what is written."""
+
+METADATA_KEY = "captioner"
+LIGHTNING_PREFIX = "model."
+"""What the parameters of the `CaptionModel` are called by inside a Lightning checkpoint."""
+
+_ZIP_MAGIC = b"PK\x03\x04"
+
+DataclassT = TypeVar("DataclassT")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The content of a checkpoint.
+
+    Attributes:
+        config: Shape of the network, and the preprocessing.
+        words: The vocabulary, in the order of ids.
+        weights: The network's state dict.
+        card: What is to be known of the model, in plain JSON values: its data, scores, limits, licence.
+    """
+
+    config: CaptionerConfig
+    words: tuple[str, ...]
+    weights: Mapping[str, Tensor]
+    card: Mapping[str, Any]
+
+    def header(self) -> str:
+        """All but the weights, as JSON."""
+        header = {"format": FORMAT, "config": asdict(self.config), "words": self.words, "card": self.card}
+        return json.dumps(header, ensure_ascii=False)
+
+    def build(self) -> tuple[CaptionModel, Vocabulary]:
+        """The network, in evaluation mode on the CPU in float32, and its words.
+
+        Raises:
+            CaptionerError: Weights, words and configuration do not belong together.
+        """
+        vocabulary = Vocabulary(self.words)
+        # Built without values (meta), then given the file's tensors: nothing is initialised in vain.
+        with torch.device("meta"):
+            model = CaptionModel(self.config, len(vocabulary))
+        for name, parameter in model.state_dict().items():
+            if name not in self.weights:
+                raise CaptionerError(f"the checkpoint lacks the weights {name}; it was cut or belongs to another version")
+            if self.weights[name].shape != parameter.shape:
+                raise CaptionerError(
+                    f"the checkpoint's weights {name} have shape {tuple(self.weights[name].shape)}, but its configuration"
+                    f" and its {len(vocabulary)} words need {tuple(parameter.shape)}; it was put together wrongly"
+                )
+        weights = {
+            name: value.float() if value.is_floating_point() else value
+            for name, value in self.weights.items()
+            if name in model.state_dict()
+        }
+        model.load_state_dict(weights, assign=True)
+        return model.eval(), vocabulary
+
+
+def write(path: str | os.PathLike[str], checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> None:
+    """Writes a checkpoint, whole or not at all.
+
+    Args:
+        path: The file.
+        checkpoint: Its content.
+        dtype: Precision of matrices and kernels. Vectors (biases, batch statistics) stay float32: they are small, and
+            batch variances leave the range of float16.
+
+    Raises:
+        CaptionerError: The file cannot be written.
+    """
+    weights = {
+        name: (value.to(dtype) if value.is_floating_point() and value.ndim > 1 else value).contiguous().cpu()
+        for name, value in checkpoint.weights.items()
+    }
+    with replacing(path) as temporary:
+        save_file(weights, temporary, {METADATA_KEY: checkpoint.header()})
+
+
+def read(path: str | os.PathLike[str]) -> Checkpoint:
+    """Reads a checkpoint of this project or one that Lightning wrote while training; nothing in it is run.
+
+    Raises:
+        CaptionerError: There is no such file, or it is no checkpoint that can be read safely.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            is_zip = file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
+        weights, header = _read_lightning(path) if is_zip else _read_safetensors(path)
+    except FileNotFoundError:
+        raise CaptionerError(f"checkpoint {path}: no such file; check the path") from None
+    except OSError as error:
+        raise CaptionerError(f"checkpoint {path}: cannot be read: {error.strerror or error}") from error
+    if header is None:
+        raise CaptionerError(f"checkpoint {path}: was not written by captioner; give a file made by captioner train")
+    try:
+        content = json.loads(header)
+        found = content["format"]
+        if found != FORMAT:
+            raise CaptionerError(
+                f"checkpoint {path}: has format {found!r}, this version reads {FORMAT}; install a matching captioner"
+            )
+        words = content["words"]
+        if not (isinstance(words, list) and all(isinstance(word, str) for word in words)):
+            raise CaptionerError(f"checkpoint {path}: its words are no list of text; it was put together wrongly")
+        return Checkpoint(_config(content["config"]), tuple(words), weights, dict(content["card"]))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CaptionerError(f"checkpoint {path}: its header lacks or misstates {error}; it cannot be used") from error
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {}).get(METADATA_KEY)
+            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 (no dict)
+    except SafetensorError as error:
+        reason = str(error).splitlines()[0]
+        raise CaptionerError(
+            f"checkpoint {path}: is no safetensors file or was cut ({reason}); give one made by captioner train"
+        ) from error
+
+
+def _read_lightning(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        header = content.get(METADATA_KEY)
+        state = content["state_dict"]
+        weights = {name.removeprefix(LIGHTNING_PREFIX): value for name, value in state.items()}
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, AttributeError, ValueError) as error:
+        raise CaptionerError(
+            f"checkpoint {path}: was not written by captioner, or is damaged, or would run code; it was not opened"
+        ) from error
+    if not all(isinstance(value, Tensor) for value in weights.values()) or not isinstance(header, (str, type(None))):
+        raise CaptionerError(f"checkpoint {path}: holds other things than tensors; it cannot be used")
+    return weights, header
+
+
+def _config(values: Mapping[str, Any]) -> CaptionerConfig:
+    transform = {k: tuple(v) if isinstance(v, list) else v for k, v in values["transform"].items()}
+    parts = {
+        "decoder": _from_dict(DecoderConfig, values["decoder"]),
+        "transform": _from_dict(Transform, transform),
+    }
+    return _from_dict(CaptionerConfig, {**values, **parts})
+
+
+def _from_dict(cls: type[DataclassT], values: Mapping[str, Any]) -> DataclassT:
+    """Builds a dataclass; a field that this version does not know cannot be honoured, so it is refused."""
+    known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise CaptionerError(f"the checkpoint's configuration has {unknown[0]!r}, unknown here; update captioner")
+    required = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}  # type: ignore[arg-type]
+    missing = sorted(required - set(values))
+    if missing:
+        raise CaptionerError(f"the checkpoint's configuration lacks {missing[0]!r}; it was cut or edited")
+    return cls(**values)

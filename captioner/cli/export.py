@@ -1,0 +1,42 @@
+"""``captioner export``: a training run's Lightning checkpoint as one safe, self-contained file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+SUMMARY = "turn a checkpoint of a training run (last.ckpt) into one self-contained file"
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's arguments."""
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a .ckpt of captioner train, or a .safetensors of ours")
+    parser.add_argument("--output", required=True, metavar="FILE.safetensors", help="the file to write")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="precision of the matrices (default: float32)")
+    parser.add_argument("--card", metavar="FILE.json", help="JSON object to add to the model card")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Converts one file."""
+    from dataclasses import replace
+
+    import torch
+
+    from captioner import checkpoint
+    from captioner.errors import CaptionerError
+
+    content = checkpoint.read(args.checkpoint)
+    content.build()
+    if args.card:
+        try:
+            card = json.loads(Path(args.card).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CaptionerError(f"card {args.card}: cannot be read as JSON: {error}") from error
+        if not isinstance(card, dict):
+            raise CaptionerError(f"card {args.card}: is no JSON object; write {{\"licence\": …}} and the like")
+        content = replace(content, card={**content.card, **card})
+    checkpoint.write(args.output, content, getattr(torch, args.dtype))
+    print(args.output)
+    return 0

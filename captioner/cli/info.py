@@ -1,0 +1,54 @@
+"""``captioner info``: what a checkpoint is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from captioner.cli.options import add_model_arguments
+
+SUMMARY = "tell what a checkpoint is: size, words, data, scores, licence"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's arguments."""
+    add_model_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the model card."""
+    from captioner import checkpoint
+    from captioner.pipeline import embedded_checkpoint
+
+    path = Path(args.model or embedded_checkpoint())
+    content = checkpoint.read(path)
+    content.build()
+    facts: dict[str, Any] = {
+        "file": str(path),
+        "size": f"{path.stat().st_size / 1e6:.1f} MB",
+        "parameters": sum(value.numel() for value in content.weights.values() if value.is_floating_point()),
+        "words": len(content.words),
+        "encoder": content.config.encoder,
+        "decoder": asdict(content.config.decoder),
+        "preprocessing": asdict(content.config.transform),
+        **content.card,
+    }
+    print(json.dumps(facts) if args.json else "\n".join(_lines(facts)))
+    return 0
+
+
+def _lines(facts: Mapping[str, Any], indent: str = "") -> list[str]:
+    lines = []
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            lines += [f"{indent}{name}", *_lines(value, indent + "  ")]
+        elif isinstance(value, (list, tuple)):
+            lines.append(f"{indent}{name}: {', '.join(map(str, value))}")
+        else:
+            lines.append(f"{indent}{name}: {value}")
+    return lines

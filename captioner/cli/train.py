@@ -1,0 +1,19 @@
+"""``captioner train``: train a captioner from a configuration file."""
+
+from __future__ import annotations
+
+import argparse
+
+SUMMARY = "train a captioner: --config FILE, then overrides such as --trainer.max_epochs 3; --help tells all"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """None of its own: LightningCLI reads the line."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains and prints the name of the checkpoint."""
+    from captioner.experiment import train
+
+    print(train(args.rest))
+    return 0

@@ -1,0 +1,1 @@
+"""Caption files, pictures and batches: from disk to the model."""

@@ -1,0 +1,182 @@
+"""Records as tensors: a batch is images × their captions, so that the encoder runs once an image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from captioner.data.features import FeatureCache
+from captioner.data.records import Record
+from captioner.errors import CaptionerError
+from captioner.images import Transform, open_image, to_pixels
+from captioner.vocabulary import PAD, Vocabulary
+
+
+class Draw(NamedTuple):
+    """One image of one epoch: its index, and the seed of all that is left to chance about it."""
+
+    index: int
+    seed: int
+
+
+class Example(NamedTuple):
+    """One image with its captions.
+
+    Attributes:
+        image: Pixels, uint8, (3, size, size); or cached features, float16, (cells, channels).
+        captions: Word ids, START to END.
+        index: Its place in the dataset.
+    """
+
+    image: Tensor
+    captions: list[list[int]]
+    index: int
+
+
+class Batch(NamedTuple):
+    """Some images with their captions, those with longer captions first.
+
+    Attributes:
+        images: Pixels, uint8, (images, 3, size, size); or cached features, float16, (images, cells, channels).
+        captions: Word ids, START first, END last, then PAD, shape (images, captions an image, length). Where an image
+            has fewer captions than another, the rest are all PAD.
+        indices: Places in the dataset, shape (images,).
+    """
+
+    images: Tensor
+    captions: Tensor
+    indices: Tensor
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How images vary from epoch to epoch.
+
+    Attributes:
+        flip: Whether an image is mirrored every second time. Not for captions that tell left from right.
+        crop: Least share of each side that a random crop keeps, in (0, 1]; 1 crops nothing.
+    """
+
+    flip: bool = False
+    crop: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crop <= 1:
+            raise CaptionerError(f"data.crop is {self.crop}; it must be more than 0 and at most 1")
+
+
+class CaptionDataset(Dataset[Example]):
+    """Images and captions of one split.
+
+    Args:
+        records: The split.
+        vocabulary: Gives words their ids.
+        transform: How a photograph becomes pixels.
+        max_captions: Captions taken of an image; more are drawn from anew each epoch.
+        augmentation: How images vary.
+        cache: Features in place of pixels; mirror images are its second view.
+
+    Raises:
+        CaptionerError: A caption has no words.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        vocabulary: Vocabulary,
+        transform: Transform,
+        max_captions: int,
+        augmentation: Augmentation | None = None,
+        cache: FeatureCache | None = None,
+    ) -> None:
+        self.records = records
+        self.transform = transform
+        self.max_captions = max_captions
+        self.augmentation = augmentation or Augmentation()
+        self.cache = cache
+        self.captions = [[vocabulary.encode(caption) for caption in record.captions] for record in records]
+        for record, captions in zip(records, self.captions, strict=True):
+            for text, ids in zip(record.captions, captions, strict=True):
+                if len(ids) == 2:
+                    raise CaptionerError(f"caption {text!r} of {record.image} has no words; remove it or write one")
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, draw: Draw) -> Example:
+        """One image with its captions; the same draw gives the same example."""
+        generator = torch.Generator().manual_seed(draw.seed)
+        captions = self.captions[draw.index]
+        if len(captions) > self.max_captions:
+            chosen = torch.randperm(len(captions), generator=generator)[: self.max_captions]
+            captions = [captions[i] for i in chosen.tolist()]
+        flip = self.augmentation.flip and bool(torch.rand((), generator=generator) < 0.5)
+        if self.cache is not None:
+            image = self.cache.grid(draw.index, int(flip))
+        else:
+            image = to_pixels(self._photograph(self.records[draw.index], flip, generator))
+        return Example(image, captions, draw.index)
+
+    def _photograph(self, record: Record, flip: bool, generator: torch.Generator) -> Image.Image:
+        image = open_image(record.image)
+        if self.augmentation.crop < 1:
+            share, x, y = torch.rand(3, generator=generator).tolist()
+            share = self.augmentation.crop + (1 - self.augmentation.crop) * share
+            width, height = max(1, round(image.width * share)), max(1, round(image.height * share))
+            left, top = round((image.width - width) * x), round((image.height - height) * y)
+            image = image.crop((left, top, left + width, top + height))
+        image = self.transform.scale(image)
+        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else image
+
+
+def collate(examples: Sequence[Example]) -> Batch:
+    """Makes a batch, the longer captions first, so that the decoder's work shrinks as sentences end."""
+    sorted_captions = [sorted(example.captions, key=len, reverse=True) for example in examples]
+    order = sorted(range(len(examples)), key=lambda i: len(sorted_captions[i][0]), reverse=True)
+    length = len(sorted_captions[order[0]][0])
+    most = max(len(captions) for captions in sorted_captions)
+    ids = torch.full((len(examples), most, length), PAD)
+    for row, place in enumerate(order):
+        for column, caption in enumerate(sorted_captions[place]):
+            ids[row, column, : len(caption)] = torch.tensor(caption)
+    images = torch.stack([examples[i].image for i in order])
+    return Batch(images, ids, torch.tensor([examples[i].index for i in order]))
+
+
+class DrawSampler(Sampler[Draw]):
+    """Draws images: shuffled anew each epoch for training, in order for validation.
+
+    All chance comes from the seed and the epoch, none from what ran before or how many workers load, so that a resumed
+    run sees what the interrupted one would have seen.
+
+    Args:
+        size: Number of images.
+        seed: Of the run.
+        shuffle: Whether the order changes.
+    """
+
+    def __init__(self, size: int, seed: int, shuffle: bool) -> None:
+        self.size = size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch; Lightning calls it."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[Draw]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)
+        seeds = torch.randint(2**62, (self.size,), generator=generator)
+        for index, seed in zip(order.tolist(), seeds.tolist(), strict=True):
+            yield Draw(index, seed)

@@ -1,0 +1,95 @@
+"""Parsed JSON taken apart with every type checked, so that a wrong file is told by its place and not by a traceback."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+from captioner.errors import CaptionerError
+
+Kind = TypeVar("Kind")
+
+KIND_NAMES: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
+
+
+def read_text(path: Path) -> str:
+    """Reads a UTF-8 file, with or without a byte-order mark.
+
+    Raises:
+        CaptionerError: The file is missing, unreadable, not UTF-8, or empty.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CaptionerError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise CaptionerError(f"cannot read {path}: {reason}; give a caption file that exists") from error
+    if not text.strip():
+        raise CaptionerError(f"{path} is empty: give a file with captions")
+    return text
+
+
+def parse_value(text: str, where: str, start: int = 0) -> tuple[object, int]:
+    """Parses the JSON value that begins at ``start``.
+
+    Args:
+        text: JSON, possibly with more after the value.
+        where: The file (and line) for the error message.
+        start: Index of the value's first character.
+
+    Returns:
+        The value, and the index after its last character.
+
+    Raises:
+        CaptionerError: No whole JSON value begins there.
+    """
+    try:
+        value, end = json.JSONDecoder().raw_decode(text, start)
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if "\n" in text else ""
+        raise CaptionerError(
+            f"{where} is not JSON ({error.msg} at {line}column {error.colno}): if it was cut short, fetch it again"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise CaptionerError(f"{where} is not usable JSON ({error}): mend it or fetch it again") from error
+    return value, end
+
+
+def typed(value: object, kind: type[Kind], where: str) -> Kind:
+    """Returns ``value`` as a ``kind`` (dict, list or str).
+
+    Raises:
+        CaptionerError: It is of another type.
+    """
+    if not isinstance(value, kind):
+        raise CaptionerError(f"{where} is {_short(value)}: it must be {KIND_NAMES[kind]}")
+    return value
+
+
+def field(entry: dict[str, Any], name: str, kind: type[Kind], where: str) -> Kind:
+    """Returns the field of an object.
+
+    Raises:
+        CaptionerError: The field is missing or of another type.
+    """
+    if name not in entry:
+        raise CaptionerError(f'{where} has no "{name}": add it')
+    return typed(entry[name], kind, f'"{name}" of {where}')
+
+
+def identity(value: object, where: str) -> int | str:
+    """Returns an image id.
+
+    Raises:
+        CaptionerError: It is neither a whole number nor a text.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise CaptionerError(f"the image id of {where} is {_short(value)}: it must be a whole number or a text")
+    return value
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 40 else f"{text[:40]}…"

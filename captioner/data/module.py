@@ -1,0 +1,187 @@
+"""The data of a training run as a LightningDataModule: caption files in, batches out."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from captioner.data.dataset import Augmentation, CaptionDataset, DrawSampler, collate
+from captioner.data.features import FeatureCache, build_cache, describe_origin
+from captioner.data.records import Record
+from captioner.data.sources import read_records
+from captioner.encoder import GridEncoder
+from captioner.errors import CaptionerError
+from captioner.images import Transform, open_image, to_pixels
+from captioner.vocabulary import Vocabulary
+
+
+class CaptionData(lightning.LightningDataModule):
+    """Images and captions for training and validation.
+
+    The encoder's preprocessing is the model's, so it is asked from the LightningModule that is being trained.
+
+    Args:
+        captions: Caption files: Karpathy JSON, COCO annotations, Flickr8k tokens, CSV or JSONL.
+        images: Folder of the images; by default image paths are relative to their caption file.
+        splits: Folder of the split files of a Flickr8k token file.
+        min_count: Words of the training captions that are rarer become UNKNOWN.
+        batch_size: Images in a batch.
+        max_captions: Captions taken of an image each epoch.
+        flip: Whether images are mirrored every second time; not for captions that tell left from right.
+        crop: Least share of each side that a random crop keeps, in (0, 1]; 1 crops nothing.
+        feature_cache: File for the features of a frozen encoder, made when missing; None computes them each epoch.
+        workers: Processes that load images; 0 loads in the process that trains.
+    """
+
+    def __init__(
+        self,
+        captions: list[str],
+        images: str | None = None,
+        splits: str | None = None,
+        min_count: int = 5,
+        batch_size: int = 32,
+        max_captions: int = 5,
+        flip: bool = False,
+        crop: float = 1.0,
+        feature_cache: str | None = None,
+        workers: int = 2,
+    ) -> None:
+        super().__init__()
+        for name, value in (("min_count", min_count), ("batch_size", batch_size), ("max_captions", max_captions)):
+            if value < 1:
+                raise CaptionerError(f"data.{name} is {value}; it must be at least 1")
+        if feature_cache and crop < 1:
+            raise CaptionerError(f"data.crop {crop} cannot vary cached features; set crop to 1 or drop feature_cache")
+        self.files = captions
+        self.images = images
+        self.splits = splits
+        self.min_count = min_count
+        self.batch_size = batch_size
+        self.max_captions = max_captions
+        self.augmentation = Augmentation(flip, crop)
+        self.feature_cache = Path(feature_cache) if feature_cache else None
+        self.workers = workers
+        self.train: CaptionDataset
+        self.val: CaptionDataset
+
+    @cached_property
+    def records(self) -> dict[str, list[Record]]:
+        """The records of ``train`` and ``val``.
+
+        Raises:
+            CaptionerError: The files cannot be used, or one of the splits is empty.
+        """
+        folder, splits = (Path(p) if p else None for p in (self.images, self.splits))
+        records = [record for file in self.files for record in read_records(Path(file), folder, splits)]
+        parts = {name: [record for record in records if record.split == name] for name in ("train", "val")}
+        for name, part in parts.items():
+            if not part:
+                raise CaptionerError(f"{', '.join(self.files)}: no image is in split {name!r}; training needs some")
+        return parts
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The words of the training captions."""
+        return Vocabulary.from_captions(
+            (caption for record in self.records["train"] for caption in record.captions), self.min_count
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """The data in plain values, for the checkpoint's card."""
+        train, val = self.records["train"], self.records["val"]
+        return {
+            "files": [os.path.basename(file) for file in self.files],
+            "training images": len(train),
+            "training captions": sum(len(record.captions) for record in train),
+            "validation images": len(val),
+            "vocabulary": f"{len(self.vocabulary)} words seen {self.min_count} times or more in training captions",
+        }
+
+    def prepare_data(self) -> None:
+        """Makes the feature cache where it is missing; one process does it."""
+        if self.feature_cache is None or self.feature_cache.exists():
+            return
+        encoder, transform = self._encoder(), self._transform()
+        rows, columns = encoder.grid_shape(transform.size)
+        shape = (len(self._cached_images()), self._views, rows * columns, encoder.channels)
+        batches = max(1, self.batch_size // self._views)
+        progress = build_cache(self.feature_cache, self._origin(), encoder.eval(), self._views_of_all(batches), shape)
+        total = -(-shape[0] // batches)
+        for _ in track(progress, "Encoding images", total=total, disable=not sys.stderr.isatty()):
+            pass
+
+    def setup(self, stage: str) -> None:
+        """Builds the datasets; Lightning calls it in every process."""
+        transform = self._transform()
+        train, val = self.records["train"], self.records["val"]
+        train_cache = val_cache = None
+        if self.feature_cache is not None:
+            origin = self._origin()
+            train_cache = FeatureCache(self.feature_cache, origin)
+            val_cache = FeatureCache(self.feature_cache, origin, first=len(train))
+        self.train = CaptionDataset(
+            train, self.vocabulary, transform, self.max_captions, self.augmentation, train_cache
+        )
+        self.val = CaptionDataset(val, self.vocabulary, transform, self.max_captions, cache=val_cache)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches in a new order each epoch."""
+        return self._loader(self.train, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Batches in the file's order."""
+        return self._loader(self.val, shuffle=False)
+
+    def _loader(self, dataset: CaptionDataset, shuffle: bool) -> DataLoader[Any]:
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        return DataLoader(
+            dataset,
+            self.batch_size,
+            sampler=DrawSampler(len(dataset), seed, shuffle),
+            num_workers=self.workers,
+            collate_fn=collate,
+            persistent_workers=self.workers > 0,
+        )
+
+    @property
+    def _views(self) -> int:
+        return 1 + self.augmentation.flip
+
+    def _encoder(self) -> GridEncoder:
+        encoder: GridEncoder = self.trainer.lightning_module.model.encoder  # type: ignore[union-attr, assignment]
+        if not encoder.is_frozen:
+            raise CaptionerError("data.feature_cache needs a frozen encoder; drop it or train no stage of the encoder")
+        return encoder
+
+    def _transform(self) -> Transform:
+        transform: Transform = self.trainer.lightning_module.model.config.transform  # type: ignore[union-attr, assignment]
+        return transform
+
+    def _cached_images(self) -> list[Path]:
+        return [record.image for split in ("train", "val") for record in self.records[split]]
+
+    def _origin(self) -> str:
+        return describe_origin(self._encoder(), self._transform(), self._cached_images(), self._views)
+
+    def _views_of_all(self, batch: int) -> Iterator[Tensor]:
+        images, transform = self._cached_images(), self._transform()
+        for start in range(0, len(images), batch):
+            pixels = torch.stack(
+                [to_pixels(transform.scale(open_image(path))) for path in images[start : start + batch]]
+            )
+            views = [pixels, pixels.flip(-1)][: self._views]
+            yield transform.normalise(torch.stack(views, dim=1).flatten(0, 1)).to(self._device())
+
+    def _device(self) -> torch.device:
+        return next(self._encoder().parameters()).device

@@ -1,0 +1,93 @@
+"""The one form that every caption file is read into, and its own file format: JSON lines.
+
+One line a picture, ``{"image": path, "captions": [text, …], "split": "train" | "val" | "test"}``, with an optional
+``"image_id"``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from captioner.atomic import replacing
+from captioner.data.fields import field, identity, parse_value, typed
+from captioner.errors import CaptionerError
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A picture and what people wrote about it.
+
+    Attributes:
+        image: The picture's file.
+        captions: The reference captions as they were written, at least one, each without line breaks.
+        split: One of ``SPLITS``.
+        image_id: COCO's id, Karpathy's cocoid or imgid; else the picture's path as the caption file writes it.
+    """
+
+    image: Path
+    captions: tuple[str, ...]
+    split: str
+    image_id: int | str
+
+
+def parse_jsonl(text: str, captions: Path, split: str) -> list[Record]:
+    """Parses JSON lines into records as they stand in the file: paths as written, captions unchecked.
+
+    Args:
+        text: The file's content.
+        captions: The file's name, for error messages.
+        split: The split of lines without one.
+
+    Raises:
+        CaptionerError: A line is not JSON, or a field is missing or of a wrong type.
+    """
+    records = []
+    # Only line feeds end a line: str.splitlines would also cut at characters that JSON leaves unescaped.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{captions}, line {number}"
+        line = line.strip()
+        value, end = parse_value(line, where)
+        if end < len(line):
+            raise CaptionerError(f"{where} goes on after its object: write one object a line")
+        entry = typed(value, dict, where)
+        image = field(entry, "image", str, where)
+        texts = tuple(typed(one, str, f"a caption of {where}") for one in field(entry, "captions", list, where))
+        part = field(entry, "split", str, where) if "split" in entry else split
+        records.append(Record(Path(image), texts, part, identity(entry.get("image_id", image), where)))
+    return records
+
+
+def write_jsonl(records: Iterable[Record], path: Path) -> None:
+    """Writes records as JSON lines; the file appears whole or not at all.
+
+    A picture below the file's folder is written relative to it, so that the folder can be moved; any other picture by
+    its absolute path.
+
+    Args:
+        records: What to write, in this order.
+        path: The file.
+
+    Raises:
+        CaptionerError: The file cannot be written.
+    """
+    folder = os.path.abspath(path.parent)
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for record in records:
+            image = _written(record.image, folder)
+            line: dict[str, object] = {"image": image, "captions": record.captions, "split": record.split}
+            if record.image_id != image:
+                line["image_id"] = record.image_id
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _written(image: Path, folder: str) -> str:
+    whole = Path(os.path.abspath(image))
+    return whole.relative_to(folder).as_posix() if whole.is_relative_to(folder) else str(whole)

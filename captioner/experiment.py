@@ -1,0 +1,135 @@
+"""A training run from the command line: LightningCLI over model, data and trainer, and the file that comes of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from captioner import checkpoint
+from captioner.atomic import replacing
+from captioner.data.module import CaptionData
+from captioner.errors import CaptionerError
+from captioner.training import CaptioningModule
+
+BEST_SCORE = "val/CIDEr"
+
+
+class ScoreLines(Callback):
+    """Writes the validation scores of each epoch as a line on standard error."""
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Lightning calls it after the scores are in."""
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        shown = {
+            name.removeprefix("val/"): f"{float(value):.4f}"
+            for name, value in trainer.callback_metrics.items()
+            if name in ("train/loss", "val/loss", "val/BLEU-4", BEST_SCORE)
+        }
+        line = "  ".join(f"{name} {value}" for name, value in sorted(shown.items()))
+        print(f"epoch {trainer.current_epoch + 1}: {line}", file=sys.stderr, flush=True)
+
+
+class SaveConfigOnce(SaveConfigCallback):
+    """Keeps the run's configuration beside its checkpoints, whole or not at all; a resumed run may replace it."""
+
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Lightning calls it before the run."""
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            with replacing(Path(trainer.default_root_dir) / "config.yaml") as path:
+                path.write_text(self.parser.dump(self.config, skip_none=False))
+
+
+class CaptionerCLI(LightningCLI):
+    """Adds what every run here has: checkpoints by validation CIDEr, early stop, and ``--resume``."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """LightningCLI's hook for further arguments."""
+        parser.add_argument("--resume", type=str, default=None, help="Lightning checkpoint to go on from")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.set_defaults(
+            {
+                "checkpoint.monitor": BEST_SCORE,
+                "checkpoint.mode": "max",
+                "checkpoint.filename": "best",
+                "checkpoint.save_last": True,
+                "checkpoint.enable_version_counter": False,
+                "early_stopping.monitor": BEST_SCORE,
+                "early_stopping.mode": "max",
+                "early_stopping.patience": 5,
+            }
+        )
+        parser.link_arguments("data.vocabulary", "model.vocabulary", apply_on="instantiate")
+        parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath")
+
+    def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:  # noqa: ANN401 (as in LightningCLI)
+        """Puts the TensorBoard log into the run's folder, and progress on a terminal alone."""
+        config = self.config_init["trainer"]
+        root = config["default_root_dir"]
+        if config["logger"] is None:
+            kwargs.setdefault("logger", TensorBoardLogger(root, name="", version="tensorboard"))
+        on_terminal = sys.stderr.isatty()
+        kwargs.setdefault("enable_progress_bar", on_terminal and config["enable_progress_bar"] is not False)
+        trainer = super().instantiate_trainer(**kwargs)
+        if kwargs["enable_progress_bar"]:
+            trainer.callbacks = [c for c in trainer.callbacks if type(c).__name__ != "TQDMProgressBar"]  # type: ignore[attr-defined]
+            trainer.callbacks.append(RichProgressBar())  # type: ignore[attr-defined]
+        trainer.callbacks.append(ScoreLines())  # type: ignore[attr-defined]
+        return trainer
+
+
+def parse(args: Sequence[str]) -> CaptionerCLI:
+    """Parses a run's arguments and builds its model, data and trainer.
+
+    Args:
+        args: ``--config FILE`` and overrides such as ``--trainer.max_epochs 3``.
+
+    Raises:
+        CaptionerError: Data, encoder or options cannot be used.
+        SystemExit: The arguments are wrong or ask for help; jsonargparse has said so.
+    """
+    return CaptionerCLI(
+        CaptioningModule,
+        CaptionData,
+        run=False,
+        args=list(args),
+        seed_everything_default=1,
+        save_config_callback=SaveConfigOnce,
+        trainer_defaults={"default_root_dir": "runs/captioner", "logger": None},
+        parser_kwargs={"prog": "captioner train", "description": "Train a captioner."},
+    )
+
+
+def train(args: Sequence[str]) -> Path:
+    """Trains and writes the best epoch as a checkpoint of this project.
+
+    Args:
+        args: As `parse` takes them.
+
+    Returns:
+        The file ``captioner.safetensors`` in the run's folder.
+
+    Raises:
+        CaptionerError: Something of the user's cannot be used.
+    """
+    torch.set_float32_matmul_precision("high")
+    cli = parse(args)
+    resume = cli.config["resume"]
+    if resume is not None and not Path(resume).is_file():
+        raise CaptionerError(f"checkpoint {resume} to resume from: no such file; it is last.ckpt in the run's folder")
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume, weights_only=True)
+    best = cli.trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+    if not best:
+        raise CaptionerError("no epoch was completed, so no captioner was written; train for at least one epoch")
+    target = Path(cli.trainer.default_root_dir) / "captioner.safetensors"
+    checkpoint.write(target, checkpoint.read(best))
+    return target

@@ -1,0 +1,208 @@
+"""From a file to the tensor that the encoder reads: the one road that training and captioning share."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from captioner.errors import CaptionerError
+
+ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray"
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+"""Endings, in lower case, by which a folder's photographs are told from its other files."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Turns an upright RGB photograph into the encoder's input.
+
+    Attributes:
+        size: Height and width of the input, in pixels.
+        resize: ``squash`` scales both sides to ``size`` and forgets the aspect ratio; ``crop`` scales the shorter side
+            to ``size`` and keeps the centre.
+        interpolation: The filter for scaling.
+        mean: Mean of each channel, of values in [0, 1].
+        std: Standard deviation of each channel, of values in [0, 1].
+    """
+
+    size: int = 224
+    resize: Literal["squash", "crop"] = "squash"
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise CaptionerError(f"image size {self.size} is not a number of pixels; give one of at least 32")
+        for name, value, known in (
+            ("resize", self.resize, ("squash", "crop")),
+            ("interpolation", self.interpolation, tuple(_FILTERS)),
+        ):
+            if value not in known:
+                raise CaptionerError(f"{name} {value!r} is unknown; choose one of {', '.join(known)}")
+
+    def region(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The part of a photograph that the encoder sees.
+
+        Args:
+            width: Of the upright photograph, in pixels.
+            height: Likewise.
+
+        Returns:
+            Left, top, right and bottom edge in pixels.
+        """
+        if self.resize == "squash":
+            return 0.0, 0.0, float(width), float(height)
+        side = min(width, height)
+        left, top = (width - side) / 2, (height - side) / 2
+        return left, top, left + side, top + side
+
+    def scale(self, image: Image.Image) -> Image.Image:
+        """Cuts and scales a photograph to ``size`` × ``size`` pixels."""
+        region = self.region(*image.size)
+        return image.resize((self.size, self.size), _FILTERS[self.interpolation], box=region)
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Subtracts the mean and divides by the standard deviation.
+
+        Args:
+            pixels: Values 0 to 255, shape (..., 3, size, size).
+
+        Returns:
+            The encoder's input, float32, same shape.
+        """
+        mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1) * 255
+        std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1) * 255
+        return (pixels.float() - mean) / std
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """From an upright RGB photograph to a float32 tensor of shape (3, size, size)."""
+        return self.normalise(to_pixels(self.scale(image)))
+
+
+def to_pixels(image: Image.Image) -> Tensor:
+    """The RGB values of a photograph, uint8, shape (3, height, width)."""
+    return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1)
+
+
+def open_image(source: ImageSource) -> Image.Image:
+    """Reads one photograph, whatever it is stored as, upright and in RGB.
+
+    Transparent pixels are laid on white, the first frame of an animation is taken, 16 bits a channel become 8.
+
+    Args:
+        source: A path, the bytes of an image file, a PIL image, or a uint8 array of shape (height, width),
+            (height, width, 3) or (height, width, 4).
+
+    Returns:
+        An RGB image, turned as its EXIF orientation says.
+
+    Raises:
+        CaptionerError: There is no such file, it is no regular file, or no image can be read from it.
+    """
+    if isinstance(source, Image.Image):
+        return _upright_rgb(source, "the given image")
+    if isinstance(source, np.ndarray):
+        return _upright_rgb(_from_array(source), "the given array")
+    if isinstance(source, bytes):
+        return _read(io.BytesIO(source), "the given bytes")
+    path = Path(source)
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+            raise CaptionerError(f"{path}: is {kind}; give an image file")
+        with path.open("rb") as file:
+            return _read(file, str(path))
+    except FileNotFoundError:
+        raise CaptionerError(f"{path}: no such file; check the path") from None
+    except OSError as error:
+        raise CaptionerError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # a path with a NUL byte
+        raise CaptionerError(f"{str(path)!r}: is no path: {error}") from error
+
+
+def find_images(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """The photographs below a folder, in sorted order; a path that is no folder is yielded as it is.
+
+    Hidden files and folders are passed over, links to folders are not followed (so no loop can catch it).
+
+    Raises:
+        CaptionerError: A folder cannot be listed.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        yield path
+        return
+    try:
+        entries = sorted(os.scandir(path), key=lambda entry: os.fsencode(entry.name))
+    except OSError as error:
+        raise CaptionerError(f"{path}: folder cannot be listed: {error.strerror}") from error
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from find_images(entry.path)
+        elif Path(entry.name).suffix.lower() in SUFFIXES:
+            yield Path(entry.path)
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise CaptionerError(
+            f"an array of {array.dtype} {array.shape} is no image; give uint8 (height, width[, 3 or 4 channels])"
+        )
+    if array.size == 0:
+        raise CaptionerError(f"an array of shape {array.shape} has no pixels")
+    return Image.fromarray(array)
+
+
+def _read(file: io.BufferedReader | io.BytesIO, name: str) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            # Between its limit and twice its limit Pillow only warns; we read such pictures, and damaged EXIF as well.
+            warnings.simplefilter("ignore")
+            with Image.open(file) as image:
+                return _upright_rgb(image, name)
+    except UnidentifiedImageError:
+        raise CaptionerError(f"{name}: is no image that can be read here; convert it to JPEG or PNG") from None
+    except Image.DecompressionBombError:
+        raise CaptionerError(f"{name}: has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; scale it down") from None
+
+
+def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
+    try:
+        image.load()
+        if image.width == 0 or image.height == 0:
+            raise ValueError("it has no pixels")
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I"):
+            # Pillow's own conversion clips 16-bit values at 255.
+            values = np.asarray(upright).astype(np.int64)
+            upright = Image.fromarray((np.clip(values, 0, 65535) >> 8).astype(np.uint8))
+        if upright.has_transparency_data:
+            layer = upright.convert("RGBA")
+            upright = Image.new("RGBA", layer.size, "white")
+            upright.alpha_composite(layer)
+        return upright.convert("RGB")
+    # A damaged file makes Pillow's plug-ins raise nearly anything; none of it may end a job over many files.
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise CaptionerError(f"{name}: is damaged: {reason}".replace("\n", " ")) from error

@@ -1,0 +1,218 @@
+"""How a captioner learns: loss, optimiser and validation as a LightningModule."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import LambdaLR
+
+from captioner import __version__
+from captioner.checkpoint import METADATA_KEY, Checkpoint
+from captioner.data.dataset import Batch
+from captioner.decoder import DecoderConfig, TeacherForced
+from captioner.decoding import DecodingOptions, decode
+from captioner.embeddings import read_word_vectors
+from captioner.encoder import WEIGHTS_HUB, GridEncoder
+from captioner.errors import CaptionerError
+from captioner.metrics import score
+from captioner.model import CaptionerConfig, CaptionModel
+from captioner.vocabulary import Vocabulary, join_words
+
+
+class CaptioningModule(lightning.LightningModule):
+    """Trains encoder, decoder and word embedding together.
+
+    Args:
+        vocabulary: The words; linked from the data.
+        encoder: Name of the CNN, as `captioner.encoder.GridEncoder` takes it.
+        encoder_weights: ``hub``, ``package``, ``none`` or a file.
+        train_encoder_from: The CNN's first trained stage, ``all`` for the whole of it, None to keep it frozen.
+        image_size: Height and width of the CNN's input, in pixels.
+        resize: ``squash`` or ``crop``; see `captioner.images.Transform`.
+        decoder: Shape of the decoder.
+        word_vectors: Text file in GloVe's format that the embedding starts from; None starts it at random.
+        learning_rate: Peak learning rate of the decoder (Adam).
+        encoder_learning_rate: Peak learning rate of the trained stages of the CNN.
+        weight_decay: Decoupled weight decay of matrices; vectors are not decayed.
+        warmup_steps: Steps over which the learning rates rise from 0; afterwards they fall to 0 along a cosine.
+        label_smoothing: Share of the target probability that is spread over all words, in [0, 1).
+        attention_regularization: Weight λ of the doubly stochastic term (Show, Attend and Tell, equation 14).
+        validation_beam_size: Beam for the captions that are scored in validation; 1 is greedy.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        encoder: str = "timm/tf_efficientnet_lite0",
+        encoder_weights: str = WEIGHTS_HUB,
+        train_encoder_from: str | None = None,
+        image_size: int = 224,
+        resize: str = "squash",
+        decoder: DecoderConfig = DecoderConfig(),  # noqa: B008 (frozen)
+        word_vectors: str | None = None,
+        learning_rate: float = 1e-3,
+        encoder_learning_rate: float = 1e-5,
+        weight_decay: float = 0.0,
+        warmup_steps: int = 0,
+        label_smoothing: float = 0.0,
+        attention_regularization: float = 1.0,
+        validation_beam_size: int = 1,
+    ) -> None:
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise CaptionerError(f"model.label_smoothing is {label_smoothing}; it must be at least 0 and less than 1")
+        grid_encoder = GridEncoder(encoder, encoder_weights)
+        grid_encoder.train_from(train_encoder_from)
+        config = CaptionerConfig(encoder, decoder, grid_encoder.default_transform(image_size, resize))
+        self.model = CaptionModel(config, len(vocabulary), grid_encoder)
+        if word_vectors is not None:
+            vectors = read_word_vectors(Path(word_vectors), vocabulary, decoder.embedding_size)
+            with torch.no_grad():
+                for id_, vector in vectors.items():
+                    self.model.decoder.embedding.weight[id_] = vector
+        self.vocabulary = vocabulary
+        self.learning_rate = learning_rate
+        self.encoder_learning_rate = encoder_learning_rate
+        self.weight_decay = weight_decay
+        self.warmup_steps = warmup_steps
+        self.label_smoothing = label_smoothing
+        self.attention_regularization = attention_regularization
+        self.validation_options = DecodingOptions(beam_size=validation_beam_size)
+        self.provenance = {
+            "encoder weights": Path(encoder_weights).name,
+            "encoder trained": f"from {train_encoder_from}" if train_encoder_from else "no",
+        }
+        self._generated: dict[int, str] = {}
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """One step of teacher forcing."""
+        outcome = self.model.decoder(self._grid(batch), batch.captions)
+        loss = word_loss(outcome, self.label_smoothing)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.indices))
+        if outcome.attention is not None and self.attention_regularization > 0:
+            penalty = attention_penalty(outcome.attention)
+            self.log("train/attention_penalty", penalty, batch_size=len(batch.indices))
+            loss = loss + self.attention_regularization * penalty
+        if not torch.isfinite(loss):
+            raise CaptionerError(
+                f"the loss of batch {batch_index} of epoch {self.current_epoch} is {loss.item()} (images "
+                f"{batch.indices.tolist()[:8]} …); lower model.learning_rate or trainer.gradient_clip_val"
+            )
+        return loss
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Perplexity under teacher forcing, and captions that are generated, never teacher-forced."""
+        grid = self._grid(batch)
+        loss = word_loss(self.model.decoder(grid, batch.captions))
+        self.log("val/loss", loss, batch_size=len(batch.indices))
+        self.log("val/perplexity", loss.exp(), batch_size=len(batch.indices))
+        for index, hypotheses in zip(
+            batch.indices.tolist(), decode(self.model.decoder, grid, self.validation_options), strict=True
+        ):
+            self._generated[index] = join_words(self.vocabulary.decode(hypotheses[0].words))
+
+    def on_validation_epoch_end(self) -> None:
+        """Scores the generated captions against all references."""
+        records = self.trainer.datamodule.val.records  # type: ignore[attr-defined]
+        references = {index: records[index].captions for index in self._generated}
+        for name, value in score(self._generated, references).items():
+            self.log(f"val/{name}", value, prog_bar=name == "CIDEr")
+        self._generated = {}
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Adam with decoupled weight decay, each part at its own rate; warm-up, then a cosine to 0."""
+        groups = []
+        for part, rate in ((self.model.decoder, self.learning_rate), (self.model.encoder, self.encoder_learning_rate)):
+            trained = [parameter for parameter in part.parameters() if parameter.requires_grad]
+            for is_matrix, decay in ((True, self.weight_decay), (False, 0.0)):
+                members = [parameter for parameter in trained if (parameter.ndim > 1) == is_matrix]
+                if members:
+                    groups.append({"params": members, "lr": rate, "weight_decay": decay})
+        optimizer = torch.optim.AdamW(groups)
+        total = int(self.trainer.estimated_stepping_batches)
+        schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, self.warmup_steps, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what makes the file a captioner: configuration, words, card."""
+        checkpoint[METADATA_KEY] = Checkpoint(self.model.config, self.vocabulary.words, {}, self._card()).header()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses to resume from a file with other words: every id would mean something else."""
+        header = Checkpoint(self.model.config, self.vocabulary.words, {}, {}).header()
+        if METADATA_KEY not in checkpoint:
+            raise CaptionerError("the checkpoint to resume from was not written by captioner train")
+        import json
+
+        old, new = json.loads(checkpoint[METADATA_KEY]), json.loads(header)
+        if old["words"] != new["words"]:
+            raise CaptionerError(
+                f"the checkpoint to resume from has {len(old['words'])} words, the data's vocabulary "
+                f"{len(new['words'])}, or in another order; resume with the data and min_count it was trained with"
+            )
+        if old["config"] != new["config"]:
+            raise CaptionerError("the checkpoint to resume from has another configuration of the model; use its own")
+
+    def _grid(self, batch: Batch) -> Tensor:
+        if batch.images.dtype == torch.uint8:
+            grid: Tensor = self.model.encoder(self.model.config.transform.normalise(batch.images))
+            return grid
+        return batch.images.float()
+
+    def _card(self) -> dict[str, Any]:
+        metrics = self.trainer.callback_metrics
+        return {
+            "made with": f"captioner {__version__}, torch {torch.__version__}",
+            "data": self.trainer.datamodule.describe(),  # type: ignore[attr-defined]
+            "training": {
+                **self.provenance,
+                "epochs": self.current_epoch + 1,
+                "steps": self.global_step,
+                "seed": torch.initial_seed(),
+            },
+            "validation scores": {
+                name.removeprefix("val/"): round(float(value), 4)
+                for name, value in metrics.items()
+                if name.startswith("val/")
+            },
+        }
+
+
+def word_loss(outcome: TeacherForced, label_smoothing: float = 0.0) -> Tensor:
+    """Mean cross-entropy a real word, in nats; its exponential is the perplexity.
+
+    Args:
+        outcome: What the decoder made of known captions.
+        label_smoothing: Share of the target probability that is spread over all words.
+    """
+    return cross_entropy(outcome.logits.float(), outcome.targets, label_smoothing=label_smoothing)
+
+
+def attention_penalty(attention: Tensor) -> Tensor:
+    """How unevenly captions look at their picture: the mean over sentences and cells of (1 - Σ_t p_ti)².
+
+    The doubly stochastic regulariser of Show, Attend and Tell, equation 14, as a mean over the cells where the paper
+    has a sum, so that its weight does not depend on the grid.
+
+    Args:
+        attention: Weights, shape (sentences, steps, cells), 0 after a sentence's end. A sentence with no words (padding
+            of the batch) does not count.
+    """
+    total = attention.sum(dim=1)  # (sentences, cells)
+    real = total.sum(dim=1) > 0
+    return (1 - total[real]).square().mean()
+
+
+def warmup_cosine(step: int, warmup: int, total: int) -> float:
+    """Share of the peak learning rate at a step: linear from 0 over ``warmup`` steps, then a half cosine to 0."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    progress = (step - warmup) / max(1, total - warmup)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

@@ -1,0 +1,87 @@
+"""Captions to word ids and back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from captioner.errors import CaptionerError
+from captioner.metrics.tokenizer import tokenize
+
+PAD, START, END, UNKNOWN = range(4)
+SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
+"""The words of the ids `PAD`, `START`, `END` and `UNKNOWN`; every vocabulary begins with them."""
+
+
+def split_words(caption: str) -> list[str]:
+    """The words of one caption, lower-case and without punctuation, as the COCO scores see them."""
+    return tokenize([caption])[0]
+
+
+def join_words(words: Sequence[str]) -> str:
+    """Words as text; what the tokeniser split off (``'s``, ``n't``) returns to the word before."""
+    text = ""
+    for word in words:
+        attached = not text or word == "n't" or (word.startswith("'") and len(word) > 1)
+        text += word if attached else f" {word}"
+    return text
+
+
+class Vocabulary:
+    """The words that a decoder can read and write.
+
+    Attributes:
+        words: The word of each id, first the four `SPECIAL_WORDS`.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        if tuple(words[: len(SPECIAL_WORDS)]) != SPECIAL_WORDS:
+            raise CaptionerError(f"a vocabulary begins with {' '.join(SPECIAL_WORDS)}, not {' '.join(words[:4])!r}")
+        self.words = tuple(words)
+        self._ids = {word: id_ for id_, word in enumerate(self.words)}
+        if len(self._ids) != len(self.words):
+            twice = next(word for word, count in Counter(self.words).items() if count > 1)
+            raise CaptionerError(f"the vocabulary has the word {twice!r} twice; each word has one id")
+
+    @classmethod
+    def from_captions(cls, captions: Iterable[str], min_count: int = 5) -> Vocabulary:
+        """The words seen at least ``min_count`` times, the most frequent first.
+
+        Args:
+            captions: Those of the training split alone: a word known only from a test caption would be leaked.
+            min_count: Rarer words become `UNKNOWN`.
+
+        Raises:
+            CaptionerError: No word is frequent enough.
+        """
+        counts = Counter(word for caption in captions for word in split_words(caption))
+        kept = sorted((word for word, count in counts.items() if count >= min_count), key=lambda w: (-counts[w], w))
+        if not kept:
+            raise CaptionerError(
+                f"no word of the training captions occurs {min_count} times or more; lower min_count or add captions"
+            )
+        return cls([*SPECIAL_WORDS, *(word for word in kept if word not in SPECIAL_WORDS)])
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def __contains__(self, word: object) -> bool:
+        return word in self._ids
+
+    def id(self, word: str) -> int:
+        """The id of a word, UNKNOWN for one that is not in the vocabulary."""
+        return self._ids.get(word, UNKNOWN)
+
+    def encode(self, caption: str) -> list[int]:
+        """START, the id of each word, END; a word not in the vocabulary is UNKNOWN."""
+        return [START, *(self.id(word) for word in split_words(caption)), END]
+
+    def decode(self, ids: Iterable[int]) -> list[str]:
+        """The words of ids up to the first END, without PAD and START."""
+        words = []
+        for id_ in ids:
+            if id_ == END:
+                break
+            if id_ not in (PAD, START):
+                words.append(self.words[id_])
+        return words
