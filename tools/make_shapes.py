@@ -271,7 +271,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         records = write_shapes(args.folder, args.pictures, args.seed, args.size, args.format)
     except CaptionerError as error:
-        print(f"make_shapes: {error}", file=sys.stderr)
+        print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
     print(f"{len(records)} pictures in {args.folder}", file=sys.stderr)
     return 0

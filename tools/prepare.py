@@ -12,8 +12,8 @@ import stat
 import sys
 import zipfile
 import zlib
-from collections import Counter
-from collections.abc import Sequence, Set
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -65,8 +65,9 @@ def prepare(data: DataSet, folder: Path, base_url: str | None = None, pause: flo
     if not captions.exists():
         _say(f"fetching {data.captions.name} ({readable(data.captions.size)})")
         unpack(fetch(data.captions, folder, base_url, pause), {data.captions_file}, folder)
+    wanted = _wanted(data, folder)
     for archive in data.pictures:
-        absent = missing(data, folder, archive)
+        absent = _absent(wanted, folder, archive)
         if absent:
             _say(f"fetching {archive.name} ({readable(archive.size)}): {len(absent)} pictures are not there yet")
             unpack(fetch(archive, folder, base_url, pause), absent, folder / archive.into)
@@ -77,13 +78,19 @@ def prepare(data: DataSet, folder: Path, base_url: str | None = None, pause: flo
     return f"{captions}: {len(records)} pictures ({parts}), {total} captions; zip files may be deleted"
 
 
-def missing(data: DataSet, folder: Path, archive: Archive) -> set[str]:
-    """Names of the pictures of an archive that the caption file wants and its folder does not have."""
-    into = Path(archive.into)
-    records = parse(folder / data.captions_file, None, None)
-    wanted = {record.image.name for record in records if Path(data.images, record.image).parent == into}
-    there = {path.name for path in (folder / into).iterdir()} if (folder / into).is_dir() else set()
-    return wanted - there
+def _wanted(data: DataSet, folder: Path) -> defaultdict[Path, set[str]]:
+    """Names of the pictures that the caption file names, by their folder relative to the data set's."""
+    names: defaultdict[Path, set[str]] = defaultdict(set)
+    for record in parse(folder / data.captions_file, None, None):
+        names[Path(data.images, record.image).parent].add(record.image.name)
+    return names
+
+
+def _absent(wanted: Mapping[Path, set[str]], folder: Path, archive: Archive) -> set[str]:
+    """Names of the pictures of an archive that are wanted and not in their folder yet."""
+    into = folder / archive.into
+    there = {path.name for path in into.iterdir()} if into.is_dir() else set()
+    return wanted.get(Path(archive.into), set()) - there
 
 
 def unpack(path: Path, wanted: Set[str], into: Path) -> None:
@@ -133,14 +140,12 @@ def _refuse_escape(member: zipfile.ZipInfo, path: Path) -> None:
 def plan(data: DataSet, folder: Path, base_url: str | None = None) -> list[str]:
     """What ``prepare`` would do, a line an archive; writes and fetches nothing."""
     lines = [f"{data.title} into {folder}"]
+    known = (folder / data.captions_file).exists()
+    wanted = _wanted(data, folder) if known else {}
     for archive in (data.captions, *data.pictures):
         target = folder / archive.name
         part = folder / f"{archive.name}.part"
-        if archive is data.captions:
-            done = (folder / data.captions_file).exists()
-        else:
-            done = (folder / data.captions_file).exists() and not missing(data, folder, archive)
-        if done:
+        if known and (archive is data.captions or not _absent(wanted, folder, archive)):
             state = "unpacked already"
         elif target.exists():
             state = "there, to be checked and unpacked"
@@ -169,10 +174,10 @@ def main(data: DataSet, argv: Sequence[str] | None = None) -> int:
         else:
             print(prepare(data, args.folder, args.base_url))
     except CaptionerError as error:
-        _say(str(error))
+        _say(f"{parser.prog}: {error}")
         return 2
     except KeyboardInterrupt:
-        _say("interrupted: run this again to go on")
+        _say(f"{parser.prog}: interrupted; run this again to go on")
         return 130
     return 0
 

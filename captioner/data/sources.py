@@ -1,6 +1,7 @@
 """Caption files of five formats, read into records whose pictures exist and whose captions can be used.
 
-Nothing here loads torch: reading Flickr8k or COCO takes a second or two, most of it in the JSON parser.
+Nothing here loads torch: Flickr8k is read in a third of a second, the 123,287 images of COCO in some seconds, half of
+which the JSON parser takes.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ def read_records(
 
 def _checked(record: Record, captions: Path, images: Path | None) -> Record:
     name = record.image.as_posix()
+    if len(name.splitlines()) > 1:
+        raise CaptionerError(f"image path {name!r} in {captions} has a line break: write it without")
     if record.split not in SPLITS:
         raise CaptionerError(f"split {record.split!r} of {name} in {captions} is unknown: write {', '.join(SPLITS)}")
     if not record.captions:
@@ -100,7 +103,7 @@ def _refuse_twins(records: Sequence[Record], captions: Path) -> None:
         twin = by_id.setdefault(record.image_id, record)
         if twin is not record:
             raise CaptionerError(
-                f"image id {record.image_id} is given twice in {captions}, to {twin.image.name} and "
+                f"image id {record.image_id!r} is given twice in {captions}, to {twin.image.name} and "
                 f"{record.image.name}: give each image an id of its own"
             )
 
