@@ -71,11 +71,13 @@ class Checkpoint:
             model = CaptionModel(self.config, len(vocabulary))
         for name, parameter in model.state_dict().items():
             if name not in self.weights:
-                raise CaptionerError(f"the checkpoint lacks the weights {name}; it was cut or belongs to another version")
+                raise CaptionerError(
+                    f"the checkpoint lacks the weights {name}; it was cut or belongs to another version"
+                )
             if self.weights[name].shape != parameter.shape:
                 raise CaptionerError(
-                    f"the checkpoint's weights {name} have shape {tuple(self.weights[name].shape)}, but its configuration"
-                    f" and its {len(vocabulary)} words need {tuple(parameter.shape)}; it was put together wrongly"
+                    f"the checkpoint's weights {name} have shape {tuple(self.weights[name].shape)}, but its "
+                    f"configuration and its {len(vocabulary)} words need {tuple(parameter.shape)}; it was put together wrongly"
                 )
         weights = {
             name: value.float() if value.is_floating_point() else value

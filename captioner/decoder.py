@@ -133,9 +133,10 @@ class Decoder(nn.Module):
         size = config.hidden_size
         self.embedding = nn.Embedding(vocabulary_size, config.embedding_size, padding_idx=PAD)
         self.attention = SoftAttention(channels, size, config.attention_size) if config.attention == "soft" else None
-        self.lstm = StackedLSTM(
-            config.embedding_size + (channels if self.attention else 0), size, config.layers, config.dropout
-        )
+        self.lstm = StackedLSTM(config.embedding_size, size, config.layers, config.dropout)
+        if self.attention:
+            # The columns of the lowest W_x that multiply the context; the words' columns are in the LSTM.
+            self.context = nn.Linear(channels, 4 * size, bias=False)
         if config.image_input == "first_word":
             self.image_word = nn.Linear(channels, config.embedding_size)
         else:
@@ -164,7 +165,7 @@ class Decoder(nn.Module):
         shape = (self.config.layers, self.config.hidden_size)
         if self.config.image_input == "initial_state":
             hidden, cell = torch.tanh(self.initial_state(mean)).chunk(2, dim=1)
-            return State(hidden.unflatten(1, shape), cell.unflatten(1, shape), keys)
+            return State(hidden.reshape(-1, *shape), cell.reshape(-1, *shape), keys)
         zero = mean.new_zeros(len(grid), *shape)
         state, _ = self._advance(self._project(self.image_word(mean)), State(zero, zero, keys), grid)
         return state
@@ -258,7 +259,7 @@ class Decoder(nn.Module):
     def _project(self, embedded: Tensor) -> Tensor:
         """The word's share of the lowest layer's W_x x + b: (…, embedding) → (…, 4 · hidden)."""
         weight, _, bias_x, bias_h = self.lstm.weights(0)
-        return linear(embedded, weight[:, : self.config.embedding_size], bias_x + bias_h)
+        return linear(embedded, weight, bias_x + bias_h)
 
     def _advance(self, projected: Tensor, state: State, grid: Tensor) -> tuple[State, Tensor | None]:
         """One step of the recurrence: look (with attention), then remember."""
@@ -266,8 +267,7 @@ class Decoder(nn.Module):
         if self.attention is not None:
             assert state.keys is not None
             context, attention = self.attention(state.hidden[:, -1], state.keys, grid)
-            weight, *_ = self.lstm.weights(0)
-            projected = projected + linear(context, weight[:, self.config.embedding_size :])
+            projected = projected + self.context(context)
         hidden, cell = self.lstm.step(projected, state.hidden, state.cell)
         return State(hidden, cell, state.keys), attention
 

@@ -161,7 +161,8 @@ class _Beam:
         # Scores only fall as a sentence grows, while a length penalty divides them by more: an open hypothesis can rank
         # no higher than its present score over the greatest length.
         hope = (self.scores / options.max_words**options.length_penalty).masked_fill(self.finished, float("-inf"))
-        return complete & (wanted >= hope.max(dim=1).values)
+        done: Tensor = complete & (wanted >= hope.max(dim=1).values)
+        return done
 
     def best(self, row: int) -> list[Hypothesis]:
         """The captions of one image."""

@@ -184,7 +184,9 @@ def _read(file: io.BufferedReader | io.BytesIO, name: str) -> Image.Image:
     except UnidentifiedImageError:
         raise CaptionerError(f"{name}: is no image that can be read here; convert it to JPEG or PNG") from None
     except Image.DecompressionBombError:
-        raise CaptionerError(f"{name}: has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; scale it down") from None
+        raise CaptionerError(
+            f"{name}: has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; scale it down"
+        ) from None
 
 
 def _upright_rgb(image: Image.Image, name: str) -> Image.Image:

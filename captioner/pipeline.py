@@ -142,9 +142,7 @@ class Captioner:
 
     def save(self, path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> None:
         """Writes a checkpoint that `load` reads; see `checkpoint.write`."""
-        content = checkpoint.Checkpoint(
-            self.model.config, self.vocabulary.words, self.model.state_dict(), self.card
-        )
+        content = checkpoint.Checkpoint(self.model.config, self.vocabulary.words, self.model.state_dict(), self.card)
         checkpoint.write(path, content, dtype)
 
     def _load(self, source: ImageSource) -> _Loaded | CaptionerError:

@@ -34,7 +34,7 @@ class StackedLSTM(nn.LSTM):
 
     def weights(self, layer: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """W_x, W_h and the two biases of a layer; their rows hold the gates in the order i, f, g, o."""
-        return tuple(getattr(self, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))  # type: ignore[return-value]
+        return tuple(getattr(self, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
 
     def step(self, projected: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
         """Advances every sentence by one word.
@@ -48,7 +48,8 @@ class StackedLSTM(nn.LSTM):
         Returns:
             The new hidden and cell states, shaped like the old ones.
         """
-        hiddens, cells = [], []
+        hiddens: list[Tensor] = []
+        cells: list[Tensor] = []
         for layer in range(self.num_layers):
             weight_x, weight_h, bias_x, bias_h = self.weights(layer)
             if layer > 0:

@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
@@ -95,15 +96,15 @@ class CaptioningModule(lightning.LightningModule):
         """One step of teacher forcing."""
         outcome = self.model.decoder(self._grid(batch), batch.captions)
         loss = word_loss(outcome, self.label_smoothing)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.indices))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.places))
         if outcome.attention is not None and self.attention_regularization > 0:
             penalty = attention_penalty(outcome.attention)
-            self.log("train/attention_penalty", penalty, batch_size=len(batch.indices))
+            self.log("train/attention_penalty", penalty, batch_size=len(batch.places))
             loss = loss + self.attention_regularization * penalty
         if not torch.isfinite(loss):
             raise CaptionerError(
                 f"the loss of batch {batch_index} of epoch {self.current_epoch} is {loss.item()} (images "
-                f"{batch.indices.tolist()[:8]} …); lower model.learning_rate or trainer.gradient_clip_val"
+                f"{batch.places.tolist()[:8]} …); lower model.learning_rate or trainer.gradient_clip_val"
             )
         return loss
 
@@ -111,22 +112,22 @@ class CaptioningModule(lightning.LightningModule):
         """Perplexity under teacher forcing, and captions that are generated, never teacher-forced."""
         grid = self._grid(batch)
         loss = word_loss(self.model.decoder(grid, batch.captions))
-        self.log("val/loss", loss, batch_size=len(batch.indices))
-        self.log("val/perplexity", loss.exp(), batch_size=len(batch.indices))
-        for index, hypotheses in zip(
-            batch.indices.tolist(), decode(self.model.decoder, grid, self.validation_options), strict=True
+        self.log("val/loss", loss, batch_size=len(batch.places))
+        self.log("val/perplexity", loss.exp(), batch_size=len(batch.places))
+        for place, hypotheses in zip(
+            batch.places.tolist(), decode(self.model.decoder, grid, self.validation_options), strict=True
         ):
-            self._generated[index] = join_words(self.vocabulary.decode(hypotheses[0].words))
+            self._generated[place] = join_words(self.vocabulary.decode(hypotheses[0].words))
 
     def on_validation_epoch_end(self) -> None:
         """Scores the generated captions against all references."""
         records = self.trainer.datamodule.val.records  # type: ignore[attr-defined]
-        references = {index: records[index].captions for index in self._generated}
+        references = {place: records[place].captions for place in self._generated}
         for name, value in score(self._generated, references).items():
             self.log(f"val/{name}", value, prog_bar=name == "CIDEr")
         self._generated = {}
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam with decoupled weight decay, each part at its own rate; warm-up, then a cosine to 0."""
         groups = []
         for part, rate in ((self.model.decoder, self.learning_rate), (self.model.encoder, self.encoder_learning_rate)):

@@ -145,9 +145,7 @@ def test_soft_attention_equals_its_equation_cell_by_cell() -> None:
         scores = torch.stack(
             [
                 attention.energy.weight[0]
-                @ torch.tanh(
-                    attention.key.weight @ v + attention.key.bias + attention.query.weight @ hidden[sentence]
-                )
+                @ torch.tanh(attention.key.weight @ v + attention.key.bias + attention.query.weight @ hidden[sentence])
                 for v in cells
             ]
         )

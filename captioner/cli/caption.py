@@ -77,7 +77,9 @@ def describe(name: str, caption: Caption, count: int) -> dict[str, Any]:
 
 def printable(text: str) -> str:
     """Text for a terminal: control characters and bytes that are no text are shown as escapes."""
-    visible = "".join(c if c.isprintable() or c == " " else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    visible = "".join(
+        c if c.isprintable() or c == " " else c.encode("unicode_escape", "surrogatepass").decode() for c in text
+    )
     encoding = sys.stdout.encoding or "utf-8"
     return visible.encode(encoding, "backslashreplace").decode(encoding)
 

@@ -15,7 +15,9 @@ SUMMARY = "caption a split of a data set and score the captions"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
     add_model_arguments(parser)
-    parser.add_argument("--data", required=True, metavar="FILE", help="captions: Karpathy, COCO, Flickr8k, CSV or JSONL")
+    parser.add_argument(
+        "--data", required=True, metavar="FILE", help="captions: Karpathy, COCO, Flickr8k, CSV or JSONL"
+    )
     parser.add_argument("--images", metavar="DIR", help="folder of the images (default: beside the captions)")
     parser.add_argument("--splits", metavar="DIR", help="folder of Flickr8k's split files")
     parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="(default: test)")

@@ -12,9 +12,13 @@ DTYPES = ("float32", "float16", "bfloat16")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a .ckpt of captioner train, or a .safetensors of ours")
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="a .ckpt of captioner train, or a .safetensors of ours"
+    )
     parser.add_argument("--output", required=True, metavar="FILE.safetensors", help="the file to write")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="precision of the matrices (default: float32)")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="float32", help="precision of the matrices (default: float32)"
+    )
     parser.add_argument("--card", metavar="FILE.json", help="JSON object to add to the model card")
 
 
@@ -35,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         except (OSError, ValueError) as error:
             raise CaptionerError(f"card {args.card}: cannot be read as JSON: {error}") from error
         if not isinstance(card, dict):
-            raise CaptionerError(f"card {args.card}: is no JSON object; write {{\"licence\": …}} and the like")
+            raise CaptionerError(f'card {args.card}: is no JSON object; write {{"licence": …}} and the like')
         content = replace(content, card={**content.card, **card})
     checkpoint.write(args.output, content, getattr(torch, args.dtype))
     print(args.output)

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """The model and where it runs."""
-    parser.add_argument("--model", metavar="FILE", help="checkpoint made by captioner train (default: the embedded one)")
+    parser.add_argument(
+        "--model", metavar="FILE", help="checkpoint made by captioner train (default: the embedded one)"
+    )
     parser.add_argument("--device", default="cpu", help="where the model runs, such as cpu or cuda (default: cpu)")
 
 

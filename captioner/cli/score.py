@@ -1,3 +1,9 @@
-SUMMARY="x"
-def add_arguments(p): pass
-def run(a): return 0
+SUMMARY = "x"
+
+
+def add_arguments(p):
+    pass
+
+
+def run(a):
+    return 0

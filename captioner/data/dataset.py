@@ -19,9 +19,9 @@ from captioner.vocabulary import PAD, Vocabulary
 
 
 class Draw(NamedTuple):
-    """One image of one epoch: its index, and the seed of all that is left to chance about it."""
+    """One image of one epoch: its place in the dataset, and the seed of all that is left to chance about it."""
 
-    index: int
+    place: int
     seed: int
 
 
@@ -31,12 +31,12 @@ class Example(NamedTuple):
     Attributes:
         image: Pixels, uint8, (3, size, size); or cached features, float16, (cells, channels).
         captions: Word ids, START to END.
-        index: Its place in the dataset.
+        place: Its place in the dataset.
     """
 
     image: Tensor
     captions: list[list[int]]
-    index: int
+    place: int
 
 
 class Batch(NamedTuple):
@@ -46,12 +46,12 @@ class Batch(NamedTuple):
         images: Pixels, uint8, (images, 3, size, size); or cached features, float16, (images, cells, channels).
         captions: Word ids, START first, END last, then PAD, shape (images, captions an image, length). Where an image
             has fewer captions than another, the rest are all PAD.
-        indices: Places in the dataset, shape (images,).
+        places: Places in the dataset, shape (images,).
     """
 
     images: Tensor
     captions: Tensor
-    indices: Tensor
+    places: Tensor
 
 
 @dataclass(frozen=True)
@@ -112,16 +112,16 @@ class CaptionDataset(Dataset[Example]):
     def __getitem__(self, draw: Draw) -> Example:
         """One image with its captions; the same draw gives the same example."""
         generator = torch.Generator().manual_seed(draw.seed)
-        captions = self.captions[draw.index]
+        captions = self.captions[draw.place]
         if len(captions) > self.max_captions:
             chosen = torch.randperm(len(captions), generator=generator)[: self.max_captions]
             captions = [captions[i] for i in chosen.tolist()]
         flip = self.augmentation.flip and bool(torch.rand((), generator=generator) < 0.5)
         if self.cache is not None:
-            image = self.cache.grid(draw.index, int(flip))
+            image = self.cache.grid(draw.place, int(flip))
         else:
-            image = to_pixels(self._photograph(self.records[draw.index], flip, generator))
-        return Example(image, captions, draw.index)
+            image = to_pixels(self._photograph(self.records[draw.place], flip, generator))
+        return Example(image, captions, draw.place)
 
     def _photograph(self, record: Record, flip: bool, generator: torch.Generator) -> Image.Image:
         image = open_image(record.image)
@@ -142,11 +142,11 @@ def collate(examples: Sequence[Example]) -> Batch:
     length = len(sorted_captions[order[0]][0])
     most = max(len(captions) for captions in sorted_captions)
     ids = torch.full((len(examples), most, length), PAD)
-    for row, place in enumerate(order):
-        for column, caption in enumerate(sorted_captions[place]):
+    for row, i in enumerate(order):
+        for column, caption in enumerate(sorted_captions[i]):
             ids[row, column, : len(caption)] = torch.tensor(caption)
     images = torch.stack([examples[i].image for i in order])
-    return Batch(images, ids, torch.tensor([examples[i].index for i in order]))
+    return Batch(images, ids, torch.tensor([examples[i].place for i in order]))
 
 
 class DrawSampler(Sampler[Draw]):
@@ -178,5 +178,5 @@ class DrawSampler(Sampler[Draw]):
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)
         seeds = torch.randint(2**62, (self.size,), generator=generator)
-        for index, seed in zip(order.tolist(), seeds.tolist(), strict=True):
-            yield Draw(index, seed)
+        for place, seed in zip(order.tolist(), seeds.tolist(), strict=True):
+            yield Draw(place, seed)
