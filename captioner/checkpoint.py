@@ -85,7 +85,7 @@ class Checkpoint:
             if name in model.state_dict()
         }
         model.load_state_dict(weights, assign=True)
-        return model.eval(), vocabulary
+        return model.to(memory_format=torch.channels_last).eval(), vocabulary
 
 
 def write(path: str | os.PathLike[str], checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> None:

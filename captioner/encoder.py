@@ -71,7 +71,7 @@ class GridEncoder(nn.Module):
         super().__init__()
         self.name = name
         network = _timm_network(name, weights) if name.startswith(TIMM_PREFIX) else _torchvision_network(name, weights)
-        self.trunk = _trunk(network, name)
+        self.trunk = _trunk(network, name).to(memory_format=torch.channels_last)
         self.channels, _, _ = self._shape(_PROBE_SIZE)
         self._first_trained: int | None = None
         self.train_from(None)
@@ -124,7 +124,8 @@ class GridEncoder(nn.Module):
 
     def train(self, mode: bool = True) -> GridEncoder:
         """Sets training mode for the trained stages alone: batch norm of a frozen one must not drift."""
-        super().train(mode and not self.is_frozen)
+        super().train(mode)
+        self.trunk.train(mode and not self.is_frozen)
         for index, (_, module) in enumerate(_stages(self.trunk)):
             module.train(mode and self._first_trained is not None and index >= self._first_trained)
         return self
@@ -139,6 +140,8 @@ class GridEncoder(nn.Module):
             Feature vectors, row by row, shape (images, rows · columns, channels).
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
+            # Convolutions on a CPU run up to half as fast again with the channels last.
+            images = images.contiguous(memory_format=torch.channels_last)
             return self._map(self.trunk, images).flatten(2).transpose(1, 2)
 
     @staticmethod

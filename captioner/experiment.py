@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning
 import torch
@@ -17,9 +19,28 @@ from captioner import checkpoint
 from captioner.atomic import replacing
 from captioner.data.module import CaptionData
 from captioner.errors import CaptionerError
+from captioner.memory import keep_freed_memory
 from captioner.training import CaptioningModule
 
 BEST_SCORE = "val/CIDEr"
+
+EXPECTED_WARNINGS = (
+    "LightningCLI's args parameter",  # the verb's rest of the line is passed on on purpose
+    "Found .* in eval mode",  # a frozen encoder is
+    "Checkpoint directory .* exists",  # a resumed run's is
+    ".*does not have many workers",  # cached features need none
+    ".*is not supported on CPU",
+)
+"""What Lightning warns of and is as it should be here."""
+
+
+class OneLineParser(LightningArgumentParser):
+    """A parser whose errors are one line, like all others of this program."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raises what the command line prints without the list of all options."""
+        text = " ".join(message.split())
+        raise CaptionerError(f"train: {text}; captioner train --help tells the options") from ex
 
 
 class ScoreLines(Callback):
@@ -51,6 +72,13 @@ class SaveConfigOnce(SaveConfigCallback):
 class CaptionerCLI(LightningCLI):
     """Adds what every run here has: checkpoints by validation CIDEr, early stop, and ``--resume``."""
 
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:  # noqa: ANN401 (as in LightningCLI)
+        """LightningCLI's hook for the parser."""
+        kwargs.pop("dump_header", None)
+        parser = OneLineParser(**kwargs)
+        parser.add_argument("-c", "--config", action="config", help="configuration file in YAML")
+        return parser
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """LightningCLI's hook for further arguments."""
         parser.add_argument("--resume", type=str, default=None, help="Lightning checkpoint to go on from")
@@ -61,7 +89,6 @@ class CaptionerCLI(LightningCLI):
                 "checkpoint.monitor": BEST_SCORE,
                 "checkpoint.mode": "max",
                 "checkpoint.filename": "best",
-                "checkpoint.save_last": True,
                 "checkpoint.enable_version_counter": False,
                 "early_stopping.monitor": BEST_SCORE,
                 "early_stopping.mode": "max",
@@ -83,7 +110,9 @@ class CaptionerCLI(LightningCLI):
         if kwargs["enable_progress_bar"]:
             trainer.callbacks = [c for c in trainer.callbacks if type(c).__name__ != "TQDMProgressBar"]  # type: ignore[attr-defined]
             trainer.callbacks.append(RichProgressBar())  # type: ignore[attr-defined]
-        trainer.callbacks.append(ScoreLines())  # type: ignore[attr-defined]
+        # The newest epoch, to resume from, whether or not it is the best.
+        last = ModelCheckpoint(root, "last", monitor=None, enable_version_counter=False)
+        trainer.callbacks[-1:-1] = [ScoreLines(), last]  # type: ignore[attr-defined]
         return trainer
 
 
@@ -94,9 +123,13 @@ def parse(args: Sequence[str]) -> CaptionerCLI:
         args: ``--config FILE`` and overrides such as ``--trainer.max_epochs 3``.
 
     Raises:
-        CaptionerError: Data, encoder or options cannot be used.
-        SystemExit: The arguments are wrong or ask for help; jsonargparse has said so.
+        CaptionerError: Arguments, data or encoder cannot be used.
+        SystemExit: The arguments ask for help.
     """
+    for message in EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     return CaptionerCLI(
         CaptioningModule,
         CaptionData,
@@ -104,7 +137,8 @@ def parse(args: Sequence[str]) -> CaptionerCLI:
         args=list(args),
         seed_everything_default=1,
         save_config_callback=SaveConfigOnce,
-        trainer_defaults={"default_root_dir": "runs/captioner", "logger": None},
+        auto_configure_optimizers=False,
+        trainer_defaults={"default_root_dir": "runs/captioner", "logger": None, "enable_model_summary": False},
         parser_kwargs={"prog": "captioner train", "description": "Train a captioner."},
     )
 
@@ -121,6 +155,7 @@ def train(args: Sequence[str]) -> Path:
     Raises:
         CaptionerError: Something of the user's cannot be used.
     """
+    keep_freed_memory()
     torch.set_float32_matmul_precision("high")
     cli = parse(args)
     resume = cli.config["resume"]

@@ -24,6 +24,7 @@ from captioner.encoder import WEIGHTS_HUB, GridEncoder
 from captioner.errors import CaptionerError
 from captioner.metrics import score
 from captioner.model import CaptionerConfig, CaptionModel
+from captioner.seeds import epoch_seed
 from captioner.vocabulary import Vocabulary, join_words
 
 
@@ -91,6 +92,10 @@ class CaptioningModule(lightning.LightningModule):
             "encoder trained": f"from {train_encoder_from}" if train_encoder_from else "no",
         }
         self._generated: dict[int, str] = {}
+
+    def on_train_epoch_start(self) -> None:
+        """Seeds dropout by the epoch, so that a resumed run goes on as the interrupted one would have."""
+        torch.manual_seed(epoch_seed(self.current_epoch))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """One step of teacher forcing."""

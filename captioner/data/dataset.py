@@ -15,6 +15,7 @@ from captioner.data.features import FeatureCache
 from captioner.data.records import Record
 from captioner.errors import CaptionerError
 from captioner.images import Transform, open_image, to_pixels
+from captioner.seeds import epoch_seed
 from captioner.vocabulary import PAD, Vocabulary
 
 
@@ -152,18 +153,16 @@ def collate(examples: Sequence[Example]) -> Batch:
 class DrawSampler(Sampler[Draw]):
     """Draws images: shuffled anew each epoch for training, in order for validation.
 
-    All chance comes from the seed and the epoch, none from what ran before or how many workers load, so that a resumed
+    All chance comes from the run's seed and the epoch, none from what ran before or how many workers load, so that a resumed
     run sees what the interrupted one would have seen.
 
     Args:
         size: Number of images.
-        seed: Of the run.
         shuffle: Whether the order changes.
     """
 
-    def __init__(self, size: int, seed: int, shuffle: bool) -> None:
+    def __init__(self, size: int, shuffle: bool) -> None:
         self.size = size
-        self.seed = seed
         self.shuffle = shuffle
         self.epoch = 0
 
@@ -175,7 +174,7 @@ class DrawSampler(Sampler[Draw]):
         return self.size
 
     def __iter__(self) -> Iterator[Draw]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        generator = torch.Generator().manual_seed(epoch_seed(self.epoch))
         order = torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)
         seeds = torch.randint(2**62, (self.size,), generator=generator)
         for place, seed in zip(order.tolist(), seeds.tolist(), strict=True):

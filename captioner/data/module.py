@@ -143,14 +143,15 @@ class CaptionData(lightning.LightningDataModule):
         return self._loader(self.val, shuffle=False)
 
     def _loader(self, dataset: CaptionDataset, shuffle: bool) -> DataLoader[Any]:
-        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         return DataLoader(
             dataset,
             self.batch_size,
-            sampler=DrawSampler(len(dataset), seed, shuffle),
+            sampler=DrawSampler(len(dataset), shuffle),
             num_workers=self.workers,
             collate_fn=collate,
             persistent_workers=self.workers > 0,
+            # Its own, so that making an iterator draws nothing from the generator that dropout uses.
+            generator=torch.Generator(),
         )
 
     @property

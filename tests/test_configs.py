@@ -1,0 +1,48 @@
+"""Every configuration that is shipped can be parsed, and says what its name promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from captioner.experiment import CaptionerCLI, parse
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+@pytest.fixture
+def without_instantiation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """COCO, Flickr8k and weights are not here: the configuration alone is tried."""
+    monkeypatch.setattr(CaptionerCLI, "instantiate_classes", lambda self: None)
+
+
+@pytest.mark.usefixtures("without_instantiation")
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_shipped_configuration_is_parsed(path: Path) -> None:
+    config = parse(["--config", str(path)]).config
+    assert config["trainer"]["default_root_dir"] == f"runs/{path.stem}"
+    assert config["trainer"]["gradient_clip_val"] > 0
+    assert config["checkpoint"]["dirpath"] == config["trainer"]["default_root_dir"]
+    assert config["checkpoint"]["monitor"] == config["early_stopping"]["monitor"]
+
+
+@pytest.mark.usefixtures("without_instantiation")
+@pytest.mark.parametrize(
+    ("name", "attention", "image_input", "encoder"),
+    [
+        ("show_and_tell", "none", "first_word", "resnet101"),
+        ("show_attend_tell", "soft", "initial_state", "resnet101"),
+        ("flickr8k", "soft", "initial_state", "timm/tf_efficientnet_lite0"),
+    ],
+)
+def test_a_configuration_is_the_model_it_is_named_after(
+    name: str, attention: str, image_input: str, encoder: str
+) -> None:
+    model = parse(["--config", str(CONFIGS / f"{name}.yaml")]).config["model"]
+    assert (model["decoder"]["attention"], model["decoder"]["image_input"]) == (attention, image_input)
+    assert model["encoder"] == encoder
+
+
+def test_no_configuration_is_missing() -> None:
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} >= {"show_and_tell", "show_attend_tell", "flickr8k", "tiny"}

@@ -1,0 +1,121 @@
+"""Batches: their order, their padding, their chance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from captioner.data.dataset import Augmentation, CaptionDataset, Draw, DrawSampler, Example, collate
+from captioner.data.records import Record
+from captioner.errors import CaptionerError
+from captioner.images import Transform
+from captioner.vocabulary import END, PAD, START, Vocabulary
+
+TRANSFORM = Transform(size=8)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """Red on the left, blue on the right."""
+    image = Image.new("RGB", (16, 16), "red")
+    image.paste("blue", (8, 0, 16, 16))
+    image.save(tmp_path / "picture.png")
+    return tmp_path / "picture.png"
+
+
+def dataset_of(
+    picture: Path, *captions: str, most: int = 5, augmentation: Augmentation | None = None
+) -> CaptionDataset:
+    vocabulary = Vocabulary.from_captions(captions, min_count=1)
+    return CaptionDataset([Record(picture, captions, "train", 1)], vocabulary, TRANSFORM, most, augmentation)
+
+
+def example(place: int, *lengths: int) -> Example:
+    return Example(torch.full((1,), place), [[START] + [5] * (n - 2) + [END] for n in lengths], place)
+
+
+def test_a_batch_has_the_longer_captions_first_and_loses_none() -> None:
+    batch = collate([example(0, 4, 6), example(1, 3), example(2, 7, 2, 5)])
+    assert batch.places.tolist() == [2, 0, 1]
+    assert batch.images.flatten().tolist() == [2, 0, 1]
+    assert (batch.captions != PAD).sum(-1).tolist() == [[7, 5, 2], [6, 4, 0], [3, 0, 0]]
+    assert batch.captions[0, 0].tolist() == [START, 5, 5, 5, 5, 5, END]
+
+
+def test_all_captions_are_taken_where_they_are_few(picture: Path) -> None:
+    dataset = dataset_of(picture, "a", "a b", "a b c")
+    assert [len(ids) for ids in dataset[Draw(0, 1)].captions] == [3, 4, 5]
+
+
+def test_of_many_captions_some_are_drawn_by_the_seed(picture: Path) -> None:
+    dataset = dataset_of(picture, *"abcdefgh", most=3)
+    draws = [sorted(ids[1] for ids in dataset[Draw(0, seed)].captions) for seed in range(20)]
+    assert all(len(set(draw)) == 3 for draw in draws)
+    assert len({tuple(draw) for draw in draws}) > 5
+    assert draws[7] == sorted(ids[1] for ids in dataset[Draw(0, 7)].captions)
+
+
+def test_pixels_are_those_that_captioning_sees(picture: Path) -> None:
+    pixels = dataset_of(picture, "a")[Draw(0, 1)].image
+    expected = TRANSFORM(Image.open(picture))
+    torch.testing.assert_close(TRANSFORM.normalise(pixels), expected)
+
+
+def test_a_flip_mirrors_every_second_image(picture: Path) -> None:
+    dataset = dataset_of(picture, "a", augmentation=Augmentation(flip=True))
+    plain = to_image(dataset_of(picture, "a"), 0)
+    mirrored = 0
+    for seed in range(200):
+        seen = to_image(dataset, seed)
+        if not torch.equal(seen, plain):
+            assert torch.equal(seen, plain.flip(-1))
+            mirrored += 1
+    assert 70 < mirrored < 130
+
+
+def test_a_crop_keeps_at_least_the_share_that_is_asked_for(tmp_path: Path) -> None:
+    ramp = Image.linear_gradient("L").resize((100, 100)).convert("RGB")
+    ramp.save(tmp_path / "ramp.png")
+    dataset = dataset_of(tmp_path / "ramp.png", "a", augmentation=Augmentation(crop=0.6))
+    spans = []
+    for seed in range(100):
+        rows = to_image(dataset, seed)[0].float().mean(-1)
+        spans.append(float(rows[-1] - rows[0]) / 255)
+    # Between the centres of the first and last of eight rows lie seven eighths of what was kept.
+    assert min(spans) > 0.6 * 7 / 8 - 0.03
+    assert max(spans) - min(spans) > 0.2
+
+
+def to_image(dataset: CaptionDataset, seed: int) -> torch.Tensor:
+    return dataset[Draw(0, seed)].image
+
+
+def test_an_epoch_has_every_image_once_in_an_order_of_its_own() -> None:
+    sampler = DrawSampler(50, shuffle=True)
+    first = list(sampler)
+    assert sorted(draw.place for draw in first) == list(range(50))
+    assert list(sampler) == first
+    sampler.set_epoch(1)
+    second = list(sampler)
+    assert [d.place for d in second] != [d.place for d in first]
+    assert {d.seed for d in second}.isdisjoint(d.seed for d in first)
+
+
+def test_validation_keeps_the_order() -> None:
+    assert [draw.place for draw in DrawSampler(5, shuffle=False)] == [0, 1, 2, 3, 4]
+
+
+def test_a_caption_without_words_is_named(picture: Path) -> None:
+    vocabulary = Vocabulary.from_captions(["a"], min_count=1)
+    records = [Record(picture, ("a", "."), "train", 1)]
+    with pytest.raises(CaptionerError, match=r"caption '\.' of .*picture\.png has no words; remove it or write one"):
+        CaptionDataset(records, vocabulary, TRANSFORM, 5)
+
+
+@pytest.mark.parametrize("crop", [0.0, 1.5, -1.0])
+def test_a_senseless_crop_is_refused(crop: float) -> None:
+    with pytest.raises(CaptionerError, match=f"data.crop is {crop}; it must be more than 0 and at most 1"):
+        Augmentation(crop=crop)

@@ -1,0 +1,194 @@
+"""Training through the real command line on a handful of generated pictures."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import captioner
+from captioner.cli import main
+from captioner.training import warmup_cosine
+from make_shapes import write_shapes
+
+PICTURES = 40
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shapes")
+    write_shapes(folder, PICTURES, seed=1, size=64)
+    return folder
+
+
+@pytest.fixture
+def config(shapes: Path, tmp_path: Path) -> dict[str, Any]:
+    return {
+        "trainer": {"default_root_dir": str(tmp_path / "run"), "max_epochs": 2, "gradient_clip_val": 5.0},
+        "model": {
+            "encoder": "resnet18",
+            "encoder_weights": "none",
+            "image_size": 64,
+            "decoder": {"embedding_size": 16, "hidden_size": 16, "attention_size": 16, "dropout": 0.1},
+        },
+        "data": {"captions": [str(shapes / "captions.jsonl")], "min_count": 1, "batch_size": 8, "workers": 0},
+    }
+
+
+def run(config: dict[str, Any], tmp_path: Path, *overrides: str) -> int:
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(config))
+    return main(["train", "--config", str(file), *overrides])
+
+
+def load_ckpt(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(path, weights_only=True)
+    return content
+
+
+def test_a_run_leaves_a_captioner_and_what_is_needed_to_go_on(
+    config: dict[str, Any], tmp_path: Path, shapes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(config, tmp_path) == 0
+    folder = tmp_path / "run"
+    printed = capsys.readouterr()
+    assert printed.out == f"{folder / 'captioner.safetensors'}\n"
+    assert [line.split(":")[0] for line in printed.err.splitlines()] == ["epoch 1", "epoch 2"]
+    assert {"best.ckpt", "last.ckpt", "config.yaml", "tensorboard"} <= {path.name for path in folder.iterdir()}
+    assert list((folder / "tensorboard").glob("events.*"))
+
+    model = captioner.load(folder / "captioner.safetensors")
+    caption = model.caption(shapes / "images" / "00000.jpg")
+    assert set(caption.words) <= set(model.vocabulary.words)
+    assert model.card["data"]["training images"] == 0.8 * PICTURES
+    assert model.card["validation scores"].keys() >= {"BLEU-4", "CIDEr"}
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(config: dict[str, Any], tmp_path: Path) -> None:
+    config["model"]["train_encoder_from"] = "layer4"
+    config["data"]["crop"] = 0.9
+    config["trainer"]["max_epochs"] = 3
+    every_epoch = ["--checkpoint.save_top_k", "-1", "--checkpoint.filename", "{epoch}"]
+    assert run(config, tmp_path, *every_epoch) == 0
+    first = str(tmp_path / "run" / "epoch=0.ckpt")
+    again = tmp_path / "again"
+    assert run(config, tmp_path, "--trainer.default_root_dir", str(again), "--resume", first) == 0
+
+    expected, found = load_ckpt(tmp_path / "run" / "last.ckpt"), load_ckpt(again / "last.ckpt")
+    assert found["global_step"] == expected["global_step"] == 3 * PICTURES * 0.8 / 8
+    assert [k for k, v in expected["state_dict"].items() if not torch.equal(v, found["state_dict"][k])] == []
+
+
+def test_only_what_is_trained_changes(config: dict[str, Any], tmp_path: Path) -> None:
+    config["model"]["train_encoder_from"] = "layer4"
+    every_epoch = ["--checkpoint.save_top_k", "-1", "--checkpoint.filename", "{epoch}"]
+    assert run(config, tmp_path, *every_epoch) == 0
+    before, after = (load_ckpt(tmp_path / "run" / f"epoch={n}.ckpt")["state_dict"] for n in (0, 1))
+    for name, value in before.items():
+        is_trained = name.startswith(("model.decoder", "model.encoder.trunk.layer4"))
+        assert torch.equal(value, after[name]) != is_trained, name
+
+
+def test_cached_features_train_as_pixels_do(config: dict[str, Any], tmp_path: Path, shapes: Path) -> None:
+    assert run(config, tmp_path) == 0
+    cache = tmp_path / "features"
+    cached = ["--trainer.default_root_dir", str(tmp_path / "cached"), "--data.feature_cache", str(cache)]
+    assert run(config, tmp_path, *cached) == 0
+    pixels, features = load_ckpt(tmp_path / "run" / "last.ckpt"), load_ckpt(tmp_path / "cached" / "last.ckpt")
+    for name, value in pixels["state_dict"].items():
+        # float16 rounds features by up to 2^-11; a dozen steps of Adam at 1e-3 carry that on.
+        torch.testing.assert_close(features["state_dict"][name], value, rtol=0.05, atol=5e-3)
+
+
+def test_word_vectors_start_the_embedding(config: dict[str, Any], tmp_path: Path) -> None:
+    vectors = tmp_path / "glove.txt"
+    vectors.write_text("circle " + " ".join(["2.5"] * 16) + "\nunheard " + " ".join(["1"] * 16) + "\n")
+    config["model"] |= {"word_vectors": str(vectors), "learning_rate": 1e-9}
+    assert run(config, tmp_path) == 0
+    model = captioner.load(tmp_path / "run" / "captioner.safetensors")
+    embedding = model.model.decoder.embedding.weight
+    torch.testing.assert_close(embedding[model.vocabulary.id("circle")], torch.full((16,), 2.5))
+    assert embedding[model.vocabulary.id("square")].abs().max() <= 0.1 + 1e-6
+
+
+def test_an_own_learning_rate_moves_the_encoder(config: dict[str, Any], tmp_path: Path) -> None:
+    config["model"] |= {"train_encoder_from": "all", "learning_rate": 1e-30, "encoder_learning_rate": 1e-3}
+    every_epoch = ["--checkpoint.save_top_k", "-1", "--checkpoint.filename", "{epoch}"]
+    assert run(config, tmp_path, *every_epoch) == 0
+    before, after = (load_ckpt(tmp_path / "run" / f"epoch={n}.ckpt")["state_dict"] for n in (0, 1))
+    moved = {name.split(".")[1] for name, value in before.items() if (value - after[name]).abs().max() > 1e-20}
+    assert moved == {"encoder"}
+
+
+def refused(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on standard error, and nothing on standard output."""
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    lines = [line for line in printed.err.splitlines() if not line.startswith("epoch ")]
+    assert len(lines) == 1, printed.err
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["--model.layers", "2"], "unrecognized arguments: --model.layers 2"),
+        (["--data.batch_size", "many"], 'Parser key "data.batch_size"'),
+        (["--model.encoder", "resnet19"], "encoder 'resnet19' is not supported"),
+        (["--model.train_encoder_from", "layer9"], "resnet18 has no stage 'layer9'"),
+        (["--data.captions", "[nowhere.json]"], "nowhere.json"),
+        (["--data.min_count", "1000"], "no word of the training captions occurs 1000 times"),
+        (["--data.batch_size", "0"], "data.batch_size is 0; it must be at least 1"),
+        (["--resume", "nowhere.ckpt"], "checkpoint nowhere.ckpt to resume from: no such file"),
+        (["--model.word_vectors", "nowhere.txt"], "word vectors nowhere.txt: cannot be read"),
+        (["--model.train_encoder_from", "all", "--data.feature_cache", "f"], "data.feature_cache needs a frozen"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_mistake_is_told_in_one_line(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], overrides: list[str], message: str
+) -> None:
+    assert run(config, tmp_path, *overrides) == 2
+    assert message in refused(capsys)
+    assert not (tmp_path / "run" / "captioner.safetensors").exists()
+
+
+def test_an_unknown_key_of_the_file_is_told_in_one_line(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config["model"]["colour"] = "red"
+    assert run(config, tmp_path) == 2
+    assert "'model' does not accept option 'colour'" in refused(capsys)
+
+
+def test_a_run_cannot_go_on_with_other_words(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(config, tmp_path) == 0
+    capsys.readouterr()
+    last = str(tmp_path / "run" / "last.ckpt")
+    assert run(config, tmp_path, "--data.min_count", "20", "--resume", last) == 2
+    assert "words, the data's vocabulary" in refused(capsys)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vectors = tmp_path / "glove.txt"
+    vectors.write_text("circle " + " ".join(["nan"] * 16) + "\n")
+    config["model"]["word_vectors"] = str(vectors)
+    assert run(config, tmp_path) == 2
+    assert "the loss of batch 0 of epoch 0 is nan" in refused(capsys)
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    rates = [warmup_cosine(step, warmup=9, total=109) for step in range(110)]
+    assert rates[:10] == pytest.approx([(n + 1) / 10 for n in range(10)])
+    assert rates[59] == pytest.approx(0.5)
+    assert rates[109] == pytest.approx(0)
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+    assert all(math.isfinite(rate) for rate in rates)
