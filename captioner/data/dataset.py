@@ -153,8 +153,8 @@ def collate(examples: Sequence[Example]) -> Batch:
 class DrawSampler(Sampler[Draw]):
     """Draws images: shuffled anew each epoch for training, in order for validation.
 
-    All chance comes from the run's seed and the epoch, none from what ran before or how many workers load, so that a resumed
-    run sees what the interrupted one would have seen.
+    All chance comes from the run's seed and the epoch, none from what ran before or how many workers load, so that a
+    resumed run sees what the interrupted one would have seen.
 
     Args:
         size: Number of images.
