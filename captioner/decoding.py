@@ -22,13 +22,13 @@ class DecodingOptions:
         num_captions: Captions returned for each image, at most ``beam_size``.
         max_words: Longest caption.
         length_penalty: Exponent a of the number of words (END counts) by which a log-probability is divided before
-            hypotheses are compared: 0 compares log-probabilities, 1 their average a word.
+            hypotheses are compared: 0 compares log-probabilities, which favours short captions, 1 their average a word.
     """
 
     beam_size: int = 5
     num_captions: int = 1
     max_words: int = 20
-    length_penalty: float = 0.0
+    length_penalty: float = 0.7
 
     def __post_init__(self) -> None:
         for name in ("beam_size", "num_captions", "max_words"):

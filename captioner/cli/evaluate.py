@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from captioner.cli.options import add_decoding_arguments, add_model_arguments, decoding_options
+from captioner.cli.score import print_scores
 
 SUMMARY = "caption a split of a data set and score the captions"
 
@@ -60,6 +61,5 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({"images": len(records), "split": args.split, **scores}))
     else:
         print(f"{len(records)} images of split {args.split}, PTB tokens, beam {options.beam_size}")
-        for name, value in scores.items():
-            print(f"{name:<8} {value:7.4f}")
+        print_scores(scores)
     return 0

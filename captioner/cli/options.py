@@ -26,9 +26,9 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--length-penalty",
         type=float,
-        default=0.0,
+        default=0.7,
         metavar="A",
-        help="compare hypotheses by log-probability / words^A; more than 0 favours longer captions (default: 0)",
+        help="compare hypotheses by log-probability / words^A; 0 favours short captions (default: 0.7)",
     )
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="photographs at once (default: 16)")
 
