@@ -1,0 +1,57 @@
+"""What several test files need: the tools on the path, and a small captioner with random weights."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from captioner.decoder import DecoderConfig
+from captioner.images import Transform
+from captioner.model import CaptionerConfig, CaptionModel
+from captioner.pipeline import Captioner
+from captioner.vocabulary import SPECIAL_WORDS, Vocabulary
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+
+WORDS = (*SPECIAL_WORDS, *"a the dog cat runs sits on grass road red 's".split())
+
+
+def make_captioner(attention: str = "soft", size: int = 64, resize: str = "squash") -> Captioner:
+    """A captioner that talks nonsense, the same each time."""
+    torch.manual_seed(1)
+    decoder = DecoderConfig(attention, embedding_size=16, hidden_size=16, attention_size=16)  # type: ignore[arg-type]
+    config = CaptionerConfig("resnet18", decoder, Transform(size, resize))  # type: ignore[arg-type]
+    model = CaptionModel(config, len(WORDS))
+    for parameter in model.decoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.8)
+    return Captioner(model, Vocabulary(WORDS), {"data": "none", "licence": "CC0"})
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Captioner:
+    """The small captioner."""
+    return make_captioner()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tiny: Captioner, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small captioner as a file."""
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    tiny.save(path)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with three photographs."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, colour in enumerate(("red", "green", "blue")):
+        image = Image.new("RGB", (90, 60), colour)
+        image.paste("white", (10 * number, 5, 10 * number + 30, 50))
+        image.save(folder / f"{number}.png")
+    return folder

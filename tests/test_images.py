@@ -1,0 +1,184 @@
+"""Pictures as they come."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from captioner.errors import CaptionerError
+from captioner.images import Transform, find_images, open_image, to_pixels
+
+
+def corners(image: Image.Image) -> list[tuple[int, ...]]:
+    """The colours near the four corners: top left, top right, bottom left, bottom right."""
+    w, h = image.size
+    return [image.getpixel(place) for place in ((1, 1), (w - 2, 1), (1, h - 2), (w - 2, h - 2))]  # type: ignore[misc]
+
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+def quartered() -> Image.Image:
+    image = Image.new("RGB", (40, 20), RED)
+    for colour, box in ((GREEN, (20, 0, 40, 10)), (BLUE, (0, 10, 20, 20)), (WHITE, (20, 10, 40, 20))):
+        image.paste(colour, box)
+    return image
+
+
+# How a stored picture has to be turned for each orientation, by the EXIF standard.
+TURNED = {
+    1: [RED, GREEN, BLUE, WHITE],
+    2: [GREEN, RED, WHITE, BLUE],
+    3: [WHITE, BLUE, GREEN, RED],
+    4: [BLUE, WHITE, RED, GREEN],
+    5: [RED, BLUE, GREEN, WHITE],
+    6: [BLUE, RED, WHITE, GREEN],
+    7: [WHITE, GREEN, BLUE, RED],
+    8: [GREEN, WHITE, RED, BLUE],
+}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_is_turned_upright(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    quartered().save(tmp_path / "turned.png", exif=exif)
+    image = open_image(tmp_path / "turned.png")
+    assert image.size == ((40, 20) if orientation < 5 else (20, 40))
+    assert corners(image) == TURNED[orientation]
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (Image.new("L", (4, 4), 100), (100, 100, 100)),
+        (Image.new("1", (4, 4), 1), WHITE),
+        (Image.new("CMYK", (4, 4), (0, 0, 0, 0)), WHITE),
+        (Image.fromarray(np.full((4, 4), 40000, np.uint16)), (156, 156, 156)),
+        (Image.new("RGBA", (4, 4), (255, 0, 0, 0)), WHITE),
+        (Image.new("RGBA", (4, 4), (255, 0, 0, 255)), RED),
+        (Image.new("LA", (4, 4), (0, 0)), WHITE),
+    ],
+    ids=lambda value: value.mode if isinstance(value, Image.Image) else "",
+)
+def test_every_mode_becomes_rgb(tmp_path: Path, image: Image.Image, expected: tuple[int, int, int]) -> None:
+    file = tmp_path / ("image.tiff" if image.mode == "CMYK" else "image.png")
+    image.save(file)
+    opened = open_image(file)
+    assert opened.mode == "RGB"
+    assert opened.getpixel((2, 2)) == expected
+
+
+def test_a_transparent_palette_is_laid_on_white(tmp_path: Path) -> None:
+    image = Image.new("P", (4, 4), 0)
+    image.putpalette([255, 0, 0, 0, 255, 0])
+    image.save(tmp_path / "palette.gif", transparency=0)
+    assert open_image(tmp_path / "palette.gif").getpixel((2, 2)) == WHITE
+
+
+def test_the_first_frame_of_an_animation_is_taken(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green")]
+    frames[0].save(tmp_path / "moving.webp", save_all=True, append_images=frames[1:], lossless=True)
+    assert open_image(tmp_path / "moving.webp").getpixel((4, 4)) == RED
+
+
+def test_bytes_arrays_and_images_are_read_alike(tmp_path: Path) -> None:
+    file = tmp_path / "image.png"
+    quartered().save(file)
+    expected = np.asarray(open_image(file))
+    for source in (str(file), file.read_bytes(), quartered(), np.asarray(quartered())):
+        assert np.array_equal(np.asarray(open_image(source)), expected)
+
+
+def damaged(tmp_path: Path, name: str) -> Path:
+    file = tmp_path / name
+    if name == "cut.jpg":
+        Image.effect_noise((200, 200), 60).save(file)
+        os.truncate(file, file.stat().st_size // 2)
+    elif name == "empty.jpg":
+        file.touch()
+    elif name == "text.jpg":
+        file.write_text("no picture")
+    elif name == "folder":
+        file.mkdir()
+    elif name == "pipe":
+        os.mkfifo(file)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cut.jpg", "is damaged: "),
+        ("empty.jpg", "is no image that can be read here"),
+        ("text.jpg", "is no image that can be read here"),
+        ("folder", "is a folder; give an image file"),
+        ("pipe", "is no regular file; give an image file"),
+        ("missing.jpg", "no such file; check the path"),
+    ],
+)
+def test_what_is_no_picture_is_told_in_one_line(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(CaptionerError) as caught:
+        open_image(damaged(tmp_path, name))
+    assert str(caught.value).startswith(f"{tmp_path / name}: {message}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 4, 2), (0, 4, 3)])
+def test_an_array_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(CaptionerError, match="an array of"):
+        open_image(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])
+@pytest.mark.parametrize("resize", ["squash", "crop"])
+def test_any_aspect_ratio_gives_the_encoders_input(size: tuple[int, int], resize: str) -> None:
+    tensor = Transform(32, resize)(Image.new("RGB", size, "red"))  # type: ignore[arg-type]
+    assert tensor.shape == (3, 32, 32)
+    assert tensor.isfinite().all()
+
+
+def test_cropping_is_torchvisions_resize_and_centre_crop() -> None:
+    image = Image.effect_noise((120, 80), 90).convert("RGB")
+    ours = to_pixels(Transform(40, "crop", "bilinear").scale(image))
+    theirs = v2.Compose([v2.Resize(40, antialias=True), v2.CenterCrop(40), v2.PILToTensor()])(image)
+    assert (ours.int() - theirs.int()).abs().max() <= 2
+
+
+def test_normalising_is_torchvisions() -> None:
+    image = Image.effect_noise((32, 32), 90).convert("RGB")
+    transform = Transform(32)
+    theirs = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(transform.mean, transform.std)])
+    torch.testing.assert_close(transform(image), theirs(image))
+
+
+def test_the_region_is_what_is_scaled() -> None:
+    assert Transform(8, "squash").region(30, 20) == (0, 0, 30, 20)
+    assert Transform(8, "crop").region(30, 20) == (5, 0, 25, 20)
+    image = Image.new("RGB", (30, 20), "black")
+    image.paste("white", (5, 0, 25, 20))
+    assert np.asarray(Transform(8, "crop").scale(image)).min() > 200
+
+
+def test_a_folder_is_walked_in_sorted_order_without_loops(tmp_path: Path) -> None:
+    for name in ("b.jpg", "a.PNG", "notes.txt", ".hidden.jpg", "c/d.webp", "B/e.jpeg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "c" / "loop").symlink_to(tmp_path)
+    found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
+    assert found == ["B/e.jpeg", "a.PNG", "b.jpg", "c/d.webp"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [("size", 0, "image size 0"), ("resize", "pad", "resize 'pad' is unknown"), ("interpolation", "x", "interpolation")],
+)
+def test_a_senseless_transform_is_refused(field: str, value: object, message: str) -> None:
+    with pytest.raises(CaptionerError, match=message):
+        Transform(**{field: value})  # type: ignore[arg-type]
