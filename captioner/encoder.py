@@ -51,8 +51,8 @@ WEIGHTS_HUB, WEIGHTS_PACKAGE, WEIGHTS_NONE = "hub", "package", "none"
 class GridEncoder(nn.Module):
     """A CNN that turns images into a grid of feature vectors.
 
-    It starts frozen: its parameters have no gradients and its batch norm stays in evaluation mode, whatever ``train()``
-    says; `train_from` changes that.
+    It starts frozen: its parameters have no gradients, whatever ``train()`` says; `train_from` changes that. Batch norm
+    keeps the statistics it came with even then: those of a few images at a time are poor ones.
 
     Args:
         name: A CNN of torchvision (``resnet101``) or of timm (``timm/tf_efficientnet_lite0``).
@@ -123,11 +123,14 @@ class GridEncoder(nn.Module):
         return self._first_trained is None
 
     def train(self, mode: bool = True) -> GridEncoder:
-        """Sets training mode for the trained stages alone: batch norm of a frozen one must not drift."""
+        """Sets training mode for the trained stages alone, and for no batch norm: its statistics must not drift."""
         super().train(mode)
         self.trunk.train(mode and not self.is_frozen)
         for index, (_, module) in enumerate(_stages(self.trunk)):
             module.train(mode and self._first_trained is not None and index >= self._first_trained)
+        for module in self.trunk.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
         return self
 
     def forward(self, images: Tensor) -> Tensor:

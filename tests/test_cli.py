@@ -1,0 +1,234 @@
+"""The command line as a user meets it: real processes, real files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from captioner.cli import VERBS, main
+from captioner.pipeline import Captioner
+from conftest import make_captioner
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def captioner(*args: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([sys.executable, "-m", "captioner", *args], input=stdin, capture_output=True)
+
+
+def lines(text: str) -> list[str]:
+    return text.splitlines()
+
+
+def test_a_folder_is_captioned_in_sorted_order(
+    checkpoint: Path, photos: Path, tiny: Captioner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["caption", str(photos), "--model", str(checkpoint)]) == 0
+    files = sorted(photos.iterdir())
+    expected = [f"{file}\t{caption.text}" for file, caption in zip(files, tiny.caption(files), strict=True)]
+    assert lines(capsys.readouterr().out) == expected
+
+
+def test_json_has_an_object_a_line(checkpoint: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["caption", str(photos), "--model", str(checkpoint), "--json", "--num-captions", "2"]) == 0
+    entries = [json.loads(line) for line in lines(capsys.readouterr().out)]
+    assert [entry["image"] for entry in entries] == [str(file) for file in sorted(photos.iterdir())]
+    for entry in entries:
+        assert entry.keys() == {"image", "caption", "log_probability", "captions"}
+        assert entry["captions"][0] == {k: entry[k] for k in ("caption", "log_probability")}
+        assert len(entry["captions"]) == 2
+
+
+def test_output_goes_to_a_file(
+    checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "captions.jsonl"
+    assert main(["caption", str(photos), "--model", str(checkpoint), "--output", str(file)]) == 0
+    assert capsys.readouterr().out == ""
+    assert [json.loads(line)["image"] for line in lines(file.read_text())] == [str(f) for f in sorted(photos.iterdir())]
+
+
+def test_a_bad_photograph_is_named_and_the_others_get_their_captions(checkpoint: Path, photos: Path) -> None:
+    (photos / "1b.jpg").write_text("no picture")
+    done = captioner("caption", photos, photos / "gone.jpg", "--model", checkpoint)
+    assert done.returncode == 1
+    assert len(lines(done.stdout.decode())) == 3
+    errors = lines(done.stderr.decode())
+    assert [error.split(": ")[:2] for error in errors] == [
+        ["captioner", str(photos / "1b.jpg")],
+        ["captioner", str(photos / "gone.jpg")],
+    ]
+
+
+def test_a_photograph_comes_on_standard_input(checkpoint: Path, photos: Path, tiny: Captioner) -> None:
+    file = photos / "0.png"
+    done = captioner("caption", "-", "--model", checkpoint, stdin=file.read_bytes())
+    assert done.stdout.decode() == f"-\t{tiny.caption(file).text}\n"
+
+
+def test_any_file_name_can_be_told(checkpoint: Path, photos: Path) -> None:
+    strange = [b"line\nbreak.png", b"latin\xe9.png", b"escape\x1b[31m.png"]
+    for name in strange:
+        Image.new("RGB", (8, 8)).save(photos / "new.png")
+        os.rename(photos / "new.png", os.fsencode(photos) + b"/" + name)
+    done = captioner("caption", photos, "--model", checkpoint)
+    assert done.returncode == 0, done.stderr
+    assert len(lines(done.stdout.decode())) == 6
+    assert b"\x1b" not in done.stdout
+    done = captioner("caption", photos, "--model", checkpoint, "--json")
+    names = {os.fsencode(json.loads(line)["image"]) for line in lines(done.stdout.decode())}
+    assert {os.fsencode(photos) + b"/" + name for name in strange} <= names
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["caption", "PHOTO", "--model", "nowhere"], "checkpoint nowhere: no such file; check the path"),
+        (["caption", "PHOTO", "--beam-size", "0"], "beam size is 0; it must be at least 1"),
+        (["caption", "PHOTO", "--num-captions", "9"], "9 captions cannot come from a beam of 5; widen the beam"),
+        (["caption", "PHOTO", "--batch-size", "0"], "batch size is 0; it must be at least 1"),
+        (["caption", "EMPTY"], "has no image; give one with .jpg"),
+        (["caption", "-", "-"], "standard input (-) was given twice"),
+        (["visualize", "PHOTO", "--output", "map.bmp"], "output map.bmp: only .png can be written; name it map.png"),
+        (["export", "nowhere.ckpt", "--output", "x"], "checkpoint nowhere.ckpt: no such file"),
+        (["info", "--model", "nowhere"], "checkpoint nowhere: no such file"),
+        (["evaluate", "--data", "nowhere.json"], "nowhere.json"),
+        (["score", "--references", "nowhere.json", "--candidates", "nowhere.json"], "nowhere.json: cannot be read"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_told_in_one_line(
+    args: list[str], message: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    places = {"PHOTO": str(photos / "0.png"), "EMPTY": str(tmp_path / "empty")}
+    assert main([places.get(arg, arg) for arg in args]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    [line] = lines(printed.err)
+    assert line.startswith("captioner: ")
+    assert message in line
+
+
+@pytest.mark.parametrize("args", [["draw"], [], ["caption"], ["caption", "x.jpg", "--colour", "red"]], ids=str)
+def test_wrong_use_ends_with_two(args: list[str]) -> None:
+    done = captioner(*args)
+    assert done.returncode == 2
+    assert b"Traceback" not in done.stderr
+
+
+def test_ctrl_c_ends_without_a_traceback(checkpoint: Path, photos: Path) -> None:
+    many = [str(photos / "0.png")] * 5000
+    command = [sys.executable, "-m", "captioner", "caption", *many, "--model", str(checkpoint)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.stderr is not None
+        assert process.stderr.read() == b"captioner: interrupted\n"
+    assert process.returncode == 130
+
+
+def test_a_reader_that_leaves_early_is_no_error(checkpoint: Path, photos: Path) -> None:
+    many = [str(photos / "0.png")] * 200
+    command = [sys.executable, "-m", "captioner", "caption", *many, "--model", str(checkpoint)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+def test_info_tells_what_the_embedded_model_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    text = capsys.readouterr().out
+    for part in ("tf_efficientnet_lite0", "flickr8k", "CIDEr", "limits", "licence"):
+        assert part in text
+    assert main(["info", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["decoder"]["attention"] == "soft"
+
+
+def test_export_makes_a_smaller_file_that_captions_alike(
+    checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small, card = tmp_path / "small.safetensors", tmp_path / "card.json"
+    card.write_text('{"limits": "many"}')
+    assert main(["export", str(checkpoint), "--output", str(small), "--dtype", "float16", "--card", str(card)]) == 0
+    assert small.stat().st_size < 0.6 * checkpoint.stat().st_size
+    capsys.readouterr()
+    assert main(["info", "--model", str(small), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["limits"] == "many"
+
+
+def test_evaluate_scores_what_score_scores(
+    checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = [
+        {"image": file.name, "captions": ["a dog runs", "the red cat"], "split": "test", "image_id": number}
+        for number, file in enumerate(sorted(photos.iterdir()))
+    ]
+    (photos / "data.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in data))
+    results, references = tmp_path / "results.json", tmp_path / "references.json"
+    coco = [{"image_id": e["image_id"], "caption": text} for e in data for text in e["captions"]]  # type: ignore[union-attr, attr-defined]
+    references.write_text(json.dumps({"annotations": coco}))
+    model = ["--model", str(checkpoint)]
+    assert main(["evaluate", *model, "--data", str(photos / "data.jsonl"), "--json", "--output", str(results)]) == 0
+    evaluated = json.loads(capsys.readouterr().out)
+    assert main(["score", "--references", str(references), "--candidates", str(results), "--json"]) == 0
+    scored = json.loads(capsys.readouterr().out)
+    assert evaluated == {"split": "test", **scored}
+    assert scored["images"] == 3
+
+
+def test_visualize_draws_a_panel_a_word(
+    checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "map.png"
+    assert main(["visualize", str(photos / "0.png"), "--model", str(checkpoint), "--output", str(output)]) == 0
+    with Image.open(output) as image:
+        assert len(image.convert("RGB").getcolors(1 << 24) or []) > 500
+
+
+def test_visualize_says_that_there_is_no_attention(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_captioner("none").save(tmp_path / "none.safetensors")
+    output = tmp_path / "map.png"
+    args = ["visualize", str(photos / "0.png"), "--model", str(tmp_path / "none.safetensors"), "--output", str(output)]
+    assert main(args) == 2
+    assert "this model has no attention to show" in capsys.readouterr().err
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("program", "absent"),
+    [
+        ("import captioner", {"torch", "lightning", "matplotlib", "numpy"}),
+        ("from captioner.cli import main; main(['caption', '--help'])", {"torch", "lightning", "matplotlib"}),
+        ("from captioner.cli import main; main(['score', '--references', 'x', '--candidates', 'x'])", {"torch"}),
+        ("import captioner; captioner.load()", {"lightning", "matplotlib"}),
+    ],
+)
+def test_nothing_heavy_is_imported_that_is_not_used(program: str, absent: set[str]) -> None:
+    code = f"import sys\ntry:\n    {program}\nexcept SystemExit: pass\nprint('loaded:', *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not absent & set(done.stdout.split("loaded:")[1].split())
+
+
+def test_the_readme_names_every_verb_and_the_commands_that_ci_runs() -> None:
+    text = README.read_text()
+    assert set(re.findall(r"captioner (\w+)", text)) >= set(VERBS)
+    for command in ("pip install -e '.[dev]'", "captioner caption data/samples", "pytest"):
+        assert command in text
+        assert command in (README.parent / ".ci" / "run").read_text()
