@@ -77,7 +77,8 @@ class Checkpoint:
             if self.weights[name].shape != parameter.shape:
                 raise CaptionerError(
                     f"the checkpoint's weights {name} have shape {tuple(self.weights[name].shape)}, but its "
-                    f"configuration and its {len(vocabulary)} words need {tuple(parameter.shape)}; it was put together wrongly"
+                    f"configuration and its {len(vocabulary)} words need {tuple(parameter.shape)}; "
+                    "it was put together wrongly"
                 )
         weights = {
             name: value.float() if value.is_floating_point() else value

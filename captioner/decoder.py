@@ -231,7 +231,7 @@ class Decoder(nn.Module):
             Hidden states of the real words, caption after caption, shape (words, hidden_size), and the attention,
             shape (images · n, steps, cells).
         """
-        images, per_image, steps = real.shape
+        images, per_image, _ = real.shape
         rows = torch.arange(images * per_image, device=grid.device).view(images, per_image)
         extents = [(int(r.any(1).nonzero().max()) + 1, int(r.any(0).nonzero().max()) + 1) for r in real.unbind(2)]
         outputs, weights = [], []

@@ -92,7 +92,7 @@ class Captioner:
         images: ImageSource | Sequence[ImageSource],
         *,
         batch_size: int = BATCH_SIZE,
-        **options: Any,  # noqa: ANN401
+        **options: Any,
     ) -> Caption | list[Caption]:
         """Captions one photograph or several.
 

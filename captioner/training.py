@@ -155,7 +155,6 @@ class CaptioningModule(lightning.LightningModule):
         header = Checkpoint(self.model.config, self.vocabulary.words, {}, {}).header()
         if METADATA_KEY not in checkpoint:
             raise CaptionerError("the checkpoint to resume from was not written by captioner train")
-        import json
 
         old, new = json.loads(checkpoint[METADATA_KEY]), json.loads(header)
         if old["words"] != new["words"]:

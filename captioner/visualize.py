@@ -26,7 +26,7 @@ def plot(image: ImageSource, caption: Caption) -> Figure:
     """Draws a contact sheet: the photograph, then for each word the photograph under its attention map.
 
     Every map is drawn on the part of the photograph that the encoder saw, smoothed between the centres of its cells,
-    on one colour scale that runs from no attention to the greatest weight of the caption.
+    on a colour scale that runs from no attention to the map's greatest weight.
 
     Args:
         image: The photograph, as `captioner.Captioner.caption` takes it.
@@ -59,20 +59,19 @@ def plot(image: ImageSource, caption: Caption) -> Figure:
     axes[0].imshow(photograph)
     left, top, right, bottom = caption.region
     extent = (left * width, right * width, bottom * height, top * height)
-    greatest = float(caption.attention.max())
     for axis, word, weights in zip(axes[1:], caption.words, caption.attention, strict=False):
         axis.imshow(photograph)
         heat = axis.imshow(
-            weights,
+            weights / weights.max(),
             extent=extent,
             interpolation="bicubic",
             cmap=COLOUR_MAP,
             alpha=OPACITY,
             vmin=0,
-            vmax=greatest,
+            vmax=1,
         )
         _frame(axis, word, width, height)
-    figure.colorbar(heat, ax=axes, label="attention", shrink=0.6)
+    figure.colorbar(heat, ax=axes, label="attention, as a share of each map's greatest", shrink=0.6)
     return figure
 
 

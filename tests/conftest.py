@@ -17,7 +17,7 @@ from captioner.vocabulary import SPECIAL_WORDS, Vocabulary
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
-WORDS = (*SPECIAL_WORDS, *"a the dog cat runs sits on grass road red 's".split())
+WORDS = (*SPECIAL_WORDS, *["a", "the", "dog", "cat", "runs", "sits", "on", "grass", "road", "red", "'s"])
 
 
 def make_captioner(attention: str = "soft", size: int = 64, resize: str = "squash") -> Captioner:

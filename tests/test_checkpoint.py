@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import WORDS
 from safetensors.torch import save_file
 
 from captioner import checkpoint as checkpoints
 from captioner.atomic import replacing
 from captioner.errors import CaptionerError
 from captioner.pipeline import Captioner, load
-from conftest import WORDS
 
 
-def header_of(tiny: Captioner, **changes: Any) -> str:  # noqa: ANN401 (JSON)
+def header_of(tiny: Captioner, **changes: Any) -> str:
     content = checkpoints.Checkpoint(tiny.model.config, tiny.vocabulary.words, {}, {})
     return json.dumps({**json.loads(content.header()), **changes})
 

@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import make_captioner
 from PIL import Image
 
 from captioner.cli import VERBS, main
 from captioner.pipeline import Captioner
-from conftest import make_captioner
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -180,7 +180,7 @@ def test_evaluate_scores_what_score_scores(
     ]
     (photos / "data.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in data))
     results, references = tmp_path / "results.json", tmp_path / "references.json"
-    coco = [{"image_id": e["image_id"], "caption": text} for e in data for text in e["captions"]]  # type: ignore[union-attr, attr-defined]
+    coco = [{"image_id": e["image_id"], "caption": text} for e in data for text in e["captions"]]  # type: ignore[attr-defined]
     references.write_text(json.dumps({"annotations": coco}))
     model = ["--model", str(checkpoint)]
     assert main(["evaluate", *model, "--data", str(photos / "data.jsonl"), "--json", "--output", str(results)]) == 0

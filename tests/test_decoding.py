@@ -124,7 +124,9 @@ def test_stopping_early_never_changes_the_outcome(seed: int, beam: int, penalty:
 @given(seed=st.integers(0, 10_000))
 def test_hypotheses_are_distinct_sorted_and_score_what_they_say(seed: int) -> None:
     decoder = TableDecoder(seed, images=1)
-    [hypotheses] = decode(decoder, grid_of(1), DecodingOptions(beam_size=6, num_captions=6, max_words=5, length_penalty=0))
+    [hypotheses] = decode(
+        decoder, grid_of(1), DecodingOptions(beam_size=6, num_captions=6, max_words=5, length_penalty=0)
+    )
     sentences = [tuple(spoken(h)) for h in hypotheses]
     assert len(set(sentences)) == len(sentences)
     scores = [h.log_probability for h in hypotheses]

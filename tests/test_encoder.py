@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -180,7 +181,7 @@ def test_an_unknown_stage_is_refused_with_the_known_ones() -> None:
 
 
 def test_preprocessing_is_the_networks_own() -> None:
-    published = timm.create_model("tf_efficientnet_lite0").pretrained_cfg
+    published: Any = timm.create_model("tf_efficientnet_lite0").pretrained_cfg
     transform = GridEncoder(LITE).default_transform(224)
     assert transform.mean == published["mean"]
     assert transform.std == published["std"]

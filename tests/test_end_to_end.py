@@ -1,7 +1,7 @@
 """The proof that it learns: `captioner train` on generated pictures, scored on combinations it has never seen.
 
-The attention of a colour or shape word has to fall on the shape that the word is about, which scores cannot see: a model
-with broken attention still reads its captions off the mean feature.
+The attention of a colour or shape word has to fall on the shape that the word is about, which scores cannot see: a
+model with broken attention still reads its captions off the mean feature.
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from make_shapes import COLOURS, OUTLINES, write_shapes
 
 import captioner
 from captioner.cli import main
 from captioner.data.sources import read_records
 from captioner.decoding import DecodingOptions
 from captioner.pipeline import Caption
-from make_shapes import COLOURS, OUTLINES, write_shapes
 
 pytestmark = pytest.mark.slow
 
@@ -47,9 +48,7 @@ def checkpoint(shapes: Path) -> Path:
     return shapes / "run" / "captioner.safetensors"
 
 
-def test_unseen_combinations_are_captioned(
-    shapes: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unseen_combinations_are_captioned(shapes: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     data = str(shapes / "captions.jsonl")
     assert main(["evaluate", "--model", str(checkpoint), "--data", data, "--split", "test", "--json"]) == 0
@@ -72,7 +71,7 @@ def test_attention_falls_on_the_shape_that_the_word_names(shapes: Path, checkpoi
     assert np.mean(hits) >= 0.8
 
 
-def pointing(caption: Caption, shapes: list[dict[str, object]], size: int) -> list[bool]:
+def pointing(caption: Caption, shapes: list[dict[str, Any]], size: int) -> list[bool]:
     """For each colour or shape word that is in the picture: whether the peak of its attention lies on its shape.
 
     The peak is a cell; it hits when its centre is in the shape's box, widened by half a cell: no map is finer.
@@ -86,12 +85,11 @@ def pointing(caption: Caption, shapes: list[dict[str, object]], size: int) -> li
             if word in (shape["colour"], shape["shape"]):
                 row, column = np.unravel_index(weights.argmax(), weights.shape)
                 cell = size / len(weights)
-                x, y, width, height = shape["box"]  # type: ignore[misc]
+                x, y, width, height = shape["box"]
                 across, down = (column + 0.5) * cell, (row + 0.5) * cell
                 hits.append(
                     bool(
-                        x - cell / 2 <= across <= x + width + cell / 2
-                        and y - cell / 2 <= down <= y + height + cell / 2
+                        x - cell / 2 <= across <= x + width + cell / 2 and y - cell / 2 <= down <= y + height + cell / 2
                     )
                 )
     return hits

@@ -154,7 +154,9 @@ def test_cropping_is_torchvisions_resize_and_centre_crop() -> None:
 def test_normalising_is_torchvisions() -> None:
     image = Image.effect_noise((32, 32), 90).convert("RGB")
     transform = Transform(32)
-    theirs = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(transform.mean, transform.std)])
+    theirs = v2.Compose(
+        [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(transform.mean, transform.std)]
+    )
     torch.testing.assert_close(transform(image), theirs(image))
 
 
@@ -177,7 +179,11 @@ def test_a_folder_is_walked_in_sorted_order_without_loops(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("field", "value", "message"),
-    [("size", 0, "image size 0"), ("resize", "pad", "resize 'pad' is unknown"), ("interpolation", "x", "interpolation")],
+    [
+        ("size", 0, "image size 0"),
+        ("resize", "pad", "resize 'pad' is unknown"),
+        ("interpolation", "x", "interpolation"),
+    ],
 )
 def test_a_senseless_transform_is_refused(field: str, value: object, message: str) -> None:
     with pytest.raises(CaptionerError, match=message):

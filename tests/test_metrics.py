@@ -59,7 +59,11 @@ def test_nearly_all_tokens_are_the_official_ones(official: dict[str, Any]) -> No
 def corpus() -> tuple[list[list[str]], list[list[list[str]]]]:
     """Two hundred images with captions from a small language, so that n-grams meet."""
     chance = random.Random(1)
-    sentence = lambda: [chance.choice("a the dog cat runs sits on grass road red".split()) for _ in range(chance.randint(4, 14))]  # noqa: E731, E501
+
+    def sentence() -> list[str]:
+        words = ["a", "the", "dog", "cat", "runs", "sits", "on", "grass", "road", "red"]
+        return [chance.choice(words) for _ in range(chance.randint(4, 14))]
+
     return [sentence() for _ in range(200)], [[sentence() for _ in range(chance.randint(1, 6))] for _ in range(200)]
 
 
@@ -113,6 +117,6 @@ def test_unknown_earns_nothing() -> None:
         ({1: "a"}, {1: []}, "image 1 has no reference"),
     ],
 )
-def test_what_cannot_be_scored_is_refused(candidates: Any, references: Any, message: str) -> None:  # noqa: ANN401
+def test_what_cannot_be_scored_is_refused(candidates: Any, references: Any, message: str) -> None:
     with pytest.raises(CaptionerError, match=message):
         captioner.score(candidates, references)

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import make_captioner
 
 import captioner
 from captioner.decoding import DecodingOptions
 from captioner.errors import CaptionerError
+from captioner.images import open_image
 from captioner.pipeline import Caption, Captioner, embedded_checkpoint
-from conftest import make_captioner
+from captioner.vocabulary import join_words
 
 SAMPLES = Path(__file__).parents[1] / "data" / "samples"
 
@@ -22,7 +24,7 @@ def test_one_gives_a_caption_and_several_a_list(tiny: Captioner, photos: Path) -
     alone = tiny.caption(photos / "0.png")
     [first] = tiny.caption([photos / "0.png"])
     assert isinstance(alone, Caption)
-    assert alone.text == first.text == captioner.pipeline.join_words(alone.words)  # type: ignore[attr-defined]
+    assert alone.text == first.text == join_words(alone.words)
 
 
 def test_a_batch_equals_single_calls(tiny: Captioner, photos: Path) -> None:
@@ -50,7 +52,7 @@ def test_without_attention_there_is_none(photos: Path) -> None:
 def test_the_log_probability_is_what_the_network_says(tiny: Captioner, photos: Path) -> None:
     caption = tiny.caption(photos / "1.png", max_words=30)
     ids = [1, *(tiny.vocabulary.id(word) for word in caption.words), 2]
-    image = tiny.transform(captioner.images.open_image(photos / "1.png"))  # type: ignore[attr-defined]
+    image = tiny.transform(open_image(photos / "1.png"))
     with torch.inference_mode():
         outcome = tiny.model(image[None], torch.tensor([[ids]]))
     each = outcome.logits.log_softmax(-1).gather(1, outcome.targets[:, None])

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from make_shapes import write_shapes
 
 import captioner
 from captioner.cli import main
 from captioner.training import warmup_cosine
-from make_shapes import write_shapes
 
 PICTURES = 40
 

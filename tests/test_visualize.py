@@ -23,7 +23,9 @@ def caption_of(cell: tuple[int, int], region: tuple[float, float, float, float])
 @pytest.mark.parametrize("cell", [(0, 0), (2, 5), (6, 3), (3, 3)])
 @pytest.mark.parametrize("size", [(210, 140), (140, 210), (168, 168)])
 @pytest.mark.parametrize("resize", ["squash", "crop"])
-def test_a_map_lies_over_the_pixels_that_its_cell_saw(cell: tuple[int, int], size: tuple[int, int], resize: str) -> None:
+def test_a_map_lies_over_the_pixels_that_its_cell_saw(
+    cell: tuple[int, int], size: tuple[int, int], resize: str
+) -> None:
     width, height = size
     left, top, right, bottom = Transform(224, resize).region(width, height)  # type: ignore[arg-type]
     figure = plot(
@@ -39,7 +41,9 @@ def test_a_map_lies_over_the_pixels_that_its_cell_saw(cell: tuple[int, int], siz
     figure.savefig(buffer, format="png", dpi=100)
     drawn = np.asarray(Image.open(buffer).convert("L")).astype(float)
     box = axis.get_window_extent()
-    panel = drawn[round(len(drawn) - box.y1) + 1 : round(len(drawn) - box.y0) - 1, round(box.x0) + 1 : round(box.x1) - 1]
+    panel = drawn[
+        round(len(drawn) - box.y1) + 1 : round(len(drawn) - box.y0) - 1, round(box.x0) + 1 : round(box.x1) - 1
+    ]
     rows, columns = np.nonzero(panel > 0.95 * panel.max())
     x = columns.mean() / panel.shape[1] * width
     y = rows.mean() / panel.shape[0] * height

@@ -40,7 +40,9 @@ def test_joining_undoes_splitting(text: str) -> None:
 
 
 def test_no_frequent_word_is_an_error() -> None:
-    with pytest.raises(CaptionerError, match="no word of the training captions occurs 9 times or more; lower min_count"):
+    with pytest.raises(
+        CaptionerError, match="no word of the training captions occurs 9 times or more; lower min_count"
+    ):
         Vocabulary.from_captions(CAPTIONS, min_count=9)
 
 
