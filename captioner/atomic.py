@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from captioner.errors import CaptionerError
+
+_NAME_PART = 40
+"""Characters of a file's name that its temporary name repeats: it must fit where the name itself just does."""
 
 
 @contextmanager
@@ -19,25 +23,30 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     raises, the temporary file is removed and ``path`` is as it was.
 
     Args:
-        path: The file to write. Its folder is made where it is missing.
+        path: The file to write. Its folder is made where it is missing; a link is followed, and a file that is
+            replaced keeps its permissions.
 
     Raises:
-        CaptionerError: The folder cannot be made or written to, or the disk is full.
+        CaptionerError: The folder cannot be made or written to, the disk is full, or ``path`` is a folder or a device.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))
     temporary: Path | None = None
     try:
+        if target.exists() and not target.is_file():
+            # Renaming over /dev/null would put a file in its place, for every program on the machine.
+            raise CaptionerError(f"cannot write {path}: it is no regular file; choose another place")
         target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+        prefix = f".{target.name[:_NAME_PART]}."
+        descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=target.parent)
         temporary = Path(name)
         os.close(descriptor)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask())
         temporary.replace(target)
     except OSError as error:
-        raise CaptionerError(f"cannot write {target}: {error.strerror or error}; choose another place") from error
+        raise CaptionerError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

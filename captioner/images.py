@@ -7,6 +7,7 @@ import os
 import stat
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -22,6 +23,9 @@ ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndar
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 """Endings, in lower case, by which a folder's photographs are told from its other files."""
+
+BYTES_NAME = "the given bytes"
+"""What messages call a photograph that has no name."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -118,11 +122,12 @@ def open_image(source: ImageSource) -> Image.Image:
         CaptionerError: There is no such file, it is no regular file, or no image can be read from it.
     """
     if isinstance(source, Image.Image):
-        return _upright_rgb(source, "the given image")
+        with _telling("the given image"):
+            return _upright_rgb(source)
     if isinstance(source, np.ndarray):
-        return _upright_rgb(_from_array(source), "the given array")
+        return _upright_rgb(_from_array(source))
     if isinstance(source, bytes):
-        return _read(io.BytesIO(source), "the given bytes")
+        return _read(io.BytesIO(source), BYTES_NAME)
     path = Path(source)
     try:
         mode = path.stat().st_mode
@@ -148,7 +153,7 @@ def find_images(path: str | os.PathLike[str]) -> Iterator[Path]:
         CaptionerError: A folder cannot be listed.
     """
     path = Path(path)
-    if not path.is_dir():
+    if not os.path.isdir(path):  # unlike Path.is_dir, it never raises
         yield path
         return
     try:
@@ -175,36 +180,44 @@ def _from_array(array: np.ndarray) -> Image.Image:
 
 
 def _read(file: io.BufferedReader | io.BytesIO, name: str) -> Image.Image:
+    with _telling(name), warnings.catch_warnings():
+        # Between its limit and twice its limit Pillow only warns; we read such pictures, and damaged EXIF as well.
+        warnings.simplefilter("ignore")
+        with Image.open(file) as image:
+            if image.format == "EPS":
+                # A program, which Pillow would have Ghostscript run.
+                raise UnidentifiedImageError
+            return _upright_rgb(image)
+
+
+@contextmanager
+def _telling(name: str) -> Iterator[None]:
+    """Says in one line what is wrong with a picture."""
     try:
-        with warnings.catch_warnings():
-            # Between its limit and twice its limit Pillow only warns; we read such pictures, and damaged EXIF as well.
-            warnings.simplefilter("ignore")
-            with Image.open(file) as image:
-                return _upright_rgb(image, name)
+        yield
     except UnidentifiedImageError:
         raise CaptionerError(f"{name}: is no image that can be read here; convert it to JPEG or PNG") from None
     except Image.DecompressionBombError:
         raise CaptionerError(
             f"{name}: has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; scale it down"
         ) from None
-
-
-def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
-    try:
-        image.load()
-        if image.width == 0 or image.height == 0:
-            raise ValueError("it has no pixels")
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I"):
-            # Pillow's own conversion clips 16-bit values at 255.
-            values = np.asarray(upright).astype(np.int64)
-            upright = Image.fromarray((np.clip(values, 0, 65535) >> 8).astype(np.uint8))
-        if upright.has_transparency_data:
-            layer = upright.convert("RGBA")
-            upright = Image.new("RGBA", layer.size, "white")
-            upright.alpha_composite(layer)
-        return upright.convert("RGB")
     # A damaged file makes Pillow's plug-ins raise nearly anything; none of it may end a job over many files.
     except Exception as error:
-        reason = str(error) or type(error).__name__
-        raise CaptionerError(f"{name}: is damaged: {reason}".replace("\n", " ")) from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CaptionerError(f"{name}: is damaged: {reason}; get a whole copy") from error
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    image.load()
+    if image.width == 0 or image.height == 0:
+        raise ValueError("it has no pixels")
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):
+        # Pillow's own conversion clips 16-bit values at 255.
+        values = np.asarray(upright).astype(np.int64)
+        upright = Image.fromarray((np.clip(values, 0, 65535) >> 8).astype(np.uint8))
+    if upright.has_transparency_data:
+        layer = upright.convert("RGBA")
+        upright = Image.new("RGBA", layer.size, "white")
+        upright.alpha_composite(layer)
+    return upright.convert("RGB")
