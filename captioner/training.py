@@ -35,6 +35,7 @@ class CaptioningModule(lightning.LightningModule):
         vocabulary: The words; linked from the data.
         encoder: Name of the CNN, as `captioner.encoder.GridEncoder` takes it.
         encoder_weights: ``hub``, ``package``, ``none`` or a file.
+        encoder_stage: The CNN's last stage that is used; an earlier one gives a finer grid. None uses all.
         train_encoder_from: The CNN's first trained stage, ``all`` for the whole of it, None to keep it frozen.
         image_size: Height and width of the CNN's input, in pixels.
         resize: ``squash`` or ``crop``; see `captioner.images.Transform`.
@@ -54,6 +55,7 @@ class CaptioningModule(lightning.LightningModule):
         vocabulary: Vocabulary,
         encoder: str = "timm/tf_efficientnet_lite0",
         encoder_weights: str = WEIGHTS_HUB,
+        encoder_stage: str | None = None,
         train_encoder_from: str | None = None,
         image_size: int = 224,
         resize: str = "squash",
@@ -70,9 +72,9 @@ class CaptioningModule(lightning.LightningModule):
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise CaptionerError(f"model.label_smoothing is {label_smoothing}; it must be at least 0 and less than 1")
-        grid_encoder = GridEncoder(encoder, encoder_weights)
+        grid_encoder = GridEncoder(encoder, encoder_weights, encoder_stage)
         grid_encoder.train_from(train_encoder_from)
-        config = CaptionerConfig(encoder, decoder, grid_encoder.default_transform(image_size, resize))
+        config = CaptionerConfig(encoder, encoder_stage, decoder, grid_encoder.default_transform(image_size, resize))
         self.model = CaptionModel(config, len(vocabulary), grid_encoder)
         if word_vectors is not None:
             vectors = read_word_vectors(Path(word_vectors), vocabulary, decoder.embedding_size)

@@ -24,7 +24,7 @@ def make_captioner(attention: str = "soft", size: int = 64, resize: str = "squas
     """A captioner that talks nonsense, the same each time."""
     torch.manual_seed(1)
     decoder = DecoderConfig(attention, embedding_size=16, hidden_size=16, attention_size=16)  # type: ignore[arg-type]
-    config = CaptionerConfig("resnet18", decoder, Transform(size, resize))  # type: ignore[arg-type]
+    config = CaptionerConfig("resnet18", None, decoder, Transform(size, resize))  # type: ignore[arg-type]
     model = CaptionModel(config, len(WORDS))
     for parameter in model.decoder.parameters():
         torch.nn.init.normal_(parameter, std=0.8)

@@ -176,8 +176,40 @@ def test_all_trains_everything_and_none_freezes_again() -> None:
 
 
 def test_an_unknown_stage_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(CaptionerError, match="resnet18 has no stage 'layer9'; choose all or one of conv1, .*layer4"):
+    with pytest.raises(
+        CaptionerError, match="resnet18 has no stage 'layer9' to train from; choose all or one of conv1, .*layer4"
+    ):
         GridEncoder("resnet18").train_from("layer9")
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "shape"),
+    [
+        ("resnet18", "layer3", (256, 4, 4)),
+        ("vgg11", "8", (256, 16, 16)),
+        ("efficientnet_b0", "5", (112, 4, 4)),
+        ("timm/resnet18", "layer2", (128, 8, 8)),
+        ("timm/convnext_atto", "stages.2", (160, 4, 4)),
+        (LITE, "blocks.4", (112, 4, 4)),
+    ],
+)
+def test_an_earlier_stage_gives_a_finer_grid(name: str, stage: str, shape: tuple[int, int, int]) -> None:
+    whole, cut = GridEncoder(name).eval(), GridEncoder(name, last_stage=stage).eval()
+    assert (cut.channels, *cut.grid_shape(64)) == shape
+    assert cut.stages()[-1] == stage
+    cut.load_state_dict({key: whole.state_dict()[key] for key in cut.state_dict()})
+    seen: list[torch.Tensor] = []
+    whole.trunk.get_submodule(stage).register_forward_hook(lambda *passed: seen.append(passed[-1].clone()))
+    images = torch.randn(2, 3, 64, 64)
+    whole(images)
+    assert torch.equal(cut(images), seen[0].flatten(2).transpose(1, 2))
+
+
+def test_an_unknown_last_stage_is_refused() -> None:
+    with pytest.raises(
+        CaptionerError, match="resnet18 has no stage 'layer9' to end with; choose one of conv1, .*layer4"
+    ):
+        GridEncoder("resnet18", last_stage="layer9")
 
 
 def test_preprocessing_is_the_networks_own() -> None:

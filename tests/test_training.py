@@ -140,7 +140,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
         (["--model.layers", "2"], "unrecognized arguments: --model.layers 2"),
         (["--data.batch_size", "many"], 'Parser key "data.batch_size"'),
         (["--model.encoder", "resnet19"], "encoder 'resnet19' is not supported"),
-        (["--model.train_encoder_from", "layer9"], "resnet18 has no stage 'layer9'"),
+        (["--model.train_encoder_from", "layer9"], "resnet18 has no stage 'layer9' to train from"),
         (["--data.captions", "[nowhere.json]"], "nowhere.json"),
         (["--data.min_count", "1000"], "no word of the training captions occurs 1000 times"),
         (["--data.batch_size", "0"], "data.batch_size is 0; it must be at least 1"),

@@ -1,9 +1,10 @@
 """Writes a data set of generated pictures, on which a captioner shows that it learns to see.
 
-Each picture holds two shapes of different form and colour, side by side or one above the other, and two captions, one
-from each side: "a red circle left of a blue square", "a blue square right of a red circle". What can truly be said in
-this language about a picture is exactly its captions, so a perfect model has a BLEU-4 of 1. No pair of coloured shapes
-of one split occurs in another: validation and test ask for combinations that were never seen.
+Each picture holds a large and a small shape of different form and colour, side by side or one above the other, and has
+one caption, which begins with the large one: "a red circle left of a blue square". Were either allowed to come first, a
+perfect model would have to look at both until it has said the first word. As it is, a perfect model has a BLEU-4 of 1
+and always one place to look at. No pair of coloured shapes of one split occurs in another: validation and test ask for
+combinations that were never seen.
 
     python tools/make_shapes.py data/shapes --pictures 1200 --seed 1
 
@@ -50,14 +51,14 @@ OUTLINES = {
 }
 """Each shape word with its corners in a box of side 1; the circle fills its box."""
 
-OPPOSITE = {"left of": "right of", "above": "below", "right of": "left of", "below": "above"}
-"""What can be said, and what it means from the other side; neighbours lie on different axes."""
+RELATIONS = ("left of", "above", "right of", "below")
+"""How the first shape can stand to the second; neighbours lie on different axes."""
 
 SHARE = {"train": 0.8, "val": 0.1, "test": 0.1}
 """The part of the pictures that each split gets, and the part of the combinations."""
 
-SIDE = (0.28, 0.40)
-"""Least and greatest side of a shape, in picture sides."""
+SIDES = ((0.36, 0.44), (0.22, 0.30))
+"""Least and greatest side of the large and of the small shape, in picture sides."""
 
 GAP = 0.06
 """Least distance between the two shapes along their relation, in picture sides."""
@@ -109,19 +110,16 @@ class Shape:
 
 @dataclass(frozen=True)
 class Scene:
-    """Two shapes; the first stands in ``relation`` (a key of ``OPPOSITE``) to the second."""
+    """Two shapes; the first, the larger one, stands in ``relation`` to the second."""
 
     first: Shape
     second: Shape
     relation: str
 
     @property
-    def captions(self) -> tuple[str, str]:
-        """All that can be said about the scene: from the first shape, and from the second."""
-        return (
-            f"{self.first.phrase} {self.relation} {self.second.phrase}",
-            f"{self.second.phrase} {OPPOSITE[self.relation]} {self.first.phrase}",
-        )
+    def caption(self) -> str:
+        """All that is to be said about the scene."""
+        return f"{self.first.phrase} {self.relation} {self.second.phrase}"
 
 
 def combinations(randomness: random.Random) -> dict[str, list[tuple[Kind, Kind]]]:
@@ -145,15 +143,15 @@ def counts(total: int) -> dict[str, int]:
 
 
 def arrange(pair: tuple[Kind, Kind], relation: str, size: int, randomness: random.Random) -> Scene:
-    """Places two coloured shapes at random, such that only ``relation`` (and its opposite) can be said of them.
+    """Places two coloured shapes at random, such that only ``relation`` can be said of the first.
 
     Args:
-        pair: The shapes.
-        relation: A key of ``OPPOSITE``: how the first stands to the second.
+        pair: The large shape and the small one.
+        relation: One of ``RELATIONS``: how the first stands to the second.
         size: The picture's side in pixels.
         randomness: Where the chance comes from.
     """
-    sides = [round(randomness.uniform(*SIDE) * size) for _ in pair]
+    sides = [round(randomness.uniform(*bounds) * size) for bounds in SIDES]
     # Along the relation's axis: margin, one shape, gap and slack, the other shape, margin.
     free = size * (1 - GAP) - sum(sides)
     margin, end = sorted(randomness.uniform(0, free) for _ in pair)
@@ -213,7 +211,7 @@ def write_shapes(
     """Writes the data set: ``images/``, ``boxes.json``, and last ``captions.jsonl``.
 
     ``boxes.json`` is ``{"size": pixels, "images": {path as in captions.jsonl: [{"colour", "shape", "box": [x, y, width,
-    height]}, …]}}``, boxes in pixels, the shape that the first caption names first before the other.
+    height]}, …]}}``, boxes in pixels, the shape that the caption names first before the other.
 
     Args:
         folder: Where to write; made where it is missing.
@@ -243,11 +241,11 @@ def write_shapes(
             turn, place = divmod(number, len(pairs[split]))
             first, second = pairs[split][place]
             pair = (first, second) if randomness.random() < 0.5 else (second, first)
-            scene = arrange(pair, tuple(OPPOSITE)[(number + turn) % len(OPPOSITE)], size, randomness)
+            scene = arrange(pair, RELATIONS[(number + turn) % len(RELATIONS)], size, randomness)
             name = f"images/{len(records):05d}.{suffix}"
             with replacing(folder / name) as temporary:
                 draw(scene, size, randomness).save(temporary, format=FORMATS[suffix], quality=92)
-            records.append(Record(folder / name, scene.captions, split, name))
+            records.append(Record(folder / name, (scene.caption,), split, name))
             boxes[name] = [
                 {"colour": shape.colour, "shape": shape.shape, "box": shape.box}
                 for shape in (scene.first, scene.second)

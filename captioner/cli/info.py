@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
         "size": f"{path.stat().st_size / 1e6:.1f} MB",
         "parameters": sum(value.numel() for value in content.weights.values() if value.is_floating_point()),
         "words": len(content.words),
-        "encoder": content.config.encoder,
+        "encoder": content.config.encoder + (f" to {stage}" if (stage := content.config.encoder_stage) else ""),
         "decoder": asdict(content.config.decoder),
         "preprocessing": asdict(content.config.transform),
         **content.card,
