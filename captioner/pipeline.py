@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from itertools import islice
-from typing import Any, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from captioner import checkpoint
-from captioner.decoding import DecodingOptions, Hypothesis, decode
+from captioner.decoder import Decoder
+from captioner.decoding import DecodingOptions, Hypothesis, decode, score_captions
 from captioner.errors import CaptionerError
 from captioner.images import ImageSource, open_image, to_pixels
 from captioner.model import CaptionModel
-from captioner.vocabulary import Vocabulary, join_words
+from captioner.vocabulary import PAD, Vocabulary, join_words
+from captioner.wording import with_ids
+
+FileName: TypeAlias = "str | os.PathLike[str]"
 
 BATCH_SIZE = 16
 """Photographs that go through the network together, unless told otherwise."""
@@ -55,6 +60,11 @@ class Caption:
         """Natural logarithm of the probability of the whole caption."""
         return sum(self.word_log_probabilities)
 
+    @property
+    def perplexity(self) -> float:
+        """How many words, equally likely, the network in effect chose from at each word."""
+        return math.exp(-self.log_probability / len(self.word_log_probabilities))
+
 
 class Captioner:
     """A network, its words and its preprocessing: all that turns a photograph into a caption.
@@ -64,24 +74,34 @@ class Captioner:
         vocabulary: Its words.
         card: What is to be known of the model.
         device: Where it runs, such as ``cpu`` or ``cuda``.
+        others: Further networks with the same words: all write together, each log-probability the mean of theirs.
 
     Raises:
         CaptionerError: There is no such device.
     """
 
     def __init__(
-        self, model: CaptionModel, vocabulary: Vocabulary, card: Mapping[str, Any], device: str | torch.device = "cpu"
+        self,
+        model: CaptionModel,
+        vocabulary: Vocabulary,
+        card: Mapping[str, Any],
+        device: str | torch.device = "cpu",
+        others: Sequence[CaptionModel] = (),
     ) -> None:
         try:
             self.device = torch.device(device)
-            self.model = model.to(self.device).eval()
+            self.members = tuple(each.to(self.device).eval() for each in (model, *others))
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise CaptionerError(f"device {str(device)!r} cannot be used: {reason}; try cpu") from error
+        self.model = model
         self.vocabulary = vocabulary
         self.card = card
         self.transform = model.config.transform
         self.grid_shape = model.encoder.grid_shape(self.transform.size)
+        # Maps over other cells, or of another part of the photograph, have no mean.
+        views = {(m.encoder.grid_shape(m.config.transform.size), m.config.transform.resize) for m in self.members}
+        self._one_view = len(views) == 1
 
     @overload
     def caption(self, images: ImageSource, *, batch_size: int = ..., **options: Any) -> Caption: ...  # noqa: ANN401
@@ -99,7 +119,7 @@ class Captioner:
         Args:
             images: A path, the bytes of an image file, a PIL image or a uint8 array; a list or tuple gives a list.
             batch_size: Photographs that go through the network together.
-            **options: Fields of `DecodingOptions`, such as ``beam_size`` and ``num_captions``.
+            **options: Fields of `DecodingOptions`, such as ``beam_size`` and ``num_captions``; words as text.
 
         Returns:
             A caption for one photograph; a list, in order, for several.
@@ -131,17 +151,50 @@ class Captioner:
         """
         if batch_size < 1:
             raise CaptionerError(f"batch size is {batch_size}; it must be at least 1")
-        options = options or DecodingOptions()
+        options = with_ids(options or DecodingOptions(), self.vocabulary)
         remaining = iter(images)
         while batch := list(islice(remaining, batch_size)):
             loaded = [self._load(source) for source in batch]
-            pixels = [image.pixels for image in loaded if isinstance(image, _Loaded)]
-            hypotheses = iter(self._decode(torch.stack(pixels), options) if pixels else ())
+            good = [image for image in loaded if isinstance(image, _Loaded)]
+            hypotheses = iter(decode(self._decoders(), self._grids(good), options) if good else ())
             for image in loaded:
-                yield self._caption(next(hypotheses), image) if isinstance(image, _Loaded) else image
+                if isinstance(image, _Loaded):
+                    first, *rest = self._captions(next(hypotheses), image)
+                    yield replace(first, alternatives=tuple(rest))
+                else:
+                    yield image
+
+    @overload
+    def score(self, image: ImageSource, captions: str) -> Caption: ...
+    @overload
+    def score(self, image: ImageSource, captions: list[str] | tuple[str, ...]) -> list[Caption]: ...
+    def score(self, image: ImageSource, captions: str | list[str] | tuple[str, ...]) -> Caption | list[Caption]:
+        """How likely given captions of a photograph are, and where the network looks as it reads them.
+
+        Args:
+            image: A path, the bytes of an image file, a PIL image or a uint8 array.
+            captions: A caption; a list or tuple gives a list. What the network has no word for is read as UNKNOWN.
+
+        Returns:
+            The captions in the network's words, with their log-probability and perplexity.
+
+        Raises:
+            CaptionerError: The photograph cannot be read.
+        """
+        texts = [captions] if isinstance(captions, str) else captions
+        loaded = self._load(image)
+        if isinstance(loaded, CaptionerError):
+            raise loaded
+        ids = [torch.tensor(self.vocabulary.encode(text)) for text in texts]
+        words = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=PAD).unsqueeze(0)
+        [hypotheses] = score_captions(self._decoders(), self._grids([loaded]), words)
+        read = self._captions(hypotheses, loaded)
+        return read[0] if isinstance(captions, str) else read
 
     def save(self, path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> None:
         """Writes a checkpoint that `load` reads; see `checkpoint.write`."""
+        if len(self.members) > 1:
+            raise CaptionerError(f"an ensemble of {len(self.members)} models has no single file; save each by itself")
         content = checkpoint.Checkpoint(self.model.config, self.vocabulary.words, self.model.state_dict(), self.card)
         checkpoint.write(path, content, dtype)
 
@@ -153,49 +206,77 @@ class Captioner:
         left, top, right, bottom = self.transform.region(*image.size)
         width, height = image.size
         region = (left / width, top / height, right / width, bottom / height)
-        return _Loaded(to_pixels(self.transform.scale(image)), region)
+        pixels = tuple(to_pixels(member.config.transform.scale(image)) for member in self.members)
+        return _Loaded(pixels, region)
+
+    def _decoders(self) -> list[Decoder]:
+        return [member.decoder for member in self.members]
 
     @torch.inference_mode()
-    def _decode(self, pixels: Tensor, options: DecodingOptions) -> list[list[Hypothesis]]:
-        images = self.transform.normalise(pixels.to(self.device))
-        return decode(self.model.decoder, self.model.encoder(images), options)
+    def _grids(self, images: Sequence[_Loaded]) -> list[Tensor]:
+        """The feature vectors of each member's encoder, shape (images, cells, channels)."""
+        grids = []
+        for member, pixels in zip(self.members, zip(*(image.pixels for image in images), strict=True), strict=True):
+            batch = torch.stack(pixels).to(self.device)
+            grids.append(member.encoder(member.config.transform.normalise(batch)))
+        return grids
 
-    def _caption(self, hypotheses: list[Hypothesis], image: _Loaded) -> Caption:
-        captions = [
+    def _captions(self, hypotheses: Iterable[Hypothesis], image: _Loaded) -> list[Caption]:
+        return [
             Caption(
                 tuple(self.vocabulary.decode(hypothesis.words)),
                 tuple(hypothesis.log_probabilities),
-                None if hypothesis.attention is None else self._maps(hypothesis.attention),
+                self._maps(hypothesis.attention),
                 image.region,
             )
             for hypothesis in hypotheses
         ]
-        return replace(captions[0], alternatives=tuple(captions[1:]))
 
-    def _maps(self, attention: Tensor) -> np.ndarray:
+    def _maps(self, attention: Tensor | None) -> np.ndarray | None:
+        if attention is None or not self._one_view:
+            return None
         maps: np.ndarray = attention.float().cpu().numpy().reshape(len(attention), *self.grid_shape)
         return maps
 
 
 @dataclass(frozen=True)
 class _Loaded:
-    pixels: Tensor
+    pixels: tuple[Tensor, ...]  # as each member of the ensemble sees them
     region: tuple[float, float, float, float]
 
 
-def load(path: str | os.PathLike[str] | None = None, device: str | torch.device = "cpu") -> Captioner:
+def load(
+    path: FileName | list[FileName] | tuple[FileName, ...] | None = None, device: str | torch.device = "cpu"
+) -> Captioner:
     """Opens a captioner; the embedded one needs no file and no internet.
 
     Args:
-        path: A checkpoint made by ``captioner train``; the embedded one by default.
+        path: A checkpoint made by ``captioner train``; the embedded one by default. Several, trained on the same words,
+            write each caption together: an ensemble.
         device: Where it runs, such as ``cpu`` or ``cuda``.
 
     Raises:
-        CaptionerError: There is no such checkpoint, it cannot be read safely, or there is no such device.
+        CaptionerError: There is no such checkpoint, it cannot be read safely, the words of an ensemble differ, or there
+            is no such device.
     """
-    content = checkpoint.read(embedded_checkpoint() if path is None else path)
+    if path is None:
+        path = embedded_checkpoint()
+    files = path if isinstance(path, (list, tuple)) else [path]
+    if not files:
+        raise CaptionerError("the list of checkpoints is empty; name one, or leave it out for the embedded one")
+    first, *others = files
+    content = checkpoint.read(first)
     model, vocabulary = content.build()
-    return Captioner(model, vocabulary, content.card, device)
+    members = []
+    for other in others:
+        member, its_vocabulary = checkpoint.read(other).build()
+        if its_vocabulary.words != vocabulary.words:
+            raise CaptionerError(
+                f"checkpoints {first} and {other}: their words differ ({len(vocabulary)} and {len(its_vocabulary)}); "
+                "an ensemble needs models trained on one vocabulary"
+            )
+        members.append(member)
+    return Captioner(model, vocabulary, content.card, device, members)
 
 
 def embedded_checkpoint() -> os.PathLike[str]:

@@ -20,9 +20,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 WORDS = (*SPECIAL_WORDS, *["a", "the", "dog", "cat", "runs", "sits", "on", "grass", "road", "red", "'s"])
 
 
-def make_captioner(attention: str = "soft", size: int = 64, resize: str = "squash") -> Captioner:
+def make_captioner(attention: str = "soft", size: int = 64, resize: str = "squash", seed: int = 1) -> Captioner:
     """A captioner that talks nonsense, the same each time."""
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     decoder = DecoderConfig(attention, embedding_size=16, hidden_size=16, attention_size=16)  # type: ignore[arg-type]
     config = CaptionerConfig("resnet18", None, decoder, Transform(size, resize))  # type: ignore[arg-type]
     model = CaptionModel(config, len(WORDS))

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import make_captioner
@@ -16,6 +17,7 @@ from PIL import Image
 
 from captioner.cli import VERBS, main
 from captioner.pipeline import Captioner
+from captioner.wording import BAD_ENDINGS
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -45,6 +47,29 @@ def test_json_has_an_object_a_line(checkpoint: Path, photos: Path, capsys: pytes
         assert entry.keys() == {"image", "caption", "log_probability", "captions"}
         assert entry["captions"][0] == {k: entry[k] for k in ("caption", "log_probability")}
         assert len(entry["captions"]) == 2
+
+
+def test_decoding_options_are_those_of_python(
+    checkpoint: Path, photos: Path, tiny: Captioner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = photos / "0.png"
+    cases: list[tuple[str, dict[str, Any]]] = [
+        ("--sample --seed 3 --top-p 0.9 --temperature 2", {"sample": True, "seed": 3, "top_p": 0.9, "temperature": 2}),
+        ("--require dog,red --forbid cat", {"required_words": ["dog", "red"], "forbidden_words": ["cat"]}),
+        ("--no-bad-endings --min-words 3 --max-words 4", {"bad_endings": BAD_ENDINGS, "min_words": 3, "max_words": 4}),
+        ("--beam-size 4 --diverse-groups 2", {"beam_size": 4, "diverse_groups": 2}),
+        ("--no-repeat-ngram 2 --length-penalty 1", {"no_repeat_ngram": 2, "length_penalty": 1.0}),
+    ]
+    for flags, options in cases:
+        assert main(["caption", str(photo), "--model", str(checkpoint), *flags.split()]) == 0
+        assert capsys.readouterr().out == f"{photo}\t{tiny.caption(photo, **options).text}\n"
+
+
+def test_two_models_are_an_ensemble(checkpoint: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["caption", str(photos), "--model", str(checkpoint)]) == 0
+    alone = capsys.readouterr().out
+    assert main(["caption", str(photos), "--model", str(checkpoint), "--model", str(checkpoint)]) == 0
+    assert capsys.readouterr().out == alone
 
 
 def test_output_goes_to_a_file(
@@ -94,6 +119,8 @@ def test_any_file_name_can_be_told(checkpoint: Path, photos: Path) -> None:
         (["caption", "PHOTO", "--model", "nowhere"], "checkpoint nowhere: no such file; check the path"),
         (["caption", "PHOTO", "--beam-size", "0"], "beam size is 0; it must be at least 1"),
         (["caption", "PHOTO", "--num-captions", "9"], "9 captions cannot come from a beam of 5; widen the beam"),
+        (["caption", "PHOTO", "--top-k", "5"], "top k is 5, but nothing is drawn; add sample"),
+        (["caption", "PHOTO", "--require", "a b"], "required words has 'a b', which is 2 words to the model; give"),
         (["caption", "PHOTO", "--batch-size", "0"], "batch size is 0; it must be at least 1"),
         (["caption", "EMPTY"], "has no image; give one with .jpg"),
         (["caption", "-", "-"], "standard input (-) was given twice"),

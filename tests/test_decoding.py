@@ -4,74 +4,34 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Literal
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from table_decoder import SPOKEN, WORDS, NeverEnding, TableDecoder, all_sentences, grid_of, score, spoken
 from torch import Tensor
 
 from captioner.decoder import State, Step
-from captioner.decoding import DecodingOptions, Hypothesis, decode
-from captioner.errors import CaptionerError
+from captioner.decoding import DecodingOptions, decode
 from captioner.vocabulary import END, PAD, START, UNKNOWN
 
-WORDS = 7  # the four special ones and three to speak of
-SPOKEN = range(4, WORDS)
 
-
-class TableDecoder:
-    """Next-word logits looked up by image and by a hash of the words so far: nothing in common but the interface."""
-
-    def __init__(self, seed: int, images: int, sharpness: float = 2.0) -> None:
-        generator = torch.Generator().manual_seed(seed)
-        self.table = sharpness * torch.randn(images, 1009, WORDS, generator=generator)
-
-    def start(self, grid: Tensor) -> State:
-        image = grid[:, 0, 0].reshape(-1, 1, 1)
-        return State(torch.zeros_like(image), image, None)
-
-    def step(self, words: Tensor, state: State, grid: Tensor) -> Step:
-        past = (state.hidden[:, 0, 0] * 31 + words + 1) % 1009
-        images = state.cell[:, 0, 0].long()
-        attention = torch.nn.functional.one_hot(past.long() % 5, 5).float()
-        return Step(self.table[images, past.long()], State(past.reshape(-1, 1, 1), state.cell, None), attention)
-
-
-def grid_of(images: int) -> Tensor:
-    return torch.arange(images, dtype=torch.float).reshape(-1, 1, 1)
-
-
-def score(decoder: TableDecoder, image: int, words: list[int]) -> list[float]:
-    """Log-probability of each word, one at a time."""
-    grid = grid_of(image + 1)[image:]
-    state, last, result = decoder.start(grid), START, []
-    for word in words:
-        logits, state, _ = decoder.step(torch.tensor([last]), state, grid)
-        result.append(logits[0].log_softmax(-1)[word].item())
-        last = word
-    return result
-
-
-def all_sentences(max_words: int) -> list[list[int]]:
-    """Every sentence that can be written: ended by END, or cut at the longest length."""
-    ended = [[*s, END] for n in range(max_words) for s in itertools.product(SPOKEN, repeat=n)]
-    return ended + [list(s) for s in itertools.product(SPOKEN, repeat=max_words)]
-
-
-def spoken(hypothesis: Hypothesis) -> list[int]:
-    """The words with END where there was one."""
-    return hypothesis.words + [END] * (len(hypothesis.log_probabilities) - len(hypothesis.words))
-
-
-@pytest.mark.parametrize("penalty", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize(("normalization", "penalty"), [("average", 0), ("average", 0.7), ("average", 1), ("gnmt", 1)])
 @pytest.mark.parametrize("seed", range(5))
-def test_a_beam_as_wide_as_the_space_equals_brute_force(seed: int, penalty: float) -> None:
+def test_a_beam_as_wide_as_the_space_equals_brute_force(
+    seed: int, normalization: Literal["average", "gnmt"], penalty: float
+) -> None:
     decoder = TableDecoder(seed, images=2)
-    options = DecodingOptions(beam_size=130, num_captions=10, max_words=4, length_penalty=penalty)
+    options = DecodingOptions(130, 10, 4, penalty, normalization)
+
+    def normaliser(length: int) -> float:
+        return float(((5 + length) / 6 if normalization == "gnmt" else length) ** penalty)
+
     for image, hypotheses in enumerate(decode(decoder, grid_of(2), options)):
         scored = [(s, score(decoder, image, s)) for s in all_sentences(4)]
-        scored.sort(key=lambda pair: -sum(pair[1]) / len(pair[0]) ** penalty)
+        scored.sort(key=lambda pair: -sum(pair[1]) / normaliser(len(pair[0])))
         assert [spoken(h) for h in hypotheses] == [s for s, _ in scored[:10]]
         for hypothesis, (_, expected) in zip(hypotheses, scored, strict=False):
             assert hypothesis.log_probabilities == pytest.approx(expected, abs=1e-5)
@@ -149,14 +109,6 @@ def test_attention_belongs_to_the_words_of_its_own_sentence() -> None:
         assert hypothesis.attention.argmax(-1).tolist() == expected
 
 
-class NeverEnding(TableDecoder):
-    """A decoder that cannot say END."""
-
-    def step(self, words: Tensor, state: State, grid: Tensor) -> Step:
-        logits, state, attention = super().step(words, state, grid)
-        return Step(logits.index_fill(1, torch.tensor([END]), -math.inf), state, attention)
-
-
 def test_a_beam_that_never_ends_returns_the_best_open_sentence() -> None:
     decoder = NeverEnding(3, images=1)
     [[hypothesis]] = decode(decoder, grid_of(1), DecodingOptions(beam_size=81, max_words=4))
@@ -169,17 +121,42 @@ def test_fewer_sentences_than_asked_for_are_returned_without_padding() -> None:
     assert sorted(spoken(h) for h in hypotheses) == [[END], *([word] for word in SPOKEN)]
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"beam_size": 0}, "beam size is 0; it must be at least 1"),
-        ({"max_words": 0}, "max words is 0; it must be at least 1"),
-        ({"beam_size": 2, "num_captions": 3}, "3 captions cannot come from a beam of 2; widen the beam"),
-        ({"length_penalty": -1.0}, "length penalty is -1.0; it must be a number of at least 0"),
-        ({"length_penalty": math.nan}, "length penalty is nan; it must be a number of at least 0"),
-    ],
-)
-def test_senseless_options_are_refused(values: dict[str, float], message: str) -> None:
-    with pytest.raises(CaptionerError) as caught:
-        DecodingOptions(**values)  # type: ignore[arg-type]
-    assert str(caught.value) == message
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), max_words=st.integers(1, 4))
+def test_a_wider_beam_finds_nothing_worse_once_it_holds_the_space(seed: int, max_words: int) -> None:
+    # A narrow beam may by luck beat one a little wider; one that holds every sentence beats them all.
+    decoder, grid = TableDecoder(seed, images=1), grid_of(1)
+    best = [
+        decode(decoder, grid, DecodingOptions(beam, 1, max_words, 0.0))[0][0].log_probability
+        for beam in (1, 2, 5, 4**max_words)
+    ]
+    assert max(best) == pytest.approx(best[-1], abs=1e-5)
+
+
+class EndingLate(TableDecoder):
+    """Ends at once, or goes on for a long time at little cost."""
+
+    def step(self, words: Tensor, state: State, grid: Tensor) -> Step:
+        _, state, attention = super().step(words, state, grid)
+        logits = torch.full((len(words), WORDS), -20.0)
+        logits[:, END] = torch.where(words == START, 1.0, -10.0)
+        logits[:, 4] = 0.0
+        return Step(logits, state, attention)
+
+
+def test_finished_sentences_stay_finished_while_others_grow() -> None:
+    [hypotheses] = decode(EndingLate(0, 1), grid_of(1), DecodingOptions(2, 2, 6, 0.0))
+    assert [spoken(h) for h in hypotheses] == [[END], [4] * 6]
+
+
+def test_many_images_are_written_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder, options = TableDecoder(5, images=7), DecodingOptions(3, 3, 5)
+    together = decode(decoder, grid_of(7), options)
+    monkeypatch.setattr("captioner.decoding.writing.SENTENCES_AT_ONCE", 6)
+    assert [[h.words for h in each] for each in decode(decoder, grid_of(7), options)] == [
+        [h.words for h in each] for each in together
+    ]
+
+
+def test_no_image_has_no_caption() -> None:
+    assert decode(TableDecoder(0, images=1), grid_of(0), DecodingOptions()) == []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,6 +88,79 @@ def test_the_region_is_the_part_that_was_seen(photos: Path) -> None:
 def test_an_unknown_option_is_named(tiny: Captioner, photos: Path) -> None:
     with pytest.raises(CaptionerError, match="there is no decoding option 'beams'; choose from beam_size"):
         tiny.caption(photos / "0.png", beams=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"forbidden_words": ["hot dog"]}, "forbidden words has 'hot dog', which is 2 words to the model; give single"),
+        ({"required_words": [""]}, "required words has '', which is 0 words to the model; give single words"),
+        ({"required_words": ["zebra"]}, "required words has 'zebra', which the model does not know; use one of its"),
+        ({"forbidden_words": [99]}, "forbidden words has the id 99, but the model's 15 words end before it"),
+    ],
+)
+def test_a_word_that_cannot_be_meant_is_named(
+    tiny: Captioner, photos: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(CaptionerError, match=re.escape(message)):
+        tiny.caption(photos / "0.png", **options)
+
+
+def test_words_of_options_are_text(tiny: Captioner, photos: Path) -> None:
+    files = sorted(photos.iterdir())
+    for caption in tiny.caption(files, required_words=["Grass", "red"], forbidden_words=["cat"]):
+        assert {"grass", "red"} <= set(caption.words)
+        assert "cat" not in caption.words
+    endings = ["a", "the", "on", "zebra", "dog"]
+    for caption in tiny.caption(files, num_captions=5, bad_endings=endings):
+        assert not {each.words[-1] for each in (caption, *caption.alternatives) if each.words} & set(endings)
+
+
+def test_drawn_captions_do_not_depend_on_the_batch(tiny: Captioner, photos: Path) -> None:
+    files = sorted(photos.iterdir())
+    together = tiny.caption(files, sample=True, seed=3, num_captions=3)
+    for file, caption in zip(files, together, strict=True):
+        alone = tiny.caption(file, sample=True, seed=3, num_captions=3)
+        assert [c.words for c in (alone, *alone.alternatives)] == [c.words for c in (caption, *caption.alternatives)]
+
+
+def test_a_given_caption_is_scored(tiny: Captioner, photos: Path) -> None:
+    written = tiny.caption(photos / "0.png", min_words=2, max_words=30)
+    read = tiny.score(photos / "0.png", written.text)
+    assert read.words == written.words
+    assert read.word_log_probabilities[: len(read.words)] == pytest.approx(
+        written.word_log_probabilities[: len(read.words)], abs=1e-4
+    )
+    assert read.perplexity == pytest.approx(math.exp(-np.mean(read.word_log_probabilities)))
+    assert read.attention is not None
+    several = tiny.score(photos / "0.png", ["A dog runs", written.text, "a zebra"])
+    assert several[0].words == ("a", "dog", "runs")
+    assert several[1].log_probability == pytest.approx(read.log_probability, abs=1e-4)
+    assert several[2].words == ("a", "<unk>")
+
+
+def test_an_ensemble_writes_what_its_members_find_likely_together(
+    tiny: Captioner, photos: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    other = make_captioner(size=96, seed=2)
+    other.save(tmp_path / "other.safetensors")
+    both = captioner.load([checkpoint, tmp_path / "other.safetensors"])
+    caption = both.caption(photos / "0.png", max_words=30)
+    single = [model.score(photos / "0.png", caption.text).log_probability for model in (tiny, other)]
+    assert both.score(photos / "0.png", caption.text).log_probability == pytest.approx(sum(single) / 2, abs=1e-3)
+    assert caption.attention is None  # 2 × 2 and 3 × 3 cells
+    twins = captioner.load([checkpoint, checkpoint]).caption(photos / "0.png")
+    assert twins.words == tiny.caption(photos / "0.png").words
+    assert twins.attention is not None
+    with pytest.raises(CaptionerError, match="an ensemble of 2 models has no single file; save each by itself"):
+        both.save(tmp_path / "both.safetensors")
+
+
+def test_models_with_other_words_make_no_ensemble(checkpoint: Path) -> None:
+    with pytest.raises(CaptionerError, match=r"tiny\.safetensors and .*: their words differ \(15 and \d+\); an "):
+        captioner.load([checkpoint, embedded_checkpoint()])
+    with pytest.raises(CaptionerError, match="the list of checkpoints is empty"):
+        captioner.load([])
 
 
 def test_a_device_that_is_not_there_is_named(checkpoint: Path) -> None:

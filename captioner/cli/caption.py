@@ -28,7 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_model_arguments(parser)
     add_decoding_arguments(parser)
-    parser.add_argument("--num-captions", type=int, default=1, metavar="N", help="captions for each (default: 1)")
+    parser.add_argument(
+        "--num-captions",
+        type=int,
+        default=argparse.SUPPRESS,
+        metavar="N",
+        help="captions for each (default: 1)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object for each photograph")
     parser.add_argument("--output", metavar="FILE.jsonl", help="write JSON lines to this file instead of printing")
 
@@ -52,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
                 print(f"captioner: {printable(str(result))}", file=sys.stderr)
                 entry: dict[str, Any] = {"image": name, "error": str(result)}
             else:
-                entry = describe(name, result, args.num_captions)
+                entry = describe(name, result, options.num_captions)
             if args.json or args.output:
                 print(json.dumps(entry), file=out, flush=True)
             elif not isinstance(result, CaptionerError):

@@ -9,14 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from captioner.cli.options import add_model_arguments
-
 SUMMARY = "tell what a checkpoint is: size, words, data, scores, licence"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
-    add_model_arguments(parser)
+    parser.add_argument("--model", metavar="FILE", help="a checkpoint (default: the embedded one)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

@@ -3,43 +3,60 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from captioner.decoding import DecodingOptions
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """The model and where it runs."""
+    """The model, or several that write together, and where they run."""
     parser.add_argument(
-        "--model", metavar="FILE", help="checkpoint made by captioner train (default: the embedded one)"
+        "--model",
+        metavar="FILE",
+        action="append",
+        help="checkpoint made by captioner train (default: the embedded one); given again, an ensemble",
     )
     parser.add_argument("--device", default="cpu", help="where the model runs, such as cpu or cuda (default: cpu)")
 
 
 def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
-    """How captions are written."""
-    parser.add_argument(
-        "--beam-size", type=int, default=5, metavar="N", help="hypotheses kept; 1 is greedy (default: 5)"
-    )
-    parser.add_argument("--max-words", type=int, default=20, metavar="N", help="longest caption (default: 20)")
-    parser.add_argument(
-        "--length-penalty",
-        type=float,
-        default=0.7,
-        metavar="A",
-        help="compare hypotheses by log-probability / words^A; 0 favours short captions (default: 0.7)",
-    )
-    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="photographs at once (default: 16)")
+    """How captions are written: the fields of `DecodingOptions` that people ask for, absent unless they are given."""
+    group = parser.add_argument_group("decoding")
+
+    def add(flag: str, text: str, **how: Any) -> None:  # noqa: ANN401
+        group.add_argument(flag, default=argparse.SUPPRESS, help=text, **how)
+
+    add("--beam-size", "hypotheses kept; 1 is greedy (default: 5)", type=int, metavar="N")
+    add("--min-words", "shortest caption (default: 0)", type=int, metavar="N")
+    add("--max-words", "longest caption (default: 20)", type=int, metavar="N")
+    text = "compare hypotheses by log-probability / words^A; 0 favours short captions (default: 0.7)"
+    add("--length-penalty", text, type=float, metavar="A")
+    add("--no-repeat-ngram", "let no N words in a row occur twice (default: 0, off)", type=int, metavar="N")
+    add("--forbid", "words never written", dest="forbidden_words", type=_words, metavar="WORD,…")
+    add("--require", "words that every caption has", dest="required_words", type=_words, metavar="WORD,…")
+    add("--no-bad-endings", "end no caption on words like a, of or with", action="store_true")
+    text = "groups of the beam, kept from each other's words, for captions that differ (default: 1)"
+    add("--diverse-groups", text, type=int, metavar="N")
+    add("--diversity-penalty", "how strongly they are (default: 0.5)", type=float, metavar="L")
+    add("--sample", "draw words at random instead of searching for the likeliest caption", action="store_true")
+    add("--temperature", "below 1 draws likely words more often (default: 1)", type=float, metavar="T")
+    add("--top-k", "draw from the K likeliest words (default: 0, all)", type=int, metavar="K")
+    add("--top-p", "draw from the likeliest words that reach this probability (default: 1)", type=float, metavar="P")
+    add("--seed", "another seed draws other captions (default: 0)", type=int, metavar="N")
+    group.add_argument("--batch-size", type=int, default=16, metavar="N", help="photographs at once (default: 16)")
 
 
 def decoding_options(args: argparse.Namespace) -> DecodingOptions:
     """The options that were given."""
     from captioner.decoding import DecodingOptions
+    from captioner.wording import BAD_ENDINGS
 
-    return DecodingOptions(
-        beam_size=args.beam_size,
-        num_captions=getattr(args, "num_captions", 1),
-        max_words=args.max_words,
-        length_penalty=args.length_penalty,
-    )
+    given = {name: value for name, value in vars(args).items() if name in DecodingOptions.__dataclass_fields__}
+    if "no_bad_endings" in args:
+        given["bad_endings"] = BAD_ENDINGS
+    return DecodingOptions(**given)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]

@@ -1,0 +1,95 @@
+"""Words that may not come next: what the options rule out, for all sentences at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from captioner.decoding.options import DecodingOptions, Word
+from captioner.errors import CaptionerError
+from captioner.vocabulary import END, PAD, START, UNKNOWN
+
+IMPOSSIBLE = -math.inf
+
+
+class Constraints:
+    """Gives every word that may not come next the log-probability -inf; the others keep theirs.
+
+    Args:
+        options: What is ruled out.
+        device: Where the sentences are.
+
+    Attributes:
+        required: Ids of the words that must appear, shape (required words,).
+    """
+
+    def __init__(self, options: DecodingOptions, device: torch.device) -> None:
+        self.options = options
+        self.never = torch.tensor([PAD, START, UNKNOWN, *_ids(options.forbidden_words)], device=device)
+        self.required = torch.tensor(_ids(options.required_words), dtype=torch.long, device=device)
+        self.bad_endings = torch.tensor(_ids(options.bad_endings), dtype=torch.long, device=device)
+        self._may_end = ~torch.isin(self.required, self.bad_endings)
+
+    def apply(self, log_probabilities: Tensor, words: Tensor) -> None:
+        """Rules words out, in place.
+
+        Args:
+            log_probabilities: Of the next word, shape (images, width, vocabulary).
+            words: The words so far, shape (images, width, words).
+        """
+        log_probabilities[:, :, self.never] = IMPOSSIBLE
+        if words.shape[2] < self.options.min_words:
+            log_probabilities[:, :, END] = IMPOSSIBLE
+        if self.options.no_repeat_ngram:
+            self._block_repetition(log_probabilities, words)
+        if len(self.bad_endings):
+            self._block_bad_endings(log_probabilities, words)
+        if len(self.required):
+            self._leave_room(log_probabilities, words)
+
+    def missing(self, words: Tensor) -> Tensor:
+        """Which required words are still to come, shape (images, width, required words)."""
+        return ~(words.unsqueeze(3) == self.required).any(2)
+
+    def _block_repetition(self, log_probabilities: Tensor, words: Tensor) -> None:
+        size = self.options.no_repeat_ngram
+        if words.shape[2] < size:
+            return
+        runs = words.unfold(2, size, 1)  # (images, width, runs, size)
+        begun = words[:, :, words.shape[2] - size + 1 :].unsqueeze(2)  # (images, width, 1, size - 1)
+        repeated = torch.where((runs[..., :-1] == begun).all(3), runs[..., -1], PAD)  # PAD is ruled out anyway
+        log_probabilities.scatter_(2, repeated, IMPOSSIBLE)
+
+    def _block_bad_endings(self, log_probabilities: Tensor, words: Tensor) -> None:
+        if words.shape[2]:
+            ends_badly = torch.isin(words[:, :, -1], self.bad_endings)
+            log_probabilities[:, :, END].masked_fill_(ends_badly, IMPOSSIBLE)
+        if words.shape[2] == self.options.max_words - 1:
+            log_probabilities[:, :, self.bad_endings] = IMPOSSIBLE
+
+    def _leave_room(self, log_probabilities: Tensor, words: Tensor) -> None:
+        """Rules out END, and words after which too few could follow, while required words are missing."""
+        room = self.options.max_words - words.shape[2] - 1
+        missing = self.missing(words)
+        log_probabilities[:, :, END].masked_fill_(missing.any(2), IMPOSSIBLE)
+        count, good = missing.sum(2), (missing & self._may_end).sum(2)
+        allowed = log_probabilities[:, :, self.required]
+        log_probabilities.masked_fill_((_words_needed(count, good) > room).unsqueeze(2), IMPOSSIBLE)
+        after = _words_needed(count.unsqueeze(2) - 1, good.unsqueeze(2) - self._may_end.long())
+        allowed.masked_fill_(after > room, IMPOSSIBLE)
+        log_probabilities[:, :, self.required] = torch.where(missing, allowed, log_probabilities[:, :, self.required])
+
+
+def _words_needed(count: Tensor, good: Tensor) -> Tensor:
+    """Words that must still come: those missing, and one more if none of those may end the caption."""
+    return count + ((count > 0) & (good == 0))
+
+
+def _ids(words: Sequence[Word]) -> list[int]:
+    for word in words:
+        if not isinstance(word, int):
+            raise CaptionerError(f"word {word!r} is text, but decode knows ids alone; give it to Captioner.caption")
+    return [word for word in words if isinstance(word, int)]

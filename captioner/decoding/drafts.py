@@ -1,0 +1,139 @@
+"""The sentences that are being written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from captioner.decoding.ensemble import Ensemble
+from captioner.vocabulary import END, START
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One caption as word ids.
+
+    Attributes:
+        words: Ids without START and END.
+        log_probabilities: Natural logarithm of the probability of each word, then of END unless the caption was cut at
+            ``max_words``.
+        attention: Where the decoder looked for each word, shape (words, cells), rows sum to 1; None without attention.
+    """
+
+    words: list[int]
+    log_probabilities: list[float]
+    attention: Tensor | None
+
+    @property
+    def log_probability(self) -> float:
+        """Natural logarithm of the caption's probability, END included unless it was cut."""
+        return sum(self.log_probabilities)
+
+
+class Extensions(NamedTuple):
+    """Ways to go on: a sentence and its next word. Shapes (images, extensions).
+
+    Attributes:
+        parents: Which of the image's sentences.
+        words: Id of the word, PAD for a finished sentence.
+        log_probabilities: Of the word, 0 for a finished sentence.
+    """
+
+    parents: Tensor
+    words: Tensor
+    log_probabilities: Tensor
+
+    def gather(self, places: Tensor) -> Extensions:
+        """Chosen ones of each image, by their places, shape (images, chosen)."""
+        return Extensions(*(each.gather(1, places) for each in self))
+
+
+class Drafts:
+    """The sentences of all images that are not done, equally many for each image.
+
+    Args:
+        ensemble: Who reads them, at the start.
+        images: Number of images.
+        width: Sentences of each image.
+        begun: Which of an image's sentences there are at the start; the others are impossible until they are replaced.
+
+    Attributes:
+        images: Which images these are, shape (images,).
+        words: Shape (images, width, words so far), PAD after END.
+        scores: Log-probability, shape (images, width); -inf for a sentence that cannot be.
+        lengths: Words, END included, shape (images, width).
+        finished: Whether END was said, shape (images, width).
+    """
+
+    def __init__(self, ensemble: Ensemble, images: int, width: int, begun: Sequence[int]) -> None:
+        device = ensemble.grids[0].device
+        self.ensemble = ensemble
+        self.images = torch.arange(images, device=device)
+        self.words = torch.empty(images, width, 0, dtype=torch.long, device=device)
+        self.log_probabilities = torch.empty(images, width, 0, device=device)
+        self.attention: Tensor | None = None  # (images, width, words so far, cells)
+        self.scores = torch.full((images, width), -math.inf, device=device)
+        self.scores[:, list(begun)] = 0
+        self.lengths = torch.zeros(images, width, device=device)
+        self.finished = torch.zeros(images, width, dtype=torch.bool, device=device)
+        self._looked: Tensor | None = None
+
+    def read(self) -> Tensor:
+        """Reads the last word of every sentence.
+
+        Returns:
+            Log-probabilities of the next word, shape (images, width, vocabulary).
+        """
+        last = self.words[:, :, -1] if self.words.shape[2] else torch.full_like(self.finished, START, dtype=torch.long)
+        log_probabilities, self._looked = self.ensemble.read(last.flatten())
+        return log_probabilities.view(*self.scores.shape, -1)
+
+    def extend(self, chosen: Extensions) -> None:
+        """Replaces the sentences by extensions of them, as many for each image as before."""
+        parents, words, log_probabilities = chosen
+        images, width = self.scores.shape
+        self.lengths = self.lengths.gather(1, parents) + ~self.finished.gather(1, parents)
+        self.scores = self.scores.gather(1, parents) + log_probabilities
+        self.finished = self.finished.gather(1, parents) | (words == END)
+        self.words = _grow(self.words, parents, words)
+        self.log_probabilities = _grow(self.log_probabilities, parents, log_probabilities)
+        rows = (parents + torch.arange(images, device=parents.device).unsqueeze(1) * width).flatten()
+        self.ensemble.select(rows)
+        if self._looked is not None:
+            looked = self._looked[rows].view(images, width, -1)
+            self.attention = looked.unsqueeze(2) if self.attention is None else _grow(self.attention, parents, looked)
+
+    def keep(self, rows: Tensor) -> None:
+        """Drops all images but those of the given rows."""
+        width = self.scores.shape[1]
+        sentences = (rows.unsqueeze(1) * width + torch.arange(width, device=rows.device)).flatten()
+        self.ensemble.select(sentences, rows)
+        for name in ("images", "words", "log_probabilities", "scores", "lengths", "finished"):
+            setattr(self, name, getattr(self, name)[rows])
+        if self.attention is not None:
+            self.attention = self.attention[rows]
+
+    def hypotheses(self, row: int, places: Sequence[int]) -> list[Hypothesis]:
+        """Sentences of one image, those that can be, in the order of the places given."""
+        hypotheses = []
+        for place in places:
+            if self.scores[row, place] == -math.inf:
+                continue
+            length = int(self.lengths[row, place])
+            words = self.words[row, place, :length].tolist()
+            spoken = length - (words[-1] == END)
+            attention = None if self.attention is None else self.attention[row, place, :spoken].clone()
+            log_probabilities = self.log_probabilities[row, place, :length].tolist()
+            hypotheses.append(Hypothesis(words[:spoken], log_probabilities, attention))
+        return hypotheses
+
+
+def _grow(history: Tensor, parents: Tensor, new: Tensor) -> Tensor:
+    """Gives each sentence the past of its parent and one step more: (images, width, words, …) by (images, width, …)."""
+    images = torch.arange(len(parents), device=parents.device).unsqueeze(1)
+    return torch.cat([history[images, parents], new.unsqueeze(2)], dim=2)

@@ -1,0 +1,64 @@
+"""Several decoders that write the same sentences together; one decoder is an ensemble of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from captioner.decoder import State, Step
+
+
+class SentenceModel(Protocol):
+    """What decoding needs of a decoder."""
+
+    def start(self, grid: Tensor) -> State:
+        """The state of one sentence for each image."""
+
+    def step(self, words: Tensor, state: State, grid: Tensor) -> Step:
+        """Reads one word in every sentence."""
+
+
+class Ensemble:
+    """Decoders, each with its own view of the same images and its own state of the same sentences.
+
+    Args:
+        decoders: They share one vocabulary.
+        grids: The feature vectors of each decoder's own encoder, shape (images, cells, channels).
+        width: Sentences written for each image.
+    """
+
+    def __init__(self, decoders: Sequence[SentenceModel], grids: Sequence[Tensor], width: int) -> None:
+        self.decoders = decoders
+        self.grids = grids
+        self.states = [d.start(g).repeat(width) for d, g in zip(decoders, grids, strict=True)]
+
+    def read(self, words: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Reads one word in every sentence.
+
+        Args:
+            words: Ids, shape (sentences,).
+
+        Returns:
+            Log-probabilities of the next word, the mean over the decoders (not normalised again, so that a caption's
+            log-probability is the mean of theirs), float32, shape (sentences, vocabulary); and their mean attention,
+            shape (sentences, cells), None where one has none or they look at other grids.
+        """
+        steps = [d.step(words, s, g) for d, s, g in zip(self.decoders, self.states, self.grids, strict=True)]
+        self.states = [step.state for step in steps]
+        log_probabilities = steps[0].logits.float().log_softmax(-1)
+        for step in steps[1:]:
+            log_probabilities += step.logits.float().log_softmax(-1)
+        maps = [step.attention for step in steps if step.attention is not None]
+        attention = None
+        if len(maps) == len(steps) and all(each.shape == maps[0].shape for each in maps):
+            attention = maps[0] if len(maps) == 1 else torch.stack(maps).mean(0)
+        return log_probabilities / len(steps) if len(steps) > 1 else log_probabilities, attention
+
+    def select(self, sentences: Tensor, images: Tensor | None = None) -> None:
+        """Keeps chosen sentences, in the order given, and of the images those given (all by default)."""
+        self.states = [state.select(sentences, images) for state in self.states]
+        if images is not None:
+            self.grids = [grid[images] for grid in self.grids]

@@ -1,0 +1,153 @@
+"""How captions are written: one frozen dataclass, checked once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from captioner.errors import CaptionerError
+from captioner.vocabulary import SPECIAL_WORDS
+
+Word: TypeAlias = int | str
+"""A word's id; `captioner.pipeline.Captioner` takes its text too."""
+
+
+@dataclass(frozen=True)
+class DecodingOptions:
+    """How captions are written.
+
+    Log-probabilities that are returned are always the model's own: neither temperature nor anything that is ruled out
+    changes them.
+
+    Attributes:
+        beam_size: Hypotheses kept for each image; 1 is greedy decoding. Not used by sampling.
+        num_captions: Captions returned for each image, at most ``beam_size`` unless they are sampled.
+        max_words: Longest caption.
+        length_penalty: Exponent a of the length by which a log-probability is divided before hypotheses are compared: 0
+            compares log-probabilities, which favours short captions.
+        length_normalization: The length n (words, END counts) enters as n^a (``average``: 1 is the mean a word) or as
+            ((5 + n) / 6)^a (``gnmt``: Wu et al., 2016, equation 14).
+        min_words: Shortest caption.
+        no_repeat_ngram: No run of so many words occurs twice in a caption; 0 allows repetition.
+        forbidden_words: Words that are never written.
+        required_words: Words that every caption has, in any order (beam search only).
+        bad_endings: Words that no caption ends with.
+        diverse_groups: Groups into which the beam is divided, each kept from the words of those before it (Vijayakumar
+            et al., 2018); 1 is plain beam search.
+        diversity_penalty: What each use of a word by an earlier group at the same position takes off its
+            log-probability in the comparison, the paper's λ.
+        sample: Whether each word is drawn at random, from the model's distribution, instead of searched for.
+        temperature: Divides the logits before drawing; below 1 the likely words become likelier.
+        top_k: Only so many of the likeliest words are drawn from; 0 means all.
+        top_p: Only the fewest words whose probabilities reach this sum are drawn from (nucleus, Holtzman et al., 2020).
+        seed: Of what is drawn. With one seed, a picture's captions depend on nothing but the picture and the options.
+
+    Raises:
+        CaptionerError: A value is out of range, or two options exclude each other.
+    """
+
+    beam_size: int = 5
+    num_captions: int = 1
+    max_words: int = 20
+    length_penalty: float = 0.7
+    length_normalization: Literal["average", "gnmt"] = "average"
+    min_words: int = 0
+    no_repeat_ngram: int = 0
+    forbidden_words: tuple[Word, ...] = ()
+    required_words: tuple[Word, ...] = ()
+    bad_endings: tuple[Word, ...] = ()
+    diverse_groups: int = 1
+    diversity_penalty: float = 0.5
+    sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("beam_size", 1),
+            ("num_captions", 1),
+            ("max_words", 1),
+            ("min_words", 0),
+            ("no_repeat_ngram", 0),
+            ("diverse_groups", 1),
+            ("top_k", 0),
+        ):
+            value = getattr(self, name)
+            self._check(name, f"at least {least}", value >= least)
+            self._check(name, f"at least {least} and whole", isinstance(value, int))
+        for name in ("length_penalty", "diversity_penalty"):
+            self._check(name, "a number of at least 0", 0 <= getattr(self, name) < math.inf)
+        self._check("temperature", "a number greater than 0", 0 < self.temperature < math.inf)
+        self._check("top_p", "greater than 0 and at most 1", 0 < self.top_p <= 1)
+        self._check("seed", "a whole number from 0 to 2^63 - 1", isinstance(self.seed, int) and 0 <= self.seed < 2**63)
+        self._check("length_normalization", "average or gnmt", self.length_normalization in ("average", "gnmt"))
+        for name in ("forbidden_words", "required_words", "bad_endings"):
+            object.__setattr__(self, name, _words(name, getattr(self, name)))
+        self._check_clashes()
+
+    def _check(self, name: str, rule: str, holds: bool) -> None:
+        if not holds:
+            raise CaptionerError(f"{_title(name)} is {getattr(self, name)}; it must be {rule}")
+
+    def _check_clashes(self) -> None:
+        if self.min_words > self.max_words:
+            raise CaptionerError(f"min words is {self.min_words}, more than max words ({self.max_words}); lower it")
+        for word in self.required_words:
+            if word in self.forbidden_words:
+                raise CaptionerError(f"word {word!r} is both required and forbidden; drop one of the two")
+        needed = len(self.required_words)
+        if needed and set(self.required_words) <= set(self.bad_endings):
+            needed += 1
+        if needed > self.max_words:
+            raise CaptionerError(
+                f"{len(self.required_words)} required words need captions of {needed} words, but max words is "
+                f"{self.max_words}; raise it"
+            )
+        if self.sample:
+            for name in ("required_words", "diverse_groups"):
+                if getattr(self, name) != _default(name):
+                    raise CaptionerError(f"{_title(name)} need beam search; drop them, or do not sample")
+            if self.beam_size not in (1, _default("beam_size")):
+                raise CaptionerError(f"beam size is {self.beam_size}, but sampling keeps no beam; drop one of the two")
+            return
+        for name in ("temperature", "top_k", "top_p", "seed"):
+            if getattr(self, name) != _default(name):
+                raise CaptionerError(f"{_title(name)} is {getattr(self, name)}, but nothing is drawn; add sample")
+        if self.num_captions > self.beam_size:
+            raise CaptionerError(
+                f"{self.num_captions} captions cannot come from a beam of {self.beam_size}; widen the beam"
+            )
+        if self.beam_size % self.diverse_groups:
+            raise CaptionerError(
+                f"a beam of {self.beam_size} cannot be divided into {self.diverse_groups} diverse groups; make it a "
+                "multiple of them"
+            )
+        if self.diverse_groups > 1 and self.required_words:
+            raise CaptionerError("required words and diverse groups cannot be combined; drop one of the two")
+        if self.diverse_groups == 1 and self.diversity_penalty != _default("diversity_penalty"):
+            raise CaptionerError(
+                f"diversity penalty is {self.diversity_penalty}, but there is one group; set diverse groups"
+            )
+
+
+def _words(name: str, given: Sequence[Word]) -> tuple[Word, ...]:
+    """The words as a tuple, each once."""
+    if isinstance(given, str):
+        raise CaptionerError(f"{_title(name)} is the text {given!r}; give a list of words")
+    words = tuple(dict.fromkeys(given))
+    for word in words:
+        if isinstance(word, int) and word < len(SPECIAL_WORDS):
+            raise CaptionerError(f"{_title(name)} has the id {word}, which stands for no word; drop it")
+    return words
+
+
+def _default(name: str) -> object:
+    return DecodingOptions.__dataclass_fields__[name].default
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ")

@@ -1,0 +1,76 @@
+"""Drawing captions at random from the model's distribution."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from captioner.decoding.drafts import Drafts, Extensions, Hypothesis
+from captioner.decoding.options import DecodingOptions
+from captioner.decoding.ranking import rank
+from captioner.vocabulary import PAD
+
+
+class Sampling:
+    """Independent sentences, word by word.
+
+    The word with the greatest log-probability + Gumbel noise is a draw from the distribution (Gumbel, 1954). The noise
+    is one for all images, and drawn on the CPU: so a picture's captions depend neither on the pictures beside it nor on
+    the device, as they would if images took turns in one stream of random numbers.
+
+    Args:
+        options: Temperature and so on, and how many captions.
+        device: Where the sentences are.
+    """
+
+    def __init__(self, options: DecodingOptions, device: torch.device) -> None:
+        self.options = options
+        self.device = device
+        self.width = options.num_captions
+        self.begun = list(range(self.width))
+        self.generator = torch.Generator().manual_seed(options.seed)
+
+    def choose(self, drafts: Drafts, log_probabilities: Tensor) -> Extensions:
+        """One word for each sentence.
+
+        Args:
+            drafts: The sentences.
+            log_probabilities: Of their next words, -inf for what may not come, shape (images, width, vocabulary).
+        """
+        kept = restrict(log_probabilities / self.options.temperature, self.options.top_k, self.options.top_p)
+        noise = -torch.empty(kept.shape[1:]).exponential_(generator=self.generator).log()
+        words = (kept + noise.to(self.device)).argmax(2)
+        chosen = log_probabilities.gather(2, words.unsqueeze(2)).squeeze(2)
+        parents = torch.arange(self.width, device=self.device).expand_as(words)
+        return Extensions(parents, words.masked_fill(drafts.finished, PAD), chosen.masked_fill(drafts.finished, 0))
+
+    def done(self, drafts: Drafts) -> Tensor:
+        """Which images have nothing but finished sentences, shape (images,)."""
+        done: Tensor = (drafts.finished | drafts.scores.isneginf()).all(1)
+        return done
+
+    def best(self, drafts: Drafts, row: int) -> list[Hypothesis]:
+        """The captions of one image, the best first; independent draws may be equal."""
+        ranks = rank(drafts.scores[row], drafts.lengths[row], self.options)
+        return drafts.hypotheses(row, ranks.argsort(descending=True, stable=True).tolist())
+
+
+def restrict(logits: Tensor, top_k: int, top_p: float) -> Tensor:
+    """Logits with those of unlikely words at -inf.
+
+    Args:
+        logits: Shape (…, vocabulary).
+        top_k: Only so many of the likeliest stay; 0 keeps all.
+        top_p: Of these, only the fewest whose probabilities reach this sum stay.
+    """
+    if 0 < top_k < logits.shape[-1]:
+        logits = logits.masked_fill(logits < logits.topk(top_k).values[..., -1:], -math.inf)
+    if top_p < 1:
+        ordered = logits.sort(dim=-1, descending=True).values
+        share = ordered.softmax(-1)
+        before = share.cumsum(-1) - share
+        least = ordered.masked_fill(before >= top_p, math.inf).min(-1, keepdim=True).values
+        logits = logits.masked_fill(logits < least, -math.inf)
+    return logits

@@ -1,0 +1,109 @@
+"""The one loop that writes captions, whatever the method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from captioner.decoding.beam import BeamSearch
+from captioner.decoding.constraints import Constraints
+from captioner.decoding.diverse import DiverseBeamSearch
+from captioner.decoding.drafts import Drafts, Extensions, Hypothesis
+from captioner.decoding.ensemble import Ensemble, SentenceModel
+from captioner.decoding.options import DecodingOptions
+from captioner.decoding.required import RequiredWordsSearch
+from captioner.decoding.sampling import Sampling
+from captioner.errors import CaptionerError
+
+SENTENCES_AT_ONCE = 1280
+"""Sentences written together: their next-word probabilities take 49 MB for COCO's 9,490 words, and more rows make
+matrix products no faster."""
+
+
+class Method(Protocol):
+    """How words are chosen.
+
+    Attributes:
+        width: Sentences kept for each image.
+        begun: Which of them there are at the start.
+    """
+
+    width: int
+    begun: list[int]
+
+    def choose(self, drafts: Drafts, log_probabilities: Tensor) -> Extensions:
+        """The next sentences of each image, ``width`` of them."""
+
+    def done(self, drafts: Drafts) -> Tensor:
+        """Which images are done, shape (images,)."""
+
+    def best(self, drafts: Drafts, row: int) -> list[Hypothesis]:
+        """The captions of one image, the best first."""
+
+
+@torch.inference_mode()
+def decode(
+    decoder: SentenceModel | Sequence[SentenceModel], grid: Tensor | Sequence[Tensor], options: DecodingOptions
+) -> list[list[Hypothesis]]:
+    """Writes captions for a batch of images.
+
+    An image leaves the batch when it is done. What is written for it does not depend on the images beside it. UNKNOWN
+    is never written.
+
+    Args:
+        decoder: Anything with ``start`` and ``step``; several write together as an `Ensemble`.
+        grid: Feature vectors, shape (images, cells, channels); for several decoders those of each.
+        options: How captions are written; its words are ids.
+
+    Returns:
+        For each image its captions, the best first; fewer than ``num_captions`` only where fewer sentences exist.
+
+    Raises:
+        CaptionerError: No caption meets the options.
+    """
+    decoders = decoder if isinstance(decoder, Sequence) else [decoder]
+    grids = [grid] if isinstance(grid, Tensor) else list(grid)
+    device = grids[0].device
+    constraints = Constraints(options, device)
+    results: list[list[Hypothesis]] = []
+    while len(results) < len(grids[0]):
+        method = _method(options, constraints, device)
+        images = slice(len(results), len(results) + max(1, SENTENCES_AT_ONCE // method.width))
+        results += _write(decoders, [each[images] for each in grids], method, constraints)
+    return results
+
+
+def _method(options: DecodingOptions, constraints: Constraints, device: torch.device) -> Method:
+    if options.sample:
+        return Sampling(options, device)
+    if options.required_words:
+        return RequiredWordsSearch(options, constraints)
+    return DiverseBeamSearch(options) if options.diverse_groups > 1 else BeamSearch(options)
+
+
+def _write(
+    decoders: Sequence[SentenceModel], grids: Sequence[Tensor], method: Method, constraints: Constraints
+) -> list[list[Hypothesis]]:
+    images = len(grids[0])
+    drafts = Drafts(Ensemble(decoders, grids, method.width), images, method.width, method.begun)
+    results: list[list[Hypothesis]] = [[] for _ in range(images)]
+    max_words = constraints.options.max_words
+    for words in range(1, max_words + 1):
+        log_probabilities = drafts.read()
+        constraints.apply(log_probabilities, drafts.words)
+        drafts.extend(method.choose(drafts, log_probabilities))
+        done = method.done(drafts) | (words == max_words)
+        if done.any():
+            for row in done.nonzero().flatten().tolist():
+                results[int(drafts.images[row])] = method.best(drafts, row)
+            drafts.keep((~done).nonzero().flatten())
+        if not len(drafts.images):
+            break
+    if not all(results):
+        raise CaptionerError(
+            f"no caption of at most {max_words} words meets the options; raise max words, or forbid or require less"
+        )
+    return results

@@ -1,0 +1,68 @@
+"""A decoder whose scores are known, and every sentence that it could write."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor
+
+from captioner.decoder import State, Step
+from captioner.decoding import Hypothesis
+from captioner.vocabulary import END, START
+
+WORDS = 7  # the four special ones and three to speak of
+SPOKEN = range(4, WORDS)
+
+
+class TableDecoder:
+    """Next-word logits looked up by image and by a hash of the words so far: nothing in common but the interface."""
+
+    def __init__(self, seed: int, images: int, sharpness: float = 2.0) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.table = sharpness * torch.randn(images, 1009, WORDS, generator=generator)
+
+    def start(self, grid: Tensor) -> State:
+        image = grid[:, 0, 0].reshape(-1, 1, 1)
+        return State(torch.zeros_like(image), image, None)
+
+    def step(self, words: Tensor, state: State, grid: Tensor) -> Step:
+        past = (state.hidden[:, 0, 0] * 31 + words + 1) % 1009
+        images = state.cell[:, 0, 0].long()
+        attention = torch.nn.functional.one_hot(past.long() % 5, 5).float()
+        return Step(self.table[images, past.long()], State(past.reshape(-1, 1, 1), state.cell, None), attention)
+
+
+class NeverEnding(TableDecoder):
+    """A decoder that cannot say END."""
+
+    def step(self, words: Tensor, state: State, grid: Tensor) -> Step:
+        logits, state, attention = super().step(words, state, grid)
+        return Step(logits.index_fill(1, torch.tensor([END]), -math.inf), state, attention)
+
+
+def grid_of(images: int) -> Tensor:
+    return torch.arange(images, dtype=torch.float).reshape(-1, 1, 1)
+
+
+def score(decoder: TableDecoder, image: int, words: list[int]) -> list[float]:
+    """Log-probability of each word, one at a time."""
+    grid = grid_of(image + 1)[image:]
+    state, last, result = decoder.start(grid), START, []
+    for word in words:
+        logits, state, _ = decoder.step(torch.tensor([last]), state, grid)
+        result.append(logits[0].log_softmax(-1)[word].item())
+        last = word
+    return result
+
+
+def all_sentences(max_words: int) -> list[list[int]]:
+    """Every sentence that can be written: ended by END, or cut at the longest length."""
+    ended = [[*s, END] for n in range(max_words) for s in itertools.product(SPOKEN, repeat=n)]
+    return ended + [list(s) for s in itertools.product(SPOKEN, repeat=max_words)]
+
+
+def spoken(hypothesis: Hypothesis) -> list[int]:
+    """The words with END where there was one."""
+    return hypothesis.words + [END] * (len(hypothesis.log_probabilities) - len(hypothesis.words))
