@@ -64,8 +64,8 @@ class State(NamedTuple):
     Attributes:
         hidden: h of every layer, shape (sentences, layers, hidden_size).
         cell: c of every layer, likewise.
-        keys: The attention keys W_v v_i, shape (images, cells, attention_size), computed once an image and shared by
-            its sentences; None without attention.
+        keys: The attention's keys, shape (images, cells, attention_size), computed once an image and shared by its
+            sentences; None without attention.
     """
 
     hidden: Tensor

@@ -155,6 +155,38 @@ def test_soft_attention_equals_its_equation_cell_by_cell() -> None:
         torch.testing.assert_close(context[sentence], gate * sum(p_i * v for p_i, v in zip(p, cells, strict=True)))
 
 
+def test_soft_attention_keeps_to_its_equation_however_great_its_numbers() -> None:
+    attention = SoftAttention(3, 3, 3).double()
+    with torch.no_grad():
+        attention.key.weight.copy_(torch.eye(3))
+        attention.key.bias.zero_()
+        attention.query.weight.copy_(torch.eye(3))
+    sizes = torch.tensor([0.0, 1e-6, 0.3, 5.0, 19.0, 39.0], dtype=torch.double)
+    values = torch.cat([-sizes, sizes])
+    grid = values.view(1, -1, 1).expand(1, -1, 3)
+    assert attention(values[:3].expand(1, 3) * 1e9, attention.keys(grid * 1e9), grid)[1].isfinite().all()
+    for hidden in values:
+        state = hidden.expand(1, 3).clone().requires_grad_()
+        _, weights = attention(state, attention.keys(grid), grid)
+        scores = attention.energy(torch.tanh(grid + hidden)).squeeze()
+        torch.testing.assert_close(weights[0], scores.softmax(0))
+        weights.square().sum().backward()
+        assert state.grad is not None
+        assert state.grad.isfinite().all()
+
+
+def test_images_are_looked_at_in_parts_when_nothing_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(4)
+    attention = SoftAttention(CHANNELS, 7, 5)
+    grid, hidden = torch.randn(5, CELLS, CHANNELS), torch.randn(10, 7)
+    whole = attention(hidden, attention.keys(grid), grid)
+    monkeypatch.setattr("captioner.attention.SCRATCH_VALUES", 2 * 2 * CELLS * 5)
+    with torch.no_grad():
+        parts = attention(hidden, attention.keys(grid), grid)
+    for one, other in zip(whole, parts, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_attention_penalty_equals_its_equation() -> None:
     attention = torch.tensor([[[0.5, 0.5], [1.0, 0.0]], [[0.2, 0.8], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
     # Sums over time are (1.5, 0.5) and (0.2, 0.8); the third sentence has no words.
