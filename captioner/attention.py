@@ -59,10 +59,11 @@ class SoftAttention(nn.Module):
             The gated context, shape (sentences, channels), and the weights p, shape (sentences, cells), rows sum to 1.
         """
         images = len(grid)
-        query = _exponential(self.query(hidden)).unflatten(0, (images, -1))  # (images, n, size)
+        query = _exponential(self.query(hidden)).view(images, -1, keys.shape[2])  # (images, n, size)
         whole = torch.is_grad_enabled() or grid.is_cuda
         at_once = images if whole else max(1, SCRATCH_VALUES // (keys[0].numel() * query.shape[1]))
-        energy = torch.cat([self._energy(k, q) for k, q in zip(keys.split(at_once), query.split(at_once), strict=True)])
+        parts = (slice(begin, begin + at_once) for begin in range(0, images, at_once))
+        energy = torch.cat([self._energy(keys[part], query[part]) for part in parts])
         weights = energy.softmax(-1)
         context = (weights.to(grid.dtype) @ grid).flatten(0, 1)
         return torch.sigmoid(self.gate(hidden)) * context, weights.flatten(0, 1)

@@ -19,9 +19,9 @@ SPOKEN = range(4, WORDS)
 class TableDecoder:
     """Next-word logits looked up by image and by a hash of the words so far: nothing in common but the interface."""
 
-    def __init__(self, seed: int, images: int, sharpness: float = 2.0) -> None:
+    def __init__(self, seed: int, images: int, sharpness: float = 2.0, words: int = WORDS) -> None:
         generator = torch.Generator().manual_seed(seed)
-        self.table = sharpness * torch.randn(images, 1009, WORDS, generator=generator)
+        self.table = sharpness * torch.randn(images, 1009, words, generator=generator)
 
     def start(self, grid: Tensor) -> State:
         image = grid[:, 0, 0].reshape(-1, 1, 1)

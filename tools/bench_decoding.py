@@ -91,10 +91,8 @@ def textbook(decoder: Decoder, grid: Tensor, options: DecodingOptions) -> list[i
     assert decoder.output is not None
     cell = torch.nn.LSTMCell(decoder.config.embedding_size + grid.shape[1], decoder.config.hidden_size)
     weight_x, weight_h, bias_x, bias_h = lstm.weights(0)
-    cell.weight_ih.set_(torch.cat([weight_x, decoder.context.weight], dim=1))
-    cell.weight_hh.set_(weight_h)
-    cell.bias_ih.set_(bias_x)
-    cell.bias_hh.set_(bias_h)
+    weight_x = torch.cat([weight_x, decoder.context.weight], dim=1)
+    cell.load_state_dict({"weight_ih": weight_x, "weight_hh": weight_h, "bias_ih": bias_x, "bias_hh": bias_h})
 
     beams = options.beam_size
     grids = grid.unsqueeze(0).expand(beams, -1, -1).clone()

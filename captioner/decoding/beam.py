@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from captioner.decoding.drafts import Drafts, Extensions, Hypothesis
+from captioner.decoding.drafts import Drafts, Extensions, Hypothesis, Written
 from captioner.decoding.options import DecodingOptions
 from captioner.decoding.ranking import rank
 from captioner.vocabulary import PAD
@@ -55,9 +55,9 @@ class BeamSearch:
         done: Tensor = complete.all(1) & (ranks[:, wanted.stop - 1] >= hope.max(dim=1).values)
         return done
 
-    def best(self, drafts: Drafts, row: int) -> list[Hypothesis]:
+    def best(self, written: Written, row: int) -> list[Hypothesis]:
         """The captions of one image, the best first."""
-        return drafts.hypotheses(row, range(self.first, self.first + self.options.num_captions))
+        return written.hypotheses(row, range(self.first, self.first + self.options.num_captions))
 
 
 def likeliest(log_probabilities: Tensor, finished: Tensor, count: int) -> Extensions:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from captioner.decoding.beam import BeamSearch, likeliest, rank_extensions
-from captioner.decoding.drafts import Drafts, Extensions, Hypothesis
+from captioner.decoding.drafts import Drafts, Extensions, Hypothesis, Written
 from captioner.decoding.options import DecodingOptions
 from captioner.decoding.ranking import rank
 from captioner.vocabulary import PAD
@@ -58,11 +58,11 @@ class DiverseBeamSearch(BeamSearch):
         done: Tensor = (drafts.finished | drafts.scores.isneginf()).all(1)
         return done
 
-    def best(self, drafts: Drafts, row: int) -> list[Hypothesis]:
+    def best(self, written: Written, row: int) -> list[Hypothesis]:
         """The captions of one image: first each group's best, then each one's second, equal ones once."""
-        ranks = rank(drafts.scores[row], drafts.lengths[row], self.options).tolist()
+        ranks = rank(written.scores[row], written.lengths[row], self.options).tolist()
         distinct: dict[tuple[int, ...], int] = {}
         for place in (begin + depth for depth in range(self.group) for begin in self.begun):
-            distinct.setdefault(tuple(drafts.words[row, place].tolist()), place)
+            distinct.setdefault(tuple(written.words[row, place].tolist()), place)
         wanted = [place for place in distinct.values() if ranks[place] > -math.inf][: self.options.num_captions]
-        return drafts.hypotheses(row, sorted(wanted, key=lambda place: -ranks[place]))
+        return written.hypotheses(row, sorted(wanted, key=lambda place: -ranks[place]))

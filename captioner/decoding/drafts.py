@@ -53,6 +53,31 @@ class Extensions(NamedTuple):
         return Extensions(*(each.gather(1, places) for each in self))
 
 
+class Written(NamedTuple):
+    """Sentences of images that are done; the fields are those of `Drafts`."""
+
+    images: Tensor
+    words: Tensor
+    log_probabilities: Tensor
+    scores: Tensor
+    lengths: Tensor
+    attention: Tensor | None
+
+    def hypotheses(self, row: int, places: Sequence[int]) -> list[Hypothesis]:
+        """Sentences of one image, those that can be, in the order of the places given."""
+        hypotheses = []
+        for place in places:
+            if self.scores[row, place] == -math.inf:
+                continue
+            length = int(self.lengths[row, place])
+            words = self.words[row, place, :length].tolist()
+            spoken = length - (words[-1] == END)
+            attention = None if self.attention is None else self.attention[row, place, :spoken].clone()
+            log_probabilities = self.log_probabilities[row, place, :length].tolist()
+            hypotheses.append(Hypothesis(words[:spoken], log_probabilities, attention))
+        return hypotheses
+
+
 class Drafts:
     """The sentences of all images that are not done, equally many for each image.
 
@@ -118,19 +143,16 @@ class Drafts:
         if self.attention is not None:
             self.attention = self.attention[rows]
 
-    def hypotheses(self, row: int, places: Sequence[int]) -> list[Hypothesis]:
-        """Sentences of one image, those that can be, in the order of the places given."""
-        hypotheses = []
-        for place in places:
-            if self.scores[row, place] == -math.inf:
-                continue
-            length = int(self.lengths[row, place])
-            words = self.words[row, place, :length].tolist()
-            spoken = length - (words[-1] == END)
-            attention = None if self.attention is None else self.attention[row, place, :spoken].clone()
-            log_probabilities = self.log_probabilities[row, place, :length].tolist()
-            hypotheses.append(Hypothesis(words[:spoken], log_probabilities, attention))
-        return hypotheses
+    def written(self, rows: Tensor) -> Written:
+        """A copy of what stands for some images, on the CPU, so that it can be read number by number."""
+        return Written(
+            images=self.images[rows].cpu(),
+            words=self.words[rows].cpu(),
+            log_probabilities=self.log_probabilities[rows].cpu(),
+            scores=self.scores[rows].cpu(),
+            lengths=self.lengths[rows].cpu(),
+            attention=None if self.attention is None else self.attention[rows],
+        )
 
 
 def _grow(history: Tensor, parents: Tensor, new: Tensor) -> Tensor:

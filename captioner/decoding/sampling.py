@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from captioner.decoding.drafts import Drafts, Extensions, Hypothesis
+from captioner.decoding.drafts import Drafts, Extensions, Hypothesis, Written
 from captioner.decoding.options import DecodingOptions
 from captioner.decoding.ranking import rank
 from captioner.vocabulary import PAD
@@ -51,10 +51,10 @@ class Sampling:
         done: Tensor = (drafts.finished | drafts.scores.isneginf()).all(1)
         return done
 
-    def best(self, drafts: Drafts, row: int) -> list[Hypothesis]:
+    def best(self, written: Written, row: int) -> list[Hypothesis]:
         """The captions of one image, the best first; independent draws may be equal."""
-        ranks = rank(drafts.scores[row], drafts.lengths[row], self.options)
-        return drafts.hypotheses(row, ranks.argsort(descending=True, stable=True).tolist())
+        ranks = rank(written.scores[row], written.lengths[row], self.options)
+        return written.hypotheses(row, ranks.argsort(descending=True, stable=True).tolist())
 
 
 def restrict(logits: Tensor, top_k: int, top_p: float) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from captioner.decoding.beam import BeamSearch
 from captioner.decoding.constraints import Constraints
 from captioner.decoding.diverse import DiverseBeamSearch
-from captioner.decoding.drafts import Drafts, Extensions, Hypothesis
+from captioner.decoding.drafts import Drafts, Extensions, Hypothesis, Written
 from captioner.decoding.ensemble import Ensemble, SentenceModel
 from captioner.decoding.options import DecodingOptions
 from captioner.decoding.required import RequiredWordsSearch
@@ -40,7 +40,7 @@ class Method(Protocol):
     def done(self, drafts: Drafts) -> Tensor:
         """Which images are done, shape (images,)."""
 
-    def best(self, drafts: Drafts, row: int) -> list[Hypothesis]:
+    def best(self, written: Written, row: int) -> list[Hypothesis]:
         """The captions of one image, the best first."""
 
 
@@ -97,8 +97,9 @@ def _write(
         drafts.extend(method.choose(drafts, log_probabilities))
         done = method.done(drafts) | (words == max_words)
         if done.any():
-            for row in done.nonzero().flatten().tolist():
-                results[int(drafts.images[row])] = method.best(drafts, row)
+            written = drafts.written(done.nonzero().flatten())
+            for row, image in enumerate(written.images.tolist()):
+                results[image] = method.best(written, row)
             drafts.keep((~done).nonzero().flatten())
         if not len(drafts.images):
             break
