@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-SCRATCH_VALUES = 1 << 18
-"""Numbers that comparing states with cells keeps at a time, 1 MB in float32: what a CPU core's cache holds."""
+SCRATCH_VALUES = 1 << 20
+"""Numbers that comparing states with cells keeps at a time, 4 MB in float32: what a CPU's cache holds."""
 
 LARGEST = 40.0
 """Where W_v v and W_h h are cut: e^(2 · 40) and its inverse are still float32 numbers, so that no product is 0 · ∞."""
