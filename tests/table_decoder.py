@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from captioner.decoder import State, Step
+from captioner.decoder import Decoder, DecoderConfig, State, Step
 from captioner.decoding import Hypothesis
 from captioner.vocabulary import END, START
 
@@ -40,6 +40,16 @@ class NeverEnding(TableDecoder):
     def step(self, words: Tensor, state: State, grid: Tensor) -> Step:
         logits, state, attention = super().step(words, state, grid)
         return Step(logits.index_fill(1, torch.tensor([END]), -math.inf), state, attention)
+
+
+def real_decoder(seed: int, channels: int) -> Decoder:
+    """A small decoder with attention and random weights."""
+    torch.manual_seed(seed)
+    config = DecoderConfig(embedding_size=8, hidden_size=7, attention_size=5)
+    decoder = Decoder(config, channels, 11).eval()
+    for parameter in decoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.7)
+    return decoder
 
 
 def grid_of(images: int) -> Tensor:

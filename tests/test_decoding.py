@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from table_decoder import SPOKEN, WORDS, NeverEnding, TableDecoder, all_sentences, grid_of, score, spoken
+from table_decoder import SPOKEN, WORDS, NeverEnding, TableDecoder, all_sentences, grid_of, real_decoder, score, spoken
 from torch import Tensor
 
 from captioner.decoder import State, Step
@@ -147,6 +147,38 @@ class EndingLate(TableDecoder):
 def test_finished_sentences_stay_finished_while_others_grow() -> None:
     [hypotheses] = decode(EndingLate(0, 1), grid_of(1), DecodingOptions(2, 2, 6, 0.0))
     assert [spoken(h) for h in hypotheses] == [[END], [4] * 6]
+
+
+METHODS: list[dict[str, Any]] = [
+    {},
+    {"beam_size": 1},
+    {"beam_size": 4, "diverse_groups": 2},
+    {"required_words": [5, 8], "no_repeat_ngram": 2},
+    {"sample": True, "top_p": 0.9},
+]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_a_real_decoder_writes_for_a_batch_what_it_writes_for_each_image(method: dict[str, Any]) -> None:
+    decoder, grid = real_decoder(5, 10), torch.randn(6, 9, 10)
+    options = DecodingOptions(max_words=8, **method)
+    for image, [together] in enumerate(decode(decoder, grid, options)):
+        [[alone]] = decode(decoder, grid[image : image + 1], options)
+        assert together.words == alone.words
+        # Matrix products of other sizes round differently.
+        assert together.log_probabilities == pytest.approx(alone.log_probabilities, abs=1e-5)
+        assert together.attention is not None
+        assert alone.attention is not None
+        torch.testing.assert_close(together.attention, alone.attention, atol=1e-5, rtol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_a_gpu_writes_what_the_cpu_writes(method: dict[str, Any]) -> None:
+    decoder, grid = real_decoder(5, 10), torch.randn(6, 9, 10)
+    options = DecodingOptions(max_words=8, **method)
+    here, there = decode(decoder, grid, options), decode(decoder.cuda(), grid.cuda(), options)
+    assert [[h.words for h in each] for each in there] == [[h.words for h in each] for each in here]
 
 
 def test_many_images_are_written_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from table_decoder import TableDecoder, all_sentences, grid_of, score, spoken
+from table_decoder import TableDecoder, all_sentences, grid_of, real_decoder, score, spoken
 
-from captioner.decoder import Decoder, DecoderConfig
 from captioner.decoding import DecodingOptions, decode, score_captions
 from captioner.vocabulary import END, START
 
@@ -37,15 +36,6 @@ def test_a_model_in_chorus_with_itself_is_itself() -> None:
             assert left.attention is not None
             assert right.attention is not None
             torch.testing.assert_close(left.attention, right.attention)
-
-
-def real_decoder(seed: int, channels: int) -> Decoder:
-    torch.manual_seed(seed)
-    config = DecoderConfig(embedding_size=8, hidden_size=7, attention_size=5)
-    decoder = Decoder(config, channels, 11).eval()
-    for parameter in decoder.parameters():
-        torch.nn.init.normal_(parameter, std=0.7)
-    return decoder
 
 
 def test_members_may_look_at_other_grids() -> None:

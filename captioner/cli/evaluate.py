@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"images": len(records), "split": args.split, **scores}))
     else:
-        print(f"{len(records)} images of split {args.split}, PTB tokens, beam {options.beam_size}")
+        method = f"sampled with seed {options.seed}" if options.sample else f"beam {options.beam_size}"
+        print(f"{len(records)} images of split {args.split}, PTB tokens, {method}")
         print_scores(scores)
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Literal, TypeAlias
 
 from captioner.errors import CaptionerError
@@ -75,15 +76,17 @@ class DecodingOptions:
             ("no_repeat_ngram", 0),
             ("diverse_groups", 1),
             ("top_k", 0),
+            ("seed", 0),
         ):
-            value = getattr(self, name)
-            self._check(name, f"at least {least}", value >= least)
-            self._check(name, f"at least {least} and whole", isinstance(value, int))
+            self._check(name, "a whole number", isinstance(getattr(self, name), Integral))
+            self._check(name, f"at least {least}", getattr(self, name) >= least)
+        for name in ("length_penalty", "diversity_penalty", "temperature", "top_p"):
+            self._check(name, "a number", isinstance(getattr(self, name), Real))
         for name in ("length_penalty", "diversity_penalty"):
             self._check(name, "a number of at least 0", 0 <= getattr(self, name) < math.inf)
         self._check("temperature", "a number greater than 0", 0 < self.temperature < math.inf)
         self._check("top_p", "greater than 0 and at most 1", 0 < self.top_p <= 1)
-        self._check("seed", "a whole number from 0 to 2^63 - 1", isinstance(self.seed, int) and 0 <= self.seed < 2**63)
+        self._check("seed", "less than 2^63", self.seed < 2**63)
         self._check("length_normalization", "average or gnmt", self.length_normalization in ("average", "gnmt"))
         for name in ("forbidden_words", "required_words", "bad_endings"):
             object.__setattr__(self, name, _words(name, getattr(self, name)))
@@ -91,7 +94,7 @@ class DecodingOptions:
 
     def _check(self, name: str, rule: str, holds: bool) -> None:
         if not holds:
-            raise CaptionerError(f"{_title(name)} is {getattr(self, name)}; it must be {rule}")
+            raise CaptionerError(f"{_title(name)} is {getattr(self, name)!r}; it must be {rule}")
 
     def _check_clashes(self) -> None:
         if self.min_words > self.max_words:
