@@ -185,6 +185,8 @@ class Captioner:
         loaded = self._load(image)
         if isinstance(loaded, CaptionerError):
             raise loaded
+        if not texts:
+            return []
         ids = [torch.tensor(self.vocabulary.encode(text)) for text in texts]
         words = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=PAD).unsqueeze(0)
         [hypotheses] = score_captions(self._decoders(), self._grids([loaded]), words)

@@ -137,6 +137,7 @@ def test_a_given_caption_is_scored(tiny: Captioner, photos: Path) -> None:
     assert several[0].words == ("a", "dog", "runs")
     assert several[1].log_probability == pytest.approx(read.log_probability, abs=1e-4)
     assert several[2].words == ("a", "<unk>")
+    assert tiny.score(photos / "0.png", []) == []
 
 
 def test_an_ensemble_writes_what_its_members_find_likely_together(

@@ -28,13 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_model_arguments(parser)
     add_decoding_arguments(parser)
-    parser.add_argument(
-        "--num-captions",
-        type=int,
-        default=argparse.SUPPRESS,
-        metavar="N",
-        help="captions for each (default: 1)",
-    )
+    text = "captions for each (default: 1)"
+    parser.add_argument("--num-captions", type=int, default=argparse.SUPPRESS, metavar="N", help=text)
     parser.add_argument("--json", action="store_true", help="print one JSON object for each photograph")
     parser.add_argument("--output", metavar="FILE.jsonl", help="write JSON lines to this file instead of printing")
 
