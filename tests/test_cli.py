@@ -103,6 +103,10 @@ def test_any_file_name_can_be_told(checkpoint: Path, photos: Path) -> None:
         (["export", "nowhere.ckpt", "--output", "x"], "checkpoint nowhere.ckpt: no such file"),
         (["info", "--model", "nowhere"], "checkpoint nowhere: no such file"),
         (["evaluate", "--data", "nowhere.json"], "nowhere.json"),
+        (["evaluate"], "give captions with --data, boxes with --grounding, or both"),
+        (["evaluate", "--grounding", "nowhere.json"], "cannot read nowhere.json"),
+        (["evaluate", "--grounding", "x", "--grounding-words", "reference"], "needs captions and image ids; give them"),
+        (["evaluate", "--grounding", "x", "--output", "y.json"], "--output needs captions and image ids; give them"),
         (["score", "--references", "nowhere.json", "--candidates", "nowhere.json"], "nowhere.json: cannot be read"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -191,6 +195,37 @@ def test_evaluate_scores_what_score_scores(
     scored = json.loads(capsys.readouterr().out)
     assert evaluated == {"split": "test", **scored}
     assert scored["images"] == 3
+
+
+def test_evaluate_plays_the_pointing_game(
+    checkpoint: Path, photos: Path, tiny: Captioner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = sorted(photos.iterdir())
+    content = {
+        "images": [{"id": k, "file_name": file.name, "width": 180, "height": 120} for k, file in enumerate(files)],
+        "categories": [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}],
+        "annotations": [
+            {"image_id": k, "category_id": c, "bbox": [0, 0, 90, 120]} for k in range(len(files)) for c in (1, 2)
+        ],
+    }
+    boxes = photos / "boxes.json"
+    boxes.write_text(json.dumps(content))
+    command = ["evaluate", "--model", str(checkpoint), "--grounding", str(boxes), "--json"]
+    assert main(command) == 0
+    generated = json.loads(capsys.readouterr().out)
+    assert generated["images"] == 3
+    assert not {"dog", "cat"} & {word for caption in tiny.caption(files) for word in caption.words}
+    assert (generated["grounding"]["trials"], generated["grounding"]["pointing"]) == (0, None)
+
+    data = photos / "data.jsonl"
+    data.write_text(json.dumps({"image": files[0].name, "captions": ["a dog runs", "the red cat"], "split": "test"}))
+    assert main([*command, "--data", str(data), "--grounding-words", "reference"]) == 0
+    both = json.loads(capsys.readouterr().out)
+    assert {"CIDEr", "split"} < both.keys()
+    assert (both["images"], both["grounding"]["words"], both["grounding"]["trials"]) == (1, "reference", 2)
+    assert both["grounding"]["pointing_random"] == pytest.approx(0.5)
+    assert main([*command[:-1], "--data", str(data), "--grounding-words", "reference"]) == 0
+    assert "2 reference words that name a thing in a box" in capsys.readouterr().out
 
 
 def test_visualize_draws_a_panel_a_word(

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num-captions",
         type=int,
+        default=argparse.SUPPRESS,
         metavar="N",
         help=f"captions that a page can switch between (default: {PAGE_CAPTIONS}, or the beam size if that is less)",
     )
@@ -57,15 +59,13 @@ def run(args: argparse.Namespace) -> int:
     suffix = output.suffix.lower()
     if suffix not in SUFFIXES:
         raise CaptionerError(f"output {output}: only .png, .gif and .html can be written; name it {output.stem}.png")
-    if args.num_captions is None:
-        args.num_captions = min(PAGE_CAPTIONS, args.beam_size) if suffix == ".html" else 1
     options = decoding_options(args)
+    if suffix == ".html" and "num_captions" not in args:
+        options = replace(options, num_captions=min(PAGE_CAPTIONS, options.beam_size))
     if args.photo != STANDARD_INPUT and os.path.isdir(args.photo):
         if suffix != ".html":
             raise CaptionerError(f"output {output}: a folder becomes a gallery; name it {output.stem}.html")
         return _gallery(args, options, output)
-    from dataclasses import asdict
-
     from captioner.atomic import replacing
     from captioner.pipeline import load
 
