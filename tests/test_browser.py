@@ -242,6 +242,19 @@ def test_hostile_words_and_names_show_as_text(tab: Any, tmp_path: Path) -> None:
     assert "<script>alert(1)</script>" in tab.title()
 
 
+def test_a_caption_without_words_leaves_the_photograph(tab: Any, tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    file.write_text(draw_page(Image.new("RGB", (30, 20)), make_caption((), alternatives=(CAPTION,)), "x.jpg"))
+    tab.goto(file.as_uri())
+    assert tab.locator("h1").text_content() == "(no words)"
+    for key in ("p", "ArrowRight", "Home"):
+        tab.keyboard.press(key)
+        assert shown(tab) is None
+    tab.keyboard.press("2")
+    tab.keyboard.press("ArrowRight")
+    assert shown(tab) == 0
+
+
 def test_a_gallery_leads_to_the_maps_and_back(tab: Any, tmp_path: Path) -> None:
     photographs = [
         Photograph(name, Image.new("RGB", (60, 40), colour), make_caption((*words.split(),)))
@@ -268,6 +281,10 @@ def test_a_gallery_leads_to_the_maps_and_back(tab: Any, tmp_path: Path) -> None:
     tab.wait_for_url("**/00002.html")
     tab.locator(".word").nth(1).hover()
     assert shown(tab) == 1
+    tab.go_back()
+    assert tab.locator("#search").input_value() == "<i>2 cat"
+    assert tab.locator("#photos li:visible").count() == 1
+    tab.go_forward()
     tab.get_by_role("link", name="Next").click()
     tab.wait_for_url("**/00003.html")
     assert tab.get_by_role("link", name="Next").count() == 0

@@ -283,6 +283,7 @@ def test_visualize_without_attention_asks_for_gradients(
         ("from captioner.cli import main; main(['caption', '--help'])", {"torch", "lightning", "matplotlib"}),
         ("from captioner.cli import main; main(['score', '--references', 'x', '--candidates', 'x'])", {"torch"}),
         ("import captioner; captioner.load()", {"lightning", "matplotlib"}),
+        ("import captioner; captioner.visualize.plot", {"lightning", "matplotlib"}),
     ],
 )
 def test_nothing_heavy_is_imported_that_is_not_used(program: str, absent: set[str]) -> None:

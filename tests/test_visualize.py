@@ -131,6 +131,7 @@ def test_without_attention_or_words_there_is_nothing_to_draw() -> None:
     for draw in (plot, animate, partial(draw_page, name="x.jpg")):
         with pytest.raises(CaptionerError, match="this model has no attention to show; .* --saliency gradient"):
             draw(image, Caption(("a",), (0.0,), None, WHOLE))
+    for draw in (plot, animate):
         with pytest.raises(CaptionerError, match="the caption has no words"):
             draw(image, Caption((), (0.0,), np.zeros((0, 2, 2)), WHOLE))
 

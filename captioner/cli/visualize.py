@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     content = _draw(suffix, image, caption, args)
     with replacing(output) as path:
         path.write_bytes(content)
-    print(output)
+    print(printable(str(output)))
     return 0
 
 
@@ -126,7 +126,7 @@ def _gallery(args: argparse.Namespace, options: DecodingOptions, output: Path) -
 
     title = os.path.basename(os.path.abspath(args.photo)) or "Photographs"
     write_gallery(output, photographs(), title, _measure(args))
-    print(output)
+    print(printable(str(output)))
     return 1 if failed else 0
 
 

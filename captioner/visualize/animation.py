@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from captioner.images import ImageSource
 from captioner.pipeline import Caption
-from captioner.visualize.overlay import load_photograph, maps_of, paint
+from captioner.visualize.overlay import load_photograph, maps_to_draw, paint
 
 LONGEST_SIDE = 480
 LEAST_WIDTH = 240
@@ -40,7 +40,7 @@ def animate(image: ImageSource, caption: Caption) -> bytes:
     Raises:
         CaptionerError: The model has no attention, or the photograph cannot be read.
     """
-    maps = maps_of(caption)
+    maps = maps_to_draw(caption)
     photograph = load_photograph(image, LONGEST_SIDE)
     frames = [_frame(photograph, caption.words, None)]
     for index, weights in enumerate(maps):

@@ -13,7 +13,7 @@ from captioner.images import ImageSource
 from captioner.pipeline import Caption
 from captioner.visualize.document import escape, render
 from captioner.visualize.overlay import load_photograph
-from captioner.visualize.page import draw_page
+from captioner.visualize.page import NO_WORDS, draw_page
 
 THUMBNAIL_SIDE = 360
 THUMBNAIL_QUALITY = 80
@@ -81,7 +81,7 @@ def _write(photograph: Photograph, folder: Path, gallery: str, index: int, has_n
     place = f"./{_address(folder.name)}/{_stem(index)}"
     return (
         f'<li><a href="{place}.html"><img src="{place}.jpg" width="{thumbnail.width}" height="{thumbnail.height}" '
-        f'loading="lazy" decoding="async" alt=""><span class="caption">{escape(caption.text)}</span>'
+        f'loading="lazy" decoding="async" alt=""><span class="caption">{escape(caption.text or NO_WORDS)}</span>'
         f'<span class="soft">{escape(name)}</span></a></li>'
     )
 

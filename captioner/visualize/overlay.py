@@ -30,18 +30,28 @@ def load_photograph(image: ImageSource, longest_side: int) -> Image.Image:
 
 
 def maps_of(caption: Caption) -> np.ndarray:
-    """The maps of a caption that can be drawn, float32, shape (words, rows, columns).
+    """The maps of a caption, float32, shape (words, rows, columns).
 
     Raises:
-        CaptionerError: There is none.
+        CaptionerError: It has none.
     """
     if caption.attention is None:
         raise CaptionerError(
             "this model has no attention to show; use one trained with decoder.attention: soft, or --saliency gradient"
         )
-    if not caption.words:
-        raise CaptionerError("the caption has no words, so there is no attention to show")
     return caption.attention
+
+
+def maps_to_draw(caption: Caption) -> np.ndarray:
+    """The same, at least one.
+
+    Raises:
+        CaptionerError: There is none.
+    """
+    maps = maps_of(caption)
+    if not caption.words:
+        raise CaptionerError("the caption has no words, so there is no attention to show; try another photograph")
+    return maps
 
 
 def spread(weights: np.ndarray, region: tuple[float, float, float, float], size: tuple[int, int]) -> np.ndarray:

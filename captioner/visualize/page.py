@@ -18,6 +18,9 @@ LONGEST_SIDE = 960
 QUALITY = 85
 """Of its JPEG compression."""
 
+NO_WORDS = "(no words)"
+"""What stands where an empty caption would leave a heading or a link without text."""
+
 
 def draw_page(image: ImageSource, caption: Caption, name: str, measure: str = "attention", navigation: str = "") -> str:
     """Makes a page that works from disk, without network.
@@ -35,7 +38,7 @@ def draw_page(image: ImageSource, caption: Caption, name: str, measure: str = "a
     Raises:
         CaptionerError: The model has no attention, or the photograph cannot be read.
     """
-    maps = maps_of(caption)
+    maps, text = maps_of(caption), caption.text or NO_WORDS
     photograph = load_photograph(image, LONGEST_SIDE)
     buffer = BytesIO()
     photograph.save(buffer, "JPEG", quality=QUALITY, optimize=True)
@@ -47,12 +50,12 @@ def draw_page(image: ImageSource, caption: Caption, name: str, measure: str = "a
         "rows": maps.shape[1],
         "columns": maps.shape[2],
         "palette": to_base64(palette().tobytes()),
-        "captions": [_describe(each) for each in (caption, *caption.alternatives) if each.words],
+        "captions": [_describe(each) for each in (caption, *caption.alternatives)],
     }
     return render(
         "page",
-        title=escape(f"{caption.text} ({name})"),
-        caption=escape(caption.text),
+        title=escape(f"{text} ({name})"),
+        caption=escape(text),
         name=escape(name),
         measure=escape(measure),
         navigation=navigation,
@@ -69,7 +72,7 @@ def _describe(caption: Caption) -> dict[str, Any]:
     bytes_ = np.rint(255 * maps / np.maximum(peaks, np.finfo(np.float32).tiny)).astype(np.uint8)
     cells = [np.unravel_index(weights.argmax(), weights.shape) for weights in maps]
     return {
-        "text": caption.text,
+        "text": caption.text or NO_WORDS,
         "words": caption.words,
         "logProbability": caption.log_probability,
         "logProbabilities": caption.word_log_probabilities[: len(caption.words)],

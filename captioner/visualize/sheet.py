@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from captioner.images import ImageSource
 from captioner.pipeline import Caption
-from captioner.visualize.overlay import COLOUR_MAP, load_photograph, maps_of, paint
+from captioner.visualize.overlay import COLOUR_MAP, load_photograph, maps_to_draw, paint
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,7 +52,7 @@ def plot(image: ImageSource, caption: Caption, measure: str = "attention") -> Fi
     """
     from matplotlib.figure import Figure
 
-    maps = maps_of(caption)
+    maps = maps_to_draw(caption)
     photograph = load_photograph(image, LONGEST_SIDE)
     panel_width, panel_height = _panel_size(*photograph.size)
     panels = 1 + len(maps)

@@ -8,6 +8,8 @@ const INPUT_MILLISECONDS = 80; // a screen reader should hear one count, not one
 let timer = null;
 
 function filter() {
+  // Kept in the address, so that going back from a photograph finds the same photographs.
+  if (search.value || location.hash) history.replaceState(null, "", `#${new URLSearchParams({ q: search.value })}`);
   const wanted = search.value.toLowerCase().split(/\s+/).filter(Boolean);
   let found = 0;
   for (const { item, text } of entries) {
@@ -28,5 +30,5 @@ document.addEventListener("keydown", (event) => {
     search.focus();
   }
 });
-// On the way back from a photograph the browser fills the field in again.
-window.addEventListener("pageshow", filter);
+search.value = new URLSearchParams(location.hash.slice(1)).get("q") ?? "";
+filter();
