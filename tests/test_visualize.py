@@ -79,6 +79,31 @@ def _end(x: float, y: float, patch: tuple[int, int]) -> tuple[int, int]:
     return int(x - patch[0] / 2) + patch[0], int(y - patch[1] / 2) + patch[1]
 
 
+@pytest.mark.parametrize("cell", [(0, 0), (2, 5), (6, 3)])
+@pytest.mark.parametrize("size", [(210, 140), (140, 210)])
+@pytest.mark.parametrize("resize", ["squash", "crop"])
+def test_a_panel_is_brightest_where_the_map_is(cell: tuple[int, int], size: tuple[int, int], resize: str) -> None:
+    transform = Transform(224, resize)  # type: ignore[arg-type]
+    left, top, right, bottom = transform.region(*size)
+    caption = Caption(("spot",), (0.0, 0.0), one_cell(cell)[None], fractions(transform, *size))
+    figure = plot(Image.new("RGB", size, "black"), caption)
+    axis = figure.axes[1]
+    _, heat = axis.images
+    heat.set_cmap("gray")
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    drawn = np.asarray(Image.open(buffer).convert("L"), float)
+    box = axis.get_window_extent()
+    panel = drawn[
+        round(len(drawn) - box.y1) + 1 : round(len(drawn) - box.y0) - 1, round(box.x0) + 1 : round(box.x1) - 1
+    ]
+    rows, columns = np.nonzero(panel > 0.95 * panel.max())
+    x, y = columns.mean() / panel.shape[1] * size[0], rows.mean() / panel.shape[0] * size[1]
+    cell_width, cell_height = (right - left) / CELLS, (bottom - top) / CELLS
+    assert abs(x - (left + (cell[1] + 0.5) * cell_width)) <= cell_width / 2
+    assert abs(y - (top + (cell[0] + 0.5) * cell_height)) <= cell_height / 2
+
+
 def test_what_the_encoder_did_not_see_has_no_attention() -> None:
     field = spread(np.ones((CELLS, CELLS)), fractions(Transform(224, "crop"), 200, 100), (200, 100))
     assert np.isnan(field[:, :50]).all()

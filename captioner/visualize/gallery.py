@@ -13,7 +13,7 @@ from captioner.images import ImageSource
 from captioner.pipeline import Caption
 from captioner.visualize.document import escape, render
 from captioner.visualize.overlay import load_photograph
-from captioner.visualize.page import NO_WORDS, draw_page
+from captioner.visualize.page import LONGEST_SIDE, NO_WORDS, draw_page
 
 THUMBNAIL_SIDE = 360
 THUMBNAIL_QUALITY = 80
@@ -72,10 +72,11 @@ def _write(photograph: Photograph, folder: Path, gallery: str, index: int, has_n
         links.append(f'<a rel="prev" href="{_stem(index - 1)}.html">Previous</a>')
     if has_next:
         links.append(f'<a rel="next" href="{_stem(index + 1)}.html">Next</a>')
-    document = draw_page(image, caption, name, measure, f"<nav>{' '.join(links)}</nav>")
+    picture = load_photograph(image, LONGEST_SIDE)
+    document = draw_page(picture, caption, name, measure, f"<nav>{' '.join(links)}</nav>")
     with replacing(folder / f"{_stem(index)}.html") as path:
         path.write_text(document, encoding="utf-8")
-    thumbnail = load_photograph(image, THUMBNAIL_SIDE)
+    thumbnail = load_photograph(picture, THUMBNAIL_SIDE)
     with replacing(folder / f"{_stem(index)}.jpg") as path:
         thumbnail.save(path, "JPEG", quality=THUMBNAIL_QUALITY)
     place = f"./{_address(folder.name)}/{_stem(index)}"

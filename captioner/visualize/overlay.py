@@ -18,8 +18,7 @@ OPACITY = 0.6
 """Share of the colour in the mixture of colour and grey photograph."""
 
 UNSEEN_GREY = 232
-UNSEEN_OPACITY = 0.75
-"""The part of the photograph that the encoder never saw fades into a light grey, which the colour map does not have."""
+"""The colour of what the encoder never saw: a light grey, which the colour map does not have."""
 
 
 def load_photograph(image: ImageSource, longest_side: int) -> Image.Image:
@@ -89,11 +88,10 @@ def paint(photograph: Image.Image, weights: np.ndarray, region: tuple[float, flo
         RGB, of the photograph's size.
     """
     field = spread(weights, region, photograph.size)
-    grey = np.asarray(photograph.convert("L"), np.float32)[..., None]
     colour = palette()[np.rint(np.nan_to_num(field) * 255).astype(np.uint8)]
-    mixed = (1 - OPACITY) * grey + OPACITY * colour
-    faded = (1 - UNSEEN_OPACITY) * grey + UNSEEN_OPACITY * UNSEEN_GREY
-    return Image.fromarray(np.where(np.isnan(field)[..., None], faded, mixed).astype(np.uint8))
+    colour[np.isnan(field)] = UNSEEN_GREY
+    grey = photograph.convert("L").convert("RGB")
+    return Image.blend(grey, Image.fromarray(colour), OPACITY)
 
 
 @cache

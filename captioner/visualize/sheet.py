@@ -6,11 +6,15 @@ import math
 import textwrap
 from typing import TYPE_CHECKING
 
+import numpy as np
+from PIL import Image
+
 from captioner.images import ImageSource
 from captioner.pipeline import Caption
-from captioner.visualize.overlay import COLOUR_MAP, load_photograph, maps_to_draw, paint
+from captioner.visualize.overlay import COLOUR_MAP, OPACITY, UNSEEN_GREY, load_photograph, maps_to_draw, spread
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Inches.
@@ -50,6 +54,7 @@ def plot(image: ImageSource, caption: Caption, measure: str = "attention") -> Fi
     Raises:
         CaptionerError: The model has no attention, or the photograph cannot be read.
     """
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
     maps = maps_to_draw(caption)
@@ -72,17 +77,18 @@ def plot(image: ImageSource, caption: Caption, measure: str = "attention") -> Fi
         axis = figure.add_axes((left / width, bottom / height, panel_width / width, panel_height / height))
         axis.set_axis_off()
         if index == 0:
-            word, note, picture = "photograph", "", photograph
-        else:
-            word, weights = caption.words[index - 1], maps[index - 1]
-            probability = math.exp(caption.word_log_probabilities[index - 1])
-            note = f"p = {probability:.2f}, peak {weights.max():.0%}"
-            picture = paint(photograph, weights, caption.region)
-        axis.imshow(picture)
-        word, size = _fitted(word, panel_width)
-        axis.set_title(_plain(word), fontsize=size, fontweight="bold", pad=15)
-        axis.annotate(note, (0.5, 1), (0, 4), "axes fraction", "offset points", ha="center", fontsize=NOTE_SIZE)
-    _add_colour_bar(figure, width, height, measure)
+            axis.imshow(photograph)
+            _label(axis, "photograph", "", panel_width)
+            continue
+        weights = maps[index - 1]
+        _lay(axis, weights, caption.region, photograph)
+        probability = math.exp(caption.word_log_probabilities[index - 1])
+        note = f"p = {probability:.2f}, peak {weights.max():.0%}"
+        _label(axis, caption.words[index - 1], note, panel_width)
+    left, bottom = (width - BAR_WIDTH) / 2, BAR_STRIP - 0.3
+    axis = figure.add_axes((left / width, bottom / height, BAR_WIDTH / width, BAR_HEIGHT / height))
+    bar = figure.colorbar(ScalarMappable(cmap=COLOUR_MAP), cax=axis, orientation="horizontal", ticks=[0, 0.5, 1])
+    bar.set_ticklabels([f"no {measure}", "half", "the map's peak"])
     return figure
 
 
@@ -92,6 +98,22 @@ def _panel_size(width: int, height: int) -> tuple[float, float]:
     return panel_width, min(panel_width * height / width, GREATEST_SIDE)
 
 
+def _lay(axis: Axes, weights: np.ndarray, region: tuple[float, float, float, float], photograph: Image.Image) -> None:
+    """Lays a map in colour over the photograph in grey: two images, so that a figure's owner can restyle either."""
+    from matplotlib import colormaps
+
+    colours = colormaps[COLOUR_MAP].with_extremes(bad=str(UNSEEN_GREY / 255))
+    axis.imshow(photograph.convert("L"), cmap="gray", vmin=0, vmax=255)
+    axis.imshow(spread(weights, region, photograph.size), cmap=colours, vmin=0, vmax=1, alpha=OPACITY)
+
+
+def _label(axis: Axes, word: str, note: str, width: float) -> None:
+    """Writes a word and a note above a panel of a width in inches."""
+    word, size = _fitted(word, width)
+    axis.set_title(_plain(word), fontsize=size, fontweight="bold", pad=15)
+    axis.annotate(note, (0.5, 1), (0, 4), "axes fraction", "offset points", ha="center", fontsize=NOTE_SIZE)
+
+
 def _fitted(word: str, width: float) -> tuple[str, float]:
     """A word, cut where it must be, and the size in points at which it stays within a width in inches."""
     room = width * 72 / LETTER_WIDTH
@@ -99,15 +121,6 @@ def _fitted(word: str, width: float) -> tuple[str, float]:
     if len(word) > letters:
         word = word[: letters - 1] + "…"
     return word, min(WORD_SIZE, room / max(len(word), 1))
-
-
-def _add_colour_bar(figure: Figure, width: float, height: float, measure: str) -> None:
-    from matplotlib.cm import ScalarMappable
-
-    left, bottom = (width - BAR_WIDTH) / 2, BAR_STRIP - 0.3
-    axis = figure.add_axes((left / width, bottom / height, BAR_WIDTH / width, BAR_HEIGHT / height))
-    bar = figure.colorbar(ScalarMappable(cmap=COLOUR_MAP), cax=axis, orientation="horizontal")
-    bar.set_ticks([0, 0.5, 1], labels=[f"no {measure}", "half", "the map's peak"])
 
 
 def _plain(text: str) -> str:
