@@ -6,6 +6,7 @@ import base64
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,14 @@ def test_another_caption_brings_its_own_maps(page: Any) -> None:
     assert_shows(page, CAPTION.alternatives[0], 1)
     page.keyboard.press("1")
     assert page.locator("h1").text_content() == CAPTION.text
+
+
+def test_a_crop_is_explained(page: Any, tmp_path: Path) -> None:
+    assert page.locator("#unseen").is_visible()
+    whole = replace(CAPTION, region=(0.0, 0.0, 1.0, 1.0), alternatives=())
+    (tmp_path / "whole.html").write_text(draw_page(Image.new("RGB", (30, 20)), whole, "x.jpg"))
+    page.goto((tmp_path / "whole.html").as_uri())
+    assert page.locator("#unseen").is_hidden()
 
 
 def test_bars_and_status_tell_the_log_probability(page: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from functools import partial
@@ -260,3 +261,18 @@ def test_gradient_maps_are_those_of_teacher_forcing(attention: str) -> None:
         (gradient,) = torch.autograd.grad(log_probability, pixels, retain_graph=True)
         cells = gradient.square().sum(dim=1).sqrt()[0].unfold(0, 8, 8).unfold(1, 8, 8).mean(dim=(2, 3))
         np.testing.assert_allclose(maps[index], cells / cells.sum(), rtol=1e-3, atol=1e-6)
+
+
+def test_everything_is_drawn_over_the_upright_photograph(tmp_path: Path) -> None:
+    file = tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: 90 × 60 pixels show a photograph of 60 × 90
+    Image.new("RGB", (90, 60), "red").save(file, exif=exif)
+    caption = make_caption("a", "dog")
+    for axis in plot(file, caption).axes[:3]:
+        box = axis.get_window_extent()
+        assert box.height / box.width == pytest.approx(1.5)
+    [photograph] = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', draw_page(file, caption, "turned.jpg"))
+    with Image.open(BytesIO(base64.b64decode(photograph))) as embedded:
+        assert embedded.size == (60, 90)
+        assert 0x0112 not in embedded.getexif()

@@ -218,5 +218,6 @@ document.addEventListener("keydown", (event) => {
 });
 
 picture.style.setProperty("--aspect", data.width / data.height);
+document.getElementById("unseen").hidden = across.every(Boolean) && down.every(Boolean);
 paintScale();
 read(0);
