@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 from captioner.errors import CaptionerError
 
 if TYPE_CHECKING:
+    from captioner import visualize
     from captioner.metrics import score
     from captioner.pipeline import Caption, Captioner, load
 
 __version__ = "0.1.0"
-__all__ = ["Caption", "Captioner", "CaptionerError", "__version__", "load", "score"]
+__all__ = ["Caption", "Captioner", "CaptionerError", "__version__", "load", "score", "visualize"]
 
 _HOME = {
     "Caption": "captioner.pipeline",
@@ -30,6 +31,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> object:
+    if name == "visualize":
+        return importlib.import_module("captioner.visualize")
     if name not in _HOME:
         raise AttributeError(f"module 'captioner' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)

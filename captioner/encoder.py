@@ -147,9 +147,10 @@ class GridEncoder(nn.Module):
             images: Normalised RGB, shape (images, 3, height, width).
 
         Returns:
-            Feature vectors, row by row, shape (images, rows · columns, channels).
+            Feature vectors, row by row, shape (images, rows · columns, channels). Images that require gradients get
+            them from a frozen network too.
         """
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and (images.requires_grad or not self.is_frozen)):
             # Convolutions on a CPU run up to half as fast again with the channels last.
             images = images.contiguous(memory_format=torch.channels_last)
             return self._map(self.trunk, images).flatten(2).transpose(1, 2)

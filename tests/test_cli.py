@@ -124,10 +124,16 @@ def test_any_file_name_can_be_told(checkpoint: Path, photos: Path) -> None:
         (["caption", "PHOTO", "--batch-size", "0"], "batch size is 0; it must be at least 1"),
         (["caption", "EMPTY"], "has no image; give one with .jpg"),
         (["caption", "-", "-"], "standard input (-) was given twice"),
-        (["visualize", "PHOTO", "--output", "map.bmp"], "output map.bmp: only .png can be written; name it map.png"),
+        (["visualize", "PHOTO", "--output", "map.bmp"], "only .png, .gif and .html can be written; name it map.png"),
+        (["visualize", "PHOTOS", "--output", "map.png"], "a folder becomes a gallery; name it map.html"),
+        (["visualize", "EMPTY", "--output", "map.html"], "has no image; give one with .jpg"),
         (["export", "nowhere.ckpt", "--output", "x"], "checkpoint nowhere.ckpt: no such file"),
         (["info", "--model", "nowhere"], "checkpoint nowhere: no such file"),
         (["evaluate", "--data", "nowhere.json"], "nowhere.json"),
+        (["evaluate"], "give captions with --data, boxes with --grounding, or both"),
+        (["evaluate", "--grounding", "nowhere.json"], "cannot read nowhere.json"),
+        (["evaluate", "--grounding", "x", "--grounding-words", "reference"], "needs captions and image ids; give them"),
+        (["evaluate", "--grounding", "x", "--output", "y.json"], "--output needs captions and image ids; give them"),
         (["score", "--references", "nowhere.json", "--candidates", "nowhere.json"], "nowhere.json: cannot be read"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -136,7 +142,7 @@ def test_a_mistake_is_told_in_one_line(
     args: list[str], message: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
-    places = {"PHOTO": str(photos / "0.png"), "EMPTY": str(tmp_path / "empty")}
+    places = {"PHOTO": str(photos / "0.png"), "PHOTOS": str(photos), "EMPTY": str(tmp_path / "empty")}
     assert main([places.get(arg, arg) for arg in args]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -218,6 +224,37 @@ def test_evaluate_scores_what_score_scores(
     assert scored["images"] == 3
 
 
+def test_evaluate_plays_the_pointing_game(
+    checkpoint: Path, photos: Path, tiny: Captioner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = sorted(photos.iterdir())
+    content = {
+        "images": [{"id": k, "file_name": file.name, "width": 180, "height": 120} for k, file in enumerate(files)],
+        "categories": [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}],
+        "annotations": [
+            {"image_id": k, "category_id": c, "bbox": [0, 0, 90, 120]} for k in range(len(files)) for c in (1, 2)
+        ],
+    }
+    boxes = photos / "boxes.json"
+    boxes.write_text(json.dumps(content))
+    command = ["evaluate", "--model", str(checkpoint), "--grounding", str(boxes), "--json"]
+    assert main(command) == 0
+    generated = json.loads(capsys.readouterr().out)
+    assert generated["images"] == 3
+    assert not {"dog", "cat"} & {word for caption in tiny.caption(files) for word in caption.words}
+    assert (generated["grounding"]["trials"], generated["grounding"]["pointing"]) == (0, None)
+
+    data = photos / "data.jsonl"
+    data.write_text(json.dumps({"image": files[0].name, "captions": ["a dog runs", "the red cat"], "split": "test"}))
+    assert main([*command, "--data", str(data), "--grounding-words", "reference"]) == 0
+    both = json.loads(capsys.readouterr().out)
+    assert {"CIDEr", "split"} < both.keys()
+    assert (both["images"], both["grounding"]["words"], both["grounding"]["trials"]) == (1, "reference", 2)
+    assert both["grounding"]["pointing_random"] == pytest.approx(0.5)
+    assert main([*command[:-1], "--data", str(data), "--grounding-words", "reference"]) == 0
+    assert "2 reference words that name a thing in a box" in capsys.readouterr().out
+
+
 def test_visualize_draws_a_panel_a_word(
     checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -225,9 +262,35 @@ def test_visualize_draws_a_panel_a_word(
     assert main(["visualize", str(photos / "0.png"), "--model", str(checkpoint), "--output", str(output)]) == 0
     with Image.open(output) as image:
         assert len(image.convert("RGB").getcolors(1 << 24) or []) > 500
+    assert capsys.readouterr().out == f"{output}\n"
 
 
-def test_visualize_says_that_there_is_no_attention(
+def test_visualize_writes_an_animation_and_a_page(checkpoint: Path, photos: Path, tiny: Captioner) -> None:
+    photo = photos / "0.png"
+    done = captioner("visualize", "-", "--model", checkpoint, "--output", photos / "map.gif", stdin=photo.read_bytes())
+    assert done.returncode == 0, done.stderr
+    with Image.open(photos / "map.gif") as gif:
+        assert gif.format == "GIF"
+    page = photos / "map.HTML"
+    assert (
+        main(["visualize", str(photo), "--model", str(checkpoint), "--output", str(page), "--num-captions", "2"]) == 0
+    )
+    for caption in tiny.caption(photo, num_captions=2).alternatives:
+        assert f'"{caption.text}"' in page.read_text()
+
+
+def test_visualize_makes_a_gallery_of_a_folder(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / "1b.jpg").write_text("no picture")
+    output = tmp_path / "gallery.html"
+    done = captioner("visualize", photos, "--model", checkpoint, "--output", output)
+    assert done.returncode == 1
+    assert done.stdout.decode() == f"{output}\n"
+    assert [line.split(": ")[1] for line in lines(done.stderr.decode())] == [str(photos / "1b.jpg")]
+    assert output.read_text().count("<li>") == 3
+    assert len(list((tmp_path / "gallery_files").iterdir())) == 6
+
+
+def test_visualize_without_attention_asks_for_gradients(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_captioner("none").save(tmp_path / "none.safetensors")
@@ -236,6 +299,8 @@ def test_visualize_says_that_there_is_no_attention(
     assert main(args) == 2
     assert "this model has no attention to show" in capsys.readouterr().err
     assert not output.exists()
+    assert main([*args, "--saliency", "gradient"]) == 0
+    assert output.exists()
 
 
 @pytest.mark.parametrize(
@@ -245,6 +310,7 @@ def test_visualize_says_that_there_is_no_attention(
         ("from captioner.cli import main; main(['caption', '--help'])", {"torch", "lightning", "matplotlib"}),
         ("from captioner.cli import main; main(['score', '--references', 'x', '--candidates', 'x'])", {"torch"}),
         ("import captioner; captioner.load()", {"lightning", "matplotlib"}),
+        ("import captioner; captioner.visualize.plot", {"lightning", "matplotlib"}),
     ],
 )
 def test_nothing_heavy_is_imported_that_is_not_used(program: str, absent: set[str]) -> None:

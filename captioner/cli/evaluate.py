@@ -1,66 +1,179 @@
-"""``captioner evaluate``: model → captions → scores."""
+"""``captioner evaluate``: model → captions → scores of the words, and of where the decoder looked."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from captioner.cli.options import add_decoding_arguments, add_model_arguments, decoding_options
 from captioner.cli.score import print_scores
+from captioner.errors import CaptionerError
 
-SUMMARY = "caption a split of a data set and score the captions"
+if TYPE_CHECKING:
+    from captioner.data.records import Record
+    from captioner.decoding import DecodingOptions
+    from captioner.grounding import Grounding, Scene
+    from captioner.pipeline import Caption, Captioner
+
+SUMMARY = "caption a split of a data set, score the captions and measure the attention"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
     add_model_arguments(parser)
-    parser.add_argument(
-        "--data", required=True, metavar="FILE", help="captions: Karpathy, COCO, Flickr8k, CSV or JSONL"
-    )
-    parser.add_argument("--images", metavar="DIR", help="folder of the images (default: beside the captions)")
+    parser.add_argument("--data", metavar="FILE", help="captions: Karpathy, COCO, Flickr8k, CSV or JSONL")
+    parser.add_argument("--images", metavar="DIR", help="folder of the images (default: beside the captions or boxes)")
     parser.add_argument("--splits", metavar="DIR", help="folder of Flickr8k's split files")
     parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="(default: test)")
+    parser.add_argument(
+        "--grounding",
+        metavar="BOXES.json",
+        help="COCO object boxes: does attention find what is named? Without --data, all images of that file are used",
+    )
+    parser.add_argument(
+        "--grounding-words",
+        default="generated",
+        choices=("generated", "reference"),
+        help="whose words are looked up: the model's, or those of the captions in --data (default: generated)",
+    )
     add_decoding_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--output", metavar="FILE.json", help="also write the captions as a COCO result file")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Captions every image of the split once and prints corpus scores by the COCO protocol."""
-    from rich.progress import track
-
-    from captioner.atomic import replacing
-    from captioner.data.sources import read_records
-    from captioner.errors import CaptionerError
-    from captioner.metrics import score
+    """Captions every image once; prints corpus scores by the COCO protocol and the outcome of the pointing game."""
+    from captioner.grounding import read_boxes
     from captioner.pipeline import load
 
+    _check(args)
     options = decoding_options(args)
-    folder, splits = (Path(p) if p else None for p in (args.images, args.splits))
-    records = [r for r in read_records(Path(args.data), folder, splits) if r.split == args.split]
-    if not records:
-        raise CaptionerError(f"{args.data}: no image is in split {args.split!r}; choose another --split")
+    scenes = read_boxes(Path(args.grounding)) if args.grounding else {}
+    records = _records(args, scenes)
     model = load(args.model, args.device)
-    results = model.stream((record.image for record in records), options, args.batch_size)
-    candidates: dict[int | str, str] = {}
-    for record, result in zip(
-        records,
-        track(results, "Captioning", total=len(records), disable=not sys.stderr.isatty()),
-        strict=True,
-    ):
-        if isinstance(result, CaptionerError):
-            raise result
-        candidates[record.image_id] = result.text
-    if args.output:
-        with replacing(args.output) as path:
-            path.write_text(json.dumps([{"image_id": k, "caption": v} for k, v in candidates.items()]))
-    scores = score(candidates, {record.image_id: record.captions for record in records})
+    captions = list(_generate(model, records, options, args.batch_size))
+    results: dict[str, Any] = {"images": len(records)}
+    scores: dict[str, float] = {}
+    grounding = None
+    if args.data:
+        scores = _score(records, captions, args.output)
+        results |= {"split": args.split, **scores}
+    if args.grounding:
+        grounding = _ground(model, records, captions, scenes, args.grounding_words)
+        results["grounding"] = {"words": args.grounding_words, **_describe(grounding)}
     if args.json:
-        print(json.dumps({"images": len(records), "split": args.split, **scores}))
-    else:
+        print(json.dumps(results))
+        return 0
+    if args.data:
         method = f"sampled with seed {options.seed}" if options.sample else f"beam {options.beam_size}"
         print(f"{len(records)} images of split {args.split}, PTB tokens, {method}")
         print_scores(scores)
+    if grounding:
+        _print(grounding, args.grounding_words)
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.data is None and args.grounding is None:
+        raise CaptionerError("there is nothing to evaluate; give captions with --data, boxes with --grounding, or both")
+    if args.data is None:
+        for option, given in (
+            ("--grounding-words reference", args.grounding_words == "reference"),
+            ("--output", args.output),
+        ):
+            if given:
+                raise CaptionerError(f"{option} needs captions and image ids; give them with --data")
+
+
+def _records(args: argparse.Namespace, scenes: dict[str, Scene]) -> list[Record]:
+    """The images to caption: those of a split, or without --data those that have boxes."""
+    from captioner.data.records import Record
+    from captioner.data.sources import read_records
+
+    folder, splits = (Path(p) if p else None for p in (args.images, args.splits))
+    if args.data is None:
+        folder = folder or Path(args.grounding).parent
+        return [Record(folder / name, (), args.split, name) for name in scenes]
+    records = [r for r in read_records(Path(args.data), folder, splits) if r.split == args.split]
+    if not records:
+        raise CaptionerError(f"{args.data}: no image is in split {args.split!r}; choose another --split")
+    if scenes and not any(record.image.name in scenes for record in records):
+        raise CaptionerError(f"{args.grounding}: has boxes of no image of {args.data}; give boxes of its images")
+    return records
+
+
+def _generate(
+    model: Captioner, records: Sequence[Record], options: DecodingOptions, batch_size: int
+) -> Iterator[Caption]:
+    """Captions every record's image."""
+    from rich.progress import track
+
+    results = model.stream((record.image for record in records), options, batch_size)
+    for result in track(results, "Captioning", total=len(records), disable=not sys.stderr.isatty()):
+        if isinstance(result, CaptionerError):
+            raise result
+        yield result
+
+
+def _score(records: Sequence[Record], captions: Sequence[Caption], output: str | None) -> dict[str, float]:
+    from captioner.atomic import replacing
+    from captioner.metrics import score
+
+    candidates = {record.image_id: caption.text for record, caption in zip(records, captions, strict=True)}
+    if output:
+        with replacing(output) as path:
+            path.write_text(json.dumps([{"image_id": k, "caption": v} for k, v in candidates.items()]))
+    return score(candidates, {record.image_id: record.captions for record in records})
+
+
+def _ground(
+    model: Captioner, records: Sequence[Record], captions: Sequence[Caption], scenes: dict[str, Scene], words: str
+) -> Grounding:
+    from captioner.grounding import measure, read_captions
+
+    def pairs() -> Iterator[tuple[Caption, Scene]]:
+        for record, caption in zip(records, captions, strict=True):
+            scene = scenes.get(record.image.name)
+            if scene is None:
+                continue
+            read = [caption] if words == "generated" else read_captions(model, record.image, record.captions)
+            yield from ((each, scene) for each in read)
+
+    return measure(pairs())
+
+
+def _describe(grounding: Grounding) -> dict[str, float | None]:
+    """The JSON object; a share of no trials is null."""
+    shares = {
+        "pointing": grounding.pointing,
+        "pointing_centre": grounding.centre,
+        "pointing_random": grounding.random,
+        "mass": grounding.mass,
+        "mass_even": grounding.random,
+    }
+    return {
+        "images": grounding.images,
+        "trials": grounding.trials,
+        "hits": grounding.hits,
+        **{name: share if grounding.trials else None for name, share in shares.items()},
+        "absent": grounding.absent,
+    }
+
+
+def _print(grounding: Grounding, words: str) -> None:
+    """The same for people."""
+    print(
+        f"{grounding.images} images with boxes, {grounding.trials} {words} words that name a thing in a box "
+        f"({grounding.absent} more name what has no box)"
+    )
+    if not grounding.trials:
+        return
+    print(
+        f"peak of attention in a box: {grounding.hits} of {grounding.trials}, {grounding.pointing:.4f} "
+        f"(image centre {grounding.centre:.4f}, random point {grounding.random:.4f})"
+    )
+    print(f"attention within the boxes: {grounding.mass:.4f} (even attention {grounding.random:.4f})")

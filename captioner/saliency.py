@@ -1,0 +1,68 @@
+"""What each word hung on, for any model: the gradient of its log-probability with respect to the photograph.
+
+Deep Inside Convolutional Networks (Simonyan et al., 2014), section 3, for each word of a caption in place of a class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from captioner.images import ImageSource, open_image
+from captioner.pipeline import Caption, Captioner
+from captioner.vocabulary import START
+
+CELLS = 14
+"""Rows and columns of a map. Gradients of single pixels are noise; their mean over a cell is what can be seen."""
+
+
+def gradient_saliency(model: Captioner, image: ImageSource, caption: Caption) -> Caption:
+    """Gives a caption maps of the input's gradient in place of maps of attention.
+
+    The value of a cell is the mean, over its pixels, of the length of the vector ∂ log p(word) / ∂(R, G, B), each word
+    given the words before it.
+
+    Args:
+        model: What wrote the caption.
+        image: The photograph it was written for.
+        caption: The caption.
+
+    Returns:
+        The caption and its alternatives, with ``attention`` of shape (words, 14, 14), each map sums to 1.
+
+    Raises:
+        CaptionerError: The photograph cannot be read.
+    """
+    pixels = model.transform(open_image(image)).to(model.device).unsqueeze(0).requires_grad_()
+    with torch.enable_grad():
+        grid = model.model.encoder(pixels)
+        captions = [
+            replace(each, attention=_maps(model, pixels, grid, each.words), alternatives=())
+            for each in (caption, *caption.alternatives)
+        ]
+    return replace(captions[0], alternatives=tuple(captions[1:]))
+
+
+def _maps(model: Captioner, pixels: Tensor, grid: Tensor, words: tuple[str, ...]) -> np.ndarray:
+    """One map a word, float32, shape (words, cells a side, cells a side)."""
+    decoder = model.model.decoder
+    side = min(CELLS, model.transform.size)
+    state = decoder.start(grid)
+    before = START
+    maps = np.empty((len(words), side, side), np.float32)
+    # Word by word: cuDNN's fused LSTM has no gradients outside of training.
+    for index, word in enumerate(model.vocabulary.id(word) for word in words):
+        logits, state, _ = decoder.step(torch.tensor([before], device=grid.device), state, grid)
+        log_probability = logits.float().log_softmax(-1)[0, word]
+        (gradient,) = torch.autograd.grad(log_probability, pixels, retain_graph=True)
+        lengths = gradient.norm(dim=1, keepdim=True)  # (1, 1, size, size)
+        cells = adaptive_avg_pool2d(lengths, side)[0, 0].double()
+        # A word that no pixel moves hangs on all of them alike.
+        cells = cells / cells.sum() if cells.sum() > 0 else torch.full_like(cells, 1 / cells.numel())
+        maps[index] = cells.cpu().numpy()
+        before = word
+    return maps

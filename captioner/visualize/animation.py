@@ -1,0 +1,100 @@
+"""An animated GIF: the caption word by word, each word with its map."""
+
+from __future__ import annotations
+
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from captioner.images import ImageSource
+from captioner.pipeline import Caption
+from captioner.visualize.overlay import load_photograph, maps_to_draw, paint
+
+LONGEST_SIDE = 480
+LEAST_WIDTH = 240
+"""A narrower photograph gets margins, so that words have room."""
+
+FONT_SIZE = 20
+LINE_HEIGHT = 28
+MARGIN = 12
+
+WORD_MILLISECONDS = 800
+WHOLE_MILLISECONDS = 2000
+"""How long the photograph with its whole caption is shown, before the first word."""
+
+PAPER, INK, FAINT, MARK = "#ffffff", "#1a1a1a", "#8a8a8a", "#ffd75e"
+
+
+def animate(image: ImageSource, caption: Caption) -> bytes:
+    """Draws the photograph with its caption, then every word with its map.
+
+    Args:
+        image: The photograph, as `captioner.Captioner.caption` takes it.
+        caption: Its caption.
+
+    Returns:
+        The content of a GIF file that repeats for ever.
+
+    Raises:
+        CaptionerError: The model has no attention, or the photograph cannot be read.
+    """
+    maps = maps_to_draw(caption)
+    photograph = load_photograph(image, LONGEST_SIDE)
+    frames = [_frame(photograph, caption.words, None)]
+    for index, weights in enumerate(maps):
+        frames.append(_frame(paint(photograph, weights, caption.region), caption.words, index))
+    frames = [_with_own_palette(frame) for frame in frames]
+    buffer = BytesIO()
+    frames[0].save(
+        buffer,
+        "GIF",
+        save_all=True,
+        append_images=frames[1:],
+        duration=[WHOLE_MILLISECONDS] + [WORD_MILLISECONDS] * len(maps),
+        loop=0,
+    )
+    return buffer.getvalue()
+
+
+def _frame(picture: Image.Image, words: tuple[str, ...], current: int | None) -> Image.Image:
+    """A picture above the caption, in which the current word is marked and those to come are faint."""
+    width = max(picture.width, LEAST_WIDTH)
+    places, lines = _places(words, width - 2 * MARGIN)
+    frame = Image.new("RGB", (width, picture.height + lines * LINE_HEIGHT + 2 * MARGIN), PAPER)
+    frame.paste(picture, ((width - picture.width) // 2, 0))
+    draw = ImageDraw.Draw(frame)
+    for index, (word, (x, line)) in enumerate(zip(words, places, strict=True)):
+        left, top = MARGIN + x, picture.height + MARGIN + line * LINE_HEIGHT
+        if index == current:
+            draw.rounded_rectangle((left - 4, top, left + _font().getlength(word) + 3, top + LINE_HEIGHT - 3), 4, MARK)
+        colour = INK if current is None or index <= current else FAINT
+        draw.text((left, top + LINE_HEIGHT // 2 - 1), word, colour, _font(), anchor="lm")
+    return frame
+
+
+def _with_own_palette(frame: Image.Image) -> Image.Image:
+    """A frame in its own 256 colours, dithered: a smooth map would show steps."""
+    return frame.quantize(palette=frame.quantize(256), dither=Image.Dither.FLOYDSTEINBERG)
+
+
+def _places(words: tuple[str, ...], room: int) -> tuple[list[tuple[int, int]], int]:
+    """Where each word starts, in pixels and lines, and the number of lines."""
+    places, x, line = [], 0, 0
+    space = round(_font().getlength(" "))
+    for word in words:
+        length = round(_font().getlength(word))
+        if x and x + length > room:
+            x, line = 0, line + 1
+        places.append((x, line))
+        x += length + space
+    return places, line + 1
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    # The font that matplotlib brings along has Greek, Cyrillic and more; Pillow's own has Latin letters alone.
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(str(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), FONT_SIZE)

@@ -1,0 +1,104 @@
+"""A gallery: one page of thumbnails with their captions, and for each photograph the page of its maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+from captioner.atomic import replacing
+from captioner.errors import CaptionerError
+from captioner.images import ImageSource
+from captioner.pipeline import Caption
+from captioner.visualize.document import escape, render
+from captioner.visualize.overlay import load_photograph
+from captioner.visualize.page import LONGEST_SIDE, NO_WORDS, draw_page
+
+THUMBNAIL_SIDE = 360
+THUMBNAIL_QUALITY = 80
+
+
+class Photograph(NamedTuple):
+    """One entry: what the photograph is called, the photograph, its caption."""
+
+    name: str
+    image: ImageSource
+    caption: Caption
+
+
+def write_gallery(
+    output: Path, photographs: Iterable[Photograph], title: str = "Photographs", measure: str = "attention"
+) -> None:
+    """Writes ``NAME.html`` and, beside it, the folder ``NAME_files`` with thumbnails and pages.
+
+    A photograph's files are written as it comes; the gallery itself comes last, whole.
+
+    Args:
+        output: The gallery, ``NAME.html``.
+        photographs: Its entries, in order.
+        title: Its heading.
+        measure: What the maps show, such as ``attention``.
+
+    Raises:
+        CaptionerError: A file cannot be written, or a photograph cannot be read or has no map.
+    """
+    folder = output.parent / f"{output.stem}_files"
+    cards: list[str] = []
+    waiting: Photograph | None = None
+    for photograph in photographs:
+        if waiting is not None:
+            cards.append(_write(waiting, folder, output.name, len(cards), True, measure))
+        waiting = photograph
+    if waiting is not None:
+        cards.append(_write(waiting, folder, output.name, len(cards), False, measure))
+    if not cards:
+        raise CaptionerError(f"gallery {output}: there is no photograph to show; give one that can be captioned")
+    _remove_rest(folder, len(cards))
+    document = render("gallery", title=escape(title), count=f"{len(cards)} photographs", photographs="\n".join(cards))
+    with replacing(output) as path:
+        path.write_text(document, encoding="utf-8")
+
+
+def _write(photograph: Photograph, folder: Path, gallery: str, index: int, has_next: bool, measure: str) -> str:
+    """Writes the files of one photograph.
+
+    Returns:
+        Its card in the gallery, as HTML.
+    """
+    name, image, caption = photograph
+    links = [f'<a href="../{_address(gallery)}">Gallery</a>']
+    if index:
+        links.append(f'<a rel="prev" href="{_stem(index - 1)}.html">Previous</a>')
+    if has_next:
+        links.append(f'<a rel="next" href="{_stem(index + 1)}.html">Next</a>')
+    picture = load_photograph(image, LONGEST_SIDE)
+    document = draw_page(picture, caption, name, measure, f"<nav>{' '.join(links)}</nav>")
+    with replacing(folder / f"{_stem(index)}.html") as path:
+        path.write_text(document, encoding="utf-8")
+    thumbnail = load_photograph(picture, THUMBNAIL_SIDE)
+    with replacing(folder / f"{_stem(index)}.jpg") as path:
+        thumbnail.save(path, "JPEG", quality=THUMBNAIL_QUALITY)
+    place = f"./{_address(folder.name)}/{_stem(index)}"
+    return (
+        f'<li><a href="{place}.html"><img src="{place}.jpg" width="{thumbnail.width}" height="{thumbnail.height}" '
+        f'loading="lazy" decoding="async" alt=""><span class="caption">{escape(caption.text or NO_WORDS)}</span>'
+        f'<span class="soft">{escape(name)}</span></a></li>'
+    )
+
+
+def _stem(index: int) -> str:
+    return f"{index + 1:05}"
+
+
+def _address(name: str) -> str:
+    """A file name, which need not be Unicode, as part of an address."""
+    return quote(name.encode("utf-8", "surrogateescape"))
+
+
+def _remove_rest(folder: Path, count: int) -> None:
+    """Takes away what an earlier, longer gallery of the same name left."""
+    while (folder / f"{_stem(count)}.html").exists():
+        (folder / f"{_stem(count)}.html").unlink()
+        (folder / f"{_stem(count)}.jpg").unlink(missing_ok=True)
+        count += 1

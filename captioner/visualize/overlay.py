@@ -1,0 +1,109 @@
+"""One attention map over its photograph: from the cells of the grid to the pixels under them."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from PIL import Image
+
+from captioner.errors import CaptionerError
+from captioner.images import ImageSource, open_image
+from captioner.pipeline import Caption
+
+COLOUR_MAP = "inferno"
+"""Perceptually uniform, its lightness alone tells the order: readable without seeing colours, and in grey print."""
+
+OPACITY = 0.6
+"""Share of the colour in the mixture of colour and grey photograph."""
+
+UNSEEN_GREY = 232
+"""The colour of what the encoder never saw: a light grey, which the colour map does not have."""
+
+
+def load_photograph(image: ImageSource, longest_side: int) -> Image.Image:
+    """Reads a photograph, upright, with at most ``longest_side`` pixels a side."""
+    photograph = open_image(image)
+    photograph.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
+    return photograph
+
+
+def maps_of(caption: Caption) -> np.ndarray:
+    """The maps of a caption, float32, shape (words, rows, columns).
+
+    Raises:
+        CaptionerError: It has none.
+    """
+    if caption.attention is None:
+        raise CaptionerError(
+            "this model has no attention to show; use one trained with decoder.attention: soft, or --saliency gradient"
+        )
+    return caption.attention
+
+
+def maps_to_draw(caption: Caption) -> np.ndarray:
+    """The same, at least one.
+
+    Raises:
+        CaptionerError: There is none.
+    """
+    maps = maps_of(caption)
+    if not caption.words:
+        raise CaptionerError("the caption has no words, so there is no attention to show; try another photograph")
+    return maps
+
+
+def spread(weights: np.ndarray, region: tuple[float, float, float, float], size: tuple[int, int]) -> np.ndarray:
+    """Enlarges a map to the pixels of its photograph, smoothly between the centres of the cells.
+
+    Args:
+        weights: One map, shape (rows, columns).
+        region: The part of the photograph that the map covers, as `Caption.region` has it.
+        size: Width and height of the photograph in pixels.
+
+    Returns:
+        Weights as shares of the map's greatest, in [0, 1], shape (height, width); NaN outside the region.
+    """
+    width, height = size
+    left, right = _pixels(region[0], region[2], width)
+    top, bottom = _pixels(region[1], region[3], height)
+    shares = Image.fromarray((weights / max(float(weights.max()), np.finfo(np.float32).tiny)).astype(np.float32))
+    field = np.full((height, width), np.nan, np.float32)
+    # A cubic overshoots between a high cell and a low one.
+    field[top:bottom, left:right] = np.clip(
+        np.asarray(shares.resize((right - left, bottom - top), Image.Resampling.BICUBIC)), 0, 1
+    )
+    return field
+
+
+def paint(photograph: Image.Image, weights: np.ndarray, region: tuple[float, float, float, float]) -> Image.Image:
+    """Lays a map in colour over the photograph in grey.
+
+    Args:
+        photograph: Upright, RGB.
+        weights: One map, shape (rows, columns).
+        region: The part of the photograph that the map covers, as `Caption.region` has it.
+
+    Returns:
+        RGB, of the photograph's size.
+    """
+    field = spread(weights, region, photograph.size)
+    colour = palette()[np.rint(np.nan_to_num(field) * 255).astype(np.uint8)]
+    colour[np.isnan(field)] = UNSEEN_GREY
+    grey = photograph.convert("L").convert("RGB")
+    return Image.blend(grey, Image.fromarray(colour), OPACITY)
+
+
+@cache
+def palette() -> np.ndarray:
+    """The colour map's 256 colours from no attention to most, uint8, shape (256, 3)."""
+    from matplotlib import colormaps
+
+    colours: np.ndarray = colormaps[COLOUR_MAP](np.arange(256), bytes=True)[:, :3]
+    return colours
+
+
+def _pixels(start: float, end: float, length: int) -> tuple[int, int]:
+    """The pixels between two edges that are given as fractions; at least one."""
+    first = min(round(start * length), length - 1)
+    return first, max(round(end * length), first + 1)
