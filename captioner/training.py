@@ -26,6 +26,7 @@ from captioner.metrics import score
 from captioner.model import CaptionerConfig, CaptionModel
 from captioner.seeds import epoch_seed
 from captioner.vocabulary import Vocabulary, join_words
+from captioner.warm_start import warm_start
 
 
 class CaptioningModule(lightning.LightningModule):
@@ -40,6 +41,8 @@ class CaptioningModule(lightning.LightningModule):
         image_size: Height and width of the CNN's input, in pixels.
         resize: ``squash`` or ``crop``; see `captioner.images.Transform`.
         decoder: Shape of the decoder.
+        start_from: Checkpoint whose weights the model begins with, such as one trained with a frozen CNN; None begins
+            anew.
         word_vectors: Text file in GloVe's format that the embedding starts from; None starts it at random.
         learning_rate: Peak learning rate of the decoder (Adam).
         encoder_learning_rate: Peak learning rate of the trained stages of the CNN.
@@ -60,6 +63,7 @@ class CaptioningModule(lightning.LightningModule):
         image_size: int = 224,
         resize: str = "squash",
         decoder: DecoderConfig = DecoderConfig(),  # noqa: B008 (frozen)
+        start_from: str | None = None,
         word_vectors: str | None = None,
         learning_rate: float = 1e-3,
         encoder_learning_rate: float = 1e-5,
@@ -76,6 +80,8 @@ class CaptioningModule(lightning.LightningModule):
         grid_encoder.train_from(train_encoder_from)
         config = CaptionerConfig(encoder, encoder_stage, decoder, grid_encoder.default_transform(image_size, resize))
         self.model = CaptionModel(config, len(vocabulary), grid_encoder)
+        if start_from is not None:
+            warm_start(self.model, vocabulary, start_from)
         if word_vectors is not None:
             vectors = read_word_vectors(Path(word_vectors), vocabulary, decoder.embedding_size)
             with torch.no_grad():
@@ -92,6 +98,7 @@ class CaptioningModule(lightning.LightningModule):
         self.provenance = {
             "encoder weights": Path(encoder_weights).name,
             "encoder trained": f"from {train_encoder_from}" if train_encoder_from else "no",
+            "started from": Path(start_from).name if start_from else "nothing",
         }
         self._generated: dict[int, str] = {}
 

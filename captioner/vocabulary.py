@@ -12,10 +12,13 @@ PAD, START, END, UNKNOWN = range(4)
 SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
 """The words of the ids `PAD`, `START`, `END` and `UNKNOWN`; every vocabulary begins with them."""
 
+_BRACKETS = frozenset({"-lrb-", "-rrb-", "-lsb-", "-rsb-", "-lcb-", "-rcb-"})
+"""The tokeniser's names of brackets, which nobody wants to see in a caption."""
+
 
 def split_words(caption: str) -> list[str]:
-    """The words of one caption, lower-case and without punctuation, as the COCO scores see them."""
-    return tokenize([caption])[0]
+    """The words of one caption, lower-case and without punctuation: the tokens of the COCO scores but for brackets."""
+    return [word for token in tokenize([caption])[0] for word in token.split() if word not in _BRACKETS]
 
 
 def join_words(words: Sequence[str]) -> str:

@@ -9,12 +9,6 @@ from captioner.decoding.options import Word
 from captioner.errors import CaptionerError
 from captioner.vocabulary import SPECIAL_WORDS, Vocabulary, split_words
 
-BAD_ENDINGS = (
-    *("a", "an", "the", "this", "that", "his", "her", "its", "their", "and", "or", "with", "without", "of", "in", "on"),
-    *("at", "to", "for", "from", "by", "near", "into", "upon", "while", "is", "are", "am", "be", "very"),
-)
-"""Words after which an English caption is not over."""
-
 
 def with_ids(options: DecodingOptions, vocabulary: Vocabulary) -> DecodingOptions:
     """Options whose words are ids.

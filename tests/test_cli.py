@@ -16,8 +16,8 @@ from conftest import make_captioner
 from PIL import Image
 
 from captioner.cli import VERBS, main
+from captioner.endings import FUNCTION_WORDS
 from captioner.pipeline import Captioner
-from captioner.wording import BAD_ENDINGS
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -56,7 +56,10 @@ def test_decoding_options_are_those_of_python(
     cases: list[tuple[str, dict[str, Any]]] = [
         ("--sample --seed 3 --top-p 0.9 --temperature 2", {"sample": True, "seed": 3, "top_p": 0.9, "temperature": 2}),
         ("--require dog,red --forbid cat", {"required_words": ["dog", "red"], "forbidden_words": ["cat"]}),
-        ("--no-bad-endings --min-words 3 --max-words 4", {"bad_endings": BAD_ENDINGS, "min_words": 3, "max_words": 4}),
+        (
+            "--no-bad-endings --min-words 3 --max-words 4",
+            {"bad_endings": FUNCTION_WORDS, "min_words": 3, "max_words": 4},
+        ),
         ("--beam-size 4 --diverse-groups 2", {"beam_size": 4, "diverse_groups": 2}),
         ("--no-repeat-ngram 2 --length-penalty 1", {"no_repeat_ngram": 2, "length_penalty": 1.0}),
     ]

@@ -50,11 +50,11 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
 def decoding_options(args: argparse.Namespace) -> DecodingOptions:
     """The options that were given."""
     from captioner.decoding import DecodingOptions
-    from captioner.wording import BAD_ENDINGS
+    from captioner.endings import FUNCTION_WORDS
 
     given = {name: value for name, value in vars(args).items() if name in DecodingOptions.__dataclass_fields__}
     if "no_bad_endings" in args:
-        given["bad_endings"] = BAD_ENDINGS
+        given["bad_endings"] = FUNCTION_WORDS
     return DecodingOptions(**given)
 
 

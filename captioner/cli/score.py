@@ -4,68 +4,159 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from captioner.errors import CaptionerError
 
-SUMMARY = "score a COCO result file against COCO annotations"
+if TYPE_CHECKING:
+    from captioner.metrics import Evaluation
+    from captioner.metrics.bootstrap import Difference
+
+SUMMARY = "score COCO result files against COCO annotations"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
     parser.add_argument("--references", required=True, metavar="REFS.json", help="COCO caption annotations")
-    parser.add_argument("--candidates", required=True, metavar="RESULTS.json", help='[{"image_id", "caption"}, …]')
+    parser.add_argument(
+        "--candidates",
+        required=True,
+        nargs="+",
+        metavar="RESULTS.json",
+        help='[{"image_id", "caption"}, …]; two files are compared',
+    )
+    parser.add_argument("--subset", action="store_true", help="score the images that have a caption, not all of them")
+    parser.add_argument("--meteor", action="store_true", help="METEOR too (Java, pip install 'captioner[coco]')")
+    parser.add_argument("--spice", action="store_true", help="SPICE too (Java, its models, minutes)")
+    parser.add_argument(
+        "--training", metavar="FILE", help="training captions, as captioner train reads them, to tell novel ones by"
+    )
+    parser.add_argument("--per-image", metavar="FILE.jsonl", help="also write each image's tokens and scores")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Scores one result file."""
-    from captioner.metrics import score
+    """Scores one result file, or compares two."""
+    from captioner.metrics.bootstrap import compare
+    from captioner.metrics.coco import read_references
 
-    candidates: dict[int | str, str] = {}
-    for image, caption in _captions(args.candidates, _read(args.candidates)):
-        if image in candidates:
-            raise CaptionerError(f"{args.candidates}: image {image!r} has two captions; keep one")
-        candidates[image] = caption
-    annotations = _read(args.references)
-    if not isinstance(annotations, dict) or "annotations" not in annotations:
-        raise CaptionerError(f"{args.references}: has no annotations; give a COCO caption annotation file")
-    references: dict[int | str, list[str]] = {}
-    for image, caption in _captions(args.references, annotations["annotations"]):
-        references.setdefault(image, []).append(caption)
-    scores = score(candidates, references)
+    if len(args.candidates) > 2:
+        raise CaptionerError(f"--candidates names {len(args.candidates)} files; give one, or two to compare")
+    if args.per_image and len(args.candidates) > 1:
+        raise CaptionerError("--per-image takes the scores of one file; give --candidates one file")
+    references = read_references(Path(args.references))
+    training = _training(args.training) if args.training else None
+    scored = [_evaluate(Path(file), references, args.subset) for file in args.candidates]
+    others = [_others(each, args.meteor, args.spice) for each in scored]
+    if args.per_image:
+        _write_per_image(Path(args.per_image), scored[0], {name: values for name, (_, values) in others[0].items()})
+    reports = [
+        {
+            "candidates": file,
+            "images": len(each.images),
+            **each.corpus(),
+            **{name: whole for name, (whole, _) in more.items()},
+            **_details(each, training),
+        }
+        for file, each, more in zip(args.candidates, scored, others, strict=True)
+    ]
+    differences = compare(*scored) if len(scored) == 2 else {}
     if args.json:
-        print(json.dumps({"images": len(candidates), **scores}))
-    else:
-        print(f"{len(candidates)} images, PTB tokens")
-        print_scores(scores)
+        print(json.dumps(_as_object(reports, differences)))
+        return 0
+    for report in reports:
+        _print(report)
+    if differences:
+        _print_differences(args.candidates, differences)
     return 0
 
 
-def print_scores(scores: dict[str, float]) -> None:
+def print_scores(scores: Mapping[str, float]) -> None:
     """A table for people."""
     for name, value in scores.items():
         print(f"{name:<8} {value:7.4f}")
 
 
-def _read(file: str) -> Any:  # noqa: ANN401 (whatever JSON holds)
-    try:
-        return json.loads(Path(file).read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise CaptionerError(f"{file}: cannot be read: {error.strerror}; check the path") from error
-    except ValueError as error:
-        raise CaptionerError(f"{file}: is not JSON ({error}); give COCO's format") from error
+def _evaluate(file: Path, references: dict[int | str, list[str]], subset: bool) -> Evaluation[int | str]:
+    from captioner.metrics import evaluate
+    from captioner.metrics.coco import align, read_results
+
+    results = read_results(file)
+    candidates, wanted = align(results, references, subset, file)
+    if len(wanted) < len(references):
+        print(f"captioner: {file}: scored on {len(wanted)} of {len(references)} images", file=sys.stderr)
+    return evaluate(candidates, wanted)
 
 
-def _captions(file: str, entries: Any) -> list[tuple[int | str, str]]:  # noqa: ANN401 (whatever JSON holds)
-    if not isinstance(entries, list):
-        raise CaptionerError(f"{file}: holds no list of captions; give COCO's format")
-    pairs = []
-    for number, entry in enumerate(entries):
-        image = entry.get("image_id") if isinstance(entry, dict) else None
-        caption = entry.get("caption") if isinstance(entry, dict) else None
-        if not isinstance(image, (int, str)) or not isinstance(caption, str):
-            raise CaptionerError(f"{file}: entry {number} has no image_id with a caption; give COCO's format")
-        pairs.append((image, " ".join(caption.split())))
-    return pairs
+def _others(evaluation: Evaluation[int | str], meteor: bool, spice: bool) -> dict[str, tuple[float, list[float]]]:
+    """The scores that need Java: of the corpus, and of each image."""
+    scores = {}
+    if meteor:
+        from captioner.metrics.meteor import meteor as score_meteor
+
+        scores["METEOR"] = score_meteor(evaluation.hypotheses, evaluation.references)
+    if spice:
+        from captioner.metrics.spice import spice as score_spice
+
+        scores["SPICE"] = score_spice(evaluation.hypotheses, evaluation.references)
+    return scores
+
+
+def _training(file: str) -> set[str]:
+    from captioner.data.formats import parse
+    from captioner.metrics.tokenizer import tokenize
+
+    captions = [text for record in parse(Path(file), None, None) if record.split == "train" for text in record.captions]
+    if not captions:
+        raise CaptionerError(f"{file}: has no training captions; give the file that the model was trained on")
+    return {" ".join(tokens) for tokens in tokenize(captions)}
+
+
+def _details(evaluation: Evaluation[int | str], training: set[str] | None) -> dict[str, Any]:
+    from captioner.metrics.bootstrap import intervals
+    from captioner.metrics.diversity import describe
+
+    return {"intervals": intervals(evaluation), "diversity": describe(evaluation.hypotheses, training)}
+
+
+def _as_object(reports: list[dict[str, Any]], differences: Mapping[str, Difference]) -> dict[str, Any]:
+    if not differences:
+        return {name: value for name, value in reports[0].items() if name != "candidates"}
+    return {"candidates": reports, "differences": {name: each._asdict() for name, each in differences.items()}}
+
+
+def _print(report: Mapping[str, Any]) -> None:
+    images, intervals = report["images"], report["intervals"]
+    print(f"{report['candidates']}: {images} images, PTB tokens; score and 95 % interval")
+    for name, value in report.items():
+        if isinstance(value, float):
+            span = f"   {intervals[name].low:.4f} to {intervals[name].high:.4f}" if name in intervals else ""
+            print(f"{name:<12} {value:8.4f}{span}")
+    for name, value in report["diversity"].items():
+        print(f"{name:<12} {value:8}" if name == "vocabulary" else f"{name:<12} {value:8.4f}")
+    if images < FEW_IMAGES:
+        print(f"captioner: CIDEr of {images} images does not compare with that of a whole test set", file=sys.stderr)
+
+
+FEW_IMAGES = 500
+"""Below, CIDEr's document frequencies are those of a small world."""
+
+
+def _print_differences(files: list[str], differences: Mapping[str, Difference]) -> None:
+    print(f"{files[1]} minus {files[0]}, paired bootstrap")
+    for name, (difference, interval, p_value) in differences.items():
+        print(f"{name:<8} {difference:+7.4f}   95 % {interval.low:+.4f} to {interval.high:+.4f}   p = {p_value:.3f}")
+
+
+def _write_per_image(path: Path, evaluation: Evaluation[int | str], others: Mapping[str, list[float]]) -> None:
+    from captioner.atomic import replacing
+
+    rows = zip(evaluation.per_image().items(), evaluation.hypotheses, strict=True)
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for number, ((image, scores), tokens) in enumerate(rows):
+            more = {name: values[number] for name, values in others.items()}
+            line = {"image_id": image, "tokens": tokens, **scores, **more}
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")

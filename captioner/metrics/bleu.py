@@ -1,47 +1,75 @@
-"""BLEU (Papineni et al., 2002), over a corpus, with the constants of the COCO evaluation."""
+"""BLEU (Papineni et al., 2002), with the constants of the COCO evaluation."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 
-from captioner.metrics.ngrams import MAX_ORDER, count_ngrams
+import numpy as np
+
+from captioner.metrics.corpus import MAX_ORDER, Corpus, Floats, Ints, find
 
 _TINY = 1e-15
 _SMALL = 1e-9
 """What COCO's evaluation adds to numerators and denominators; they matter only where a count is 0."""
 
 
-def corpus_bleu(hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> list[float]:
-    """BLEU-1 to BLEU-4 of a corpus.
+@dataclass(frozen=True)
+class BleuCounts:
+    """What BLEU is computed from; a corpus has the sums of its images.
 
-    BLEU-N is the geometric mean of the precisions of 1- to N-grams, each n-gram counted at most as often as in the
-    reference that has it most, times the brevity penalty exp(1 - r/c) where the corpus is shorter (c words) than its
-    references (r words: of each image the reference whose length is closest, of two the shorter).
-
-    Args:
-        hypotheses: The tokens of each image's caption.
-        references: The tokens of each image's references.
-
-    Returns:
-        Four values in [0, 1].
+    Attributes:
+        correct: n-grams that a reference has too, each at most as often as in the reference that has it most, shape
+            (…, 4) for n = 1 … 4.
+        guessed: n-grams of the hypothesis, shape (…, 4).
+        length: Words of the hypothesis, shape (…).
+        closest: Words of the reference whose length is closest, of two the shorter, shape (…).
     """
-    correct, guessed = [0] * MAX_ORDER, [0] * MAX_ORDER
-    length = closest = 0
-    for hypothesis, group in zip(hypotheses, references, strict=True):
-        length += len(hypothesis)
-        closest += min((len(reference) for reference in group), key=lambda n: (abs(n - len(hypothesis)), n))
-        for order in range(1, MAX_ORDER + 1):
-            counts = count_ngrams(hypothesis, order)
-            guessed[order - 1] += counts.total()
-            most = count_ngrams((), order)
-            for reference in group:
-                most |= count_ngrams(reference, order)
-            correct[order - 1] += (counts & most).total()
-    ratio = (length + _TINY) / (closest + _SMALL)
-    penalty = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
-    scores, product = [], 1.0
-    for order in range(1, MAX_ORDER + 1):
-        product *= (correct[order - 1] + _TINY) / (guessed[order - 1] + _SMALL)
-        scores.append(product ** (1 / order) * penalty)
-    return scores
+
+    correct: Floats
+    guessed: Floats
+    length: Floats
+    closest: Floats
+
+    def weighted(self, weights: Floats) -> BleuCounts:
+        """Sums over images, each counted as often as a row of ``weights``, shape (sums, images), says."""
+        return BleuCounts(*(weights @ part for part in (self.correct, self.guessed, self.length, self.closest)))
+
+    def scores(self) -> Floats:
+        """BLEU-1 to BLEU-4.
+
+        BLEU-N is the geometric mean of the precisions correct_n / guessed_n, n = 1 … N, times the brevity penalty
+        exp(1 - r/c) where the length c falls short of the closest length r.
+
+        Returns:
+            Values in [0, 1], shape (…, 4).
+        """
+        precision = (self.correct + _TINY) / (self.guessed + _SMALL)
+        ratio = (self.length + _TINY) / (self.closest + _SMALL)
+        penalty = np.exp(np.minimum(0, 1 - 1 / ratio))
+        roots = 1 / np.arange(1, MAX_ORDER + 1)
+        scores: Floats = np.cumprod(precision, axis=-1) ** roots * penalty[..., None]
+        return scores
+
+
+def count_bleu(corpus: Corpus) -> BleuCounts:
+    """Counts n-grams and lengths of each image."""
+    lengths = corpus.hypotheses.lengths
+    orders = range(1, MAX_ORDER + 1)
+    correct = np.stack([_correct(corpus, order) for order in orders], axis=1)
+    guessed = np.stack([np.maximum(0, lengths - order + 1) for order in orders], axis=1)
+    off = np.abs(corpus.references.lengths - lengths[corpus.image])
+    best = np.lexsort((corpus.references.lengths, off, corpus.image))
+    firsts = best[np.searchsorted(corpus.image, np.arange(corpus.images))]
+    parts = (correct, guessed, lengths, corpus.references.lengths[firsts])
+    return BleuCounts(*(part.astype(np.float64) for part in parts))
+
+
+def _correct(corpus: Corpus, order: int) -> Ints:
+    """Clipped matches of each image, shape (images,)."""
+    hypotheses, references, different = corpus.ngrams(order)
+    known, group = np.unique(corpus.image[references.sentence] * different + references.ngram, return_inverse=True)
+    most = np.zeros(len(known), dtype=np.int64)
+    np.maximum.at(most, group, references.count)
+    places, there = find(hypotheses.sentence * different + hypotheses.ngram, known)
+    clipped = np.minimum(hypotheses.count[there], most[places[there]])
+    return np.bincount(hypotheses.sentence[there], clipped, minlength=corpus.images).astype(np.int64)

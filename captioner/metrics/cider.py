@@ -2,64 +2,52 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Sequence
+import numpy as np
 
-from captioner.metrics.ngrams import MAX_ORDER, count_ngrams
+from captioner.metrics.corpus import MAX_ORDER, Corpus, Floats, Ngrams, find
 
 SIGMA = 6.0
 """Width of the Gaussian by which a difference in length is punished, in bigrams."""
 
 SCALE = 10.0
 
-Ngram = tuple[str, ...]
 
+def cider(corpus: Corpus) -> Floats:
+    """CIDEr-D of each image: ten times the mean similarity of its hypothesis to its references.
 
-class _Vector:
-    """A caption's tf-idf weights, its norm for each order, and its length."""
-
-    def __init__(self, words: Sequence[str], frequency: Counter[Ngram], log_images: float) -> None:
-        self.weights = [
-            {
-                ngram: count * (log_images - math.log(max(1, frequency[ngram])))
-                for ngram, count in count_ngrams(words, order).items()
-            }
-            for order in range(1, MAX_ORDER + 1)
-        ]
-        self.norms = [math.sqrt(sum(weight**2 for weight in weights.values())) for weights in self.weights]
-        self.length = max(0, len(words) - 1)  # in bigrams, as the official code has it
-
-    def similarity(self, reference: _Vector) -> float:
-        """Mean over the orders of the cosine with clipped weights, times the punishment of the length."""
-        total = 0.0
-        for own, other, norm, other_norm in zip(
-            self.weights, reference.weights, self.norms, reference.norms, strict=True
-        ):
-            if norm > 0 and other_norm > 0:
-                dot = sum(min(weight, other[ngram]) * other[ngram] for ngram, weight in own.items() if ngram in other)
-                total += dot / (norm * other_norm)
-        return total / MAX_ORDER * math.exp(-((self.length - reference.length) ** 2) / (2 * SIGMA**2))
-
-
-def corpus_cider(hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> float:
-    """CIDEr-D of a corpus: ten times the mean similarity of captions to their references, in [0, 10].
-
-    An n-gram g weighs count(g) · log(images / images with g in a reference), n from 1 to 4. A caption is compared by
+    An n-gram g weighs count(g) · log(images / images with g in a reference), n from 1 to 4. A hypothesis is compared by
     the cosine of such vectors, its own weights clipped at the reference's, and exp(-Δ²/2σ²) for a difference of Δ in
-    length.
+    length. The score of a corpus is the mean over its images.
 
     Args:
-        hypotheses: The tokens of each image's caption.
-        references: The tokens of each image's references; the document frequencies come from these.
+        corpus: The corpus whose references also give the frequencies: among other images, an image scores otherwise,
+            and an image alone scores 0.
+
+    Returns:
+        Values in [0, 10], shape (images,).
     """
-    frequency: Counter[Ngram] = Counter()
-    for group in references:
-        orders = range(1, MAX_ORDER + 1)
-        frequency.update({ngram for words in group for order in orders for ngram in count_ngrams(words, order)})
-    log_images = math.log(len(references))
-    total = 0.0
-    for hypothesis, group in zip(hypotheses, references, strict=True):
-        vector = _Vector(hypothesis, frequency, log_images)
-        total += sum(vector.similarity(_Vector(words, frequency, log_images)) for words in group) / len(group)
-    return SCALE * total / len(references)
+    similarity = sum(_similarity(corpus, order) for order in range(1, MAX_ORDER + 1)) / MAX_ORDER
+    bigrams, others = (np.maximum(0, side.lengths - 1) for side in (corpus.hypotheses, corpus.references))
+    similarity = similarity * np.exp(-((bigrams[corpus.image] - others) ** 2) / (2 * SIGMA**2))
+    total = np.bincount(corpus.image, similarity, minlength=corpus.images)
+    scores: Floats = SCALE * total / np.bincount(corpus.image, minlength=corpus.images)
+    return scores
+
+
+def _similarity(corpus: Corpus, order: int) -> Floats:
+    """The clipped cosine of each reference with its image's hypothesis, shape (references,)."""
+    hypotheses, references, different = corpus.ngrams(order)
+    pairs = np.unique(references.ngram * corpus.images + corpus.image[references.sentence])
+    frequency = np.bincount(pairs // corpus.images, minlength=different)
+    rarity = np.log(corpus.images) - np.log(np.maximum(1, frequency))
+    own, others = (side.count * rarity[side.ngram] for side in (hypotheses, references))
+    norms = _norms(hypotheses, own, corpus.images)[corpus.image] * _norms(references, others, len(corpus.image))
+    wanted = corpus.image[references.sentence] * different + references.ngram
+    places, there = find(wanted, hypotheses.sentence * different + hypotheses.ngram)
+    products = np.minimum(own[places[there]], others[there]) * others[there]
+    dots = np.bincount(references.sentence[there], products, minlength=len(corpus.image))
+    return np.divide(dots, norms, out=np.zeros(len(dots)), where=norms > 0)
+
+
+def _norms(ngrams: Ngrams, weights: Floats, sentences: int) -> Floats:
+    return np.sqrt(np.bincount(ngrams.sentence, weights**2, minlength=sentences))

@@ -2,39 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import numpy as np
+
+from captioner.metrics.corpus import Corpus, Floats, Ints, Sentences
 
 BETA = 1.2
 """How much more recall weighs than precision."""
 
+_BITS = 64
 
-def corpus_rouge_l(hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> float:
-    """The mean over images of F = (1 + β²) P R / (R + β² P), in [0, 1].
 
-    P and R are the length of the longest common subsequence over that of the caption and of the reference; the best
+def rouge_l(corpus: Corpus) -> Floats:
+    """ROUGE-L of each image: F = (1 + β²) P R / (R + β² P). The score of a corpus is the mean over its images.
+
+    P and R are the length of the longest common subsequence over that of the hypothesis and of the reference; the best
     precision and the best recall over an image's references are taken apart from each other.
 
     Args:
-        hypotheses: The tokens of each image's caption.
-        references: The tokens of each image's references.
+        corpus: The corpus. A sentence without words has to be one of the empty word, which is how the official code
+            sees it.
+
+    Returns:
+        Values in [0, 1], shape (images,).
     """
-    total = 0.0
-    for hypothesis, group in zip(hypotheses, references, strict=True):
-        common = [longest_common_subsequence(hypothesis, reference) for reference in group]
-        precision = max(common) / max(1, len(hypothesis))
-        recall = max(n / max(1, len(reference)) for n, reference in zip(common, group, strict=True))
-        if precision > 0 and recall > 0:
-            total += (1 + BETA**2) * precision * recall / (recall + BETA**2 * precision)
-    return total / len(hypotheses)
+    common = _common(corpus)
+    firsts = np.searchsorted(corpus.image, np.arange(corpus.images))
+    precision = np.maximum.reduceat(common / corpus.hypotheses.lengths[corpus.image], firsts)
+    recall = np.maximum.reduceat(common / corpus.references.lengths, firsts)
+    weight = recall + BETA**2 * precision
+    product = (1 + BETA**2) * precision * recall
+    return np.divide(product, weight, out=np.zeros_like(weight), where=product > 0)
 
 
-def longest_common_subsequence(first: Sequence[str], second: Sequence[str]) -> int:
-    """Length of the longest sequence of words that both have in this order, not necessarily side by side."""
-    row = [0] * (len(second) + 1)
+def _common(corpus: Corpus) -> Ints:
+    """Length of the longest common subsequence of each reference with its image's hypothesis, shape (references,)."""
+    short = corpus.hypotheses.lengths[corpus.image] <= _BITS
+    common = np.empty(len(corpus.image), dtype=np.int64)
+    common[short] = _common_in_bits(corpus, np.flatnonzero(short))
+    for place in np.flatnonzero(~short):
+        hypothesis = _words(corpus.hypotheses, int(corpus.image[place]))
+        common[place] = _common_by_table(hypothesis, _words(corpus.references, int(place)))
+    return common
+
+
+def _common_in_bits(corpus: Corpus, chosen: Ints) -> Ints:
+    """All pairs at once, for hypotheses of up to 64 words (Hyyrö, 2004).
+
+    Bit i of V is 0 where a longest common subsequence grows at word i of the hypothesis. Reading a word of the
+    reference whose places in the hypothesis are M: U = V & M, V = (V + U) | (V - U).
+    """
+    image = corpus.image[chosen]
+    lengths, others = corpus.hypotheses.lengths[image], corpus.references.lengths[chosen]
+    order = np.argsort(-others, kind="stable")
+    image, chosen, others = image[order], chosen[order], others[order]
+    grid = _grid(corpus.hypotheses)[image]  # (pairs, longest hypothesis)
+    bits = np.left_shift(np.uint64(1), np.arange(grid.shape[1], dtype=np.uint64))
+    starts = corpus.references.starts[chosen]
+    values = np.full(len(chosen), ~np.uint64(0))
+    for step in range(int(others.max(initial=0))):
+        open_ = int(np.searchsorted(-others, -step))  # pairs whose reference is longer than this
+        words = corpus.references.words[starts[:open_] + step]
+        places = (grid[:open_] == words[:, None]) @ bits
+        both = values[:open_] & places
+        values[:open_] = (values[:open_] + both) | (values[:open_] - both)
+    grown = np.bitwise_not(values)[:, None] & bits
+    found = np.empty(len(chosen), dtype=np.int64)
+    found[order] = np.count_nonzero(grown, axis=1)
+    return np.minimum(found, lengths)
+
+
+def _common_by_table(first: Ints, second: Ints) -> int:
+    row = np.zeros(len(second) + 1, dtype=np.int64)
     for word in first:
-        diagonal = 0
-        for column, other in enumerate(second, start=1):
-            above = row[column]
-            row[column] = diagonal + 1 if word == other else max(above, row[column - 1])
-            diagonal = above
-    return row[-1]
+        grown = np.maximum(row[1:], row[:-1] + (second == word))
+        row[1:] = np.maximum.accumulate(grown)
+    return int(row[-1])
+
+
+def _grid(sentences: Sentences) -> Ints:
+    """Sentences of up to 64 words as rows, -1 after their end; longer ones are cut."""
+    width = int(min(_BITS, sentences.lengths.max(initial=0)))
+    places = sentences.starts[:, None] + np.arange(width)
+    inside = np.arange(width) < sentences.lengths[:, None]
+    padded = np.append(sentences.words, -1)
+    return np.where(inside, padded[np.minimum(places, len(sentences.words))], -1)
+
+
+def _words(sentences: Sentences, place: int) -> Ints:
+    start = sentences.starts[place]
+    return sentences.words[start : start + sentences.lengths[place]]

@@ -1,0 +1,6 @@
+"""Words after which an English caption is not over."""
+
+FUNCTION_WORDS = (
+    *("a", "an", "the", "this", "that", "his", "her", "its", "their", "and", "or", "with", "without", "of", "in", "on"),
+    *("at", "to", "for", "from", "by", "near", "into", "upon", "while", "is", "are", "am", "be", "very"),
+)

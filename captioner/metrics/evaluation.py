@@ -1,0 +1,122 @@
+"""All scores of a set of captions, for the corpus and for each image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from captioner.errors import CaptionerError
+from captioner.metrics.bleu import BleuCounts, count_bleu
+from captioner.metrics.cider import cider
+from captioner.metrics.corpus import MAX_ORDER, Floats, index_corpus
+from captioner.metrics.rouge import rouge_l
+from captioner.metrics.tokenizer import tokenize
+
+ImageId = TypeVar("ImageId", int, str, "int | str")
+
+Tokens = list[str]
+
+BLEU_NAMES = tuple(f"BLEU-{order}" for order in range(1, MAX_ORDER + 1))
+
+
+@dataclass(frozen=True)
+class Evaluation(Generic[ImageId]):
+    """The scores of captions of a set of images, by the COCO protocol.
+
+    Attributes:
+        images: The images, in the order of the candidates.
+        hypotheses: The tokens of each image's caption.
+        references: The tokens of each image's references.
+        bleu: What BLEU is computed from, for each image.
+        means: ROUGE-L in [0, 1] and CIDEr (CIDEr-D) in [0, 10] of each image, by name, shape (images,); their means are
+            the scores of the corpus.
+    """
+
+    images: tuple[ImageId, ...]
+    hypotheses: list[Tokens]
+    references: list[list[Tokens]]
+    bleu: BleuCounts
+    means: dict[str, Floats]
+
+    def corpus(self) -> dict[str, float]:
+        """The scores of the corpus, by name."""
+        parts = (self.bleu.correct, self.bleu.guessed, self.bleu.length, self.bleu.closest)
+        whole = BleuCounts(*(part.sum(axis=0) for part in parts)).scores()
+        means = {name: float(values.mean()) for name, values in self.means.items()}
+        return dict(zip(BLEU_NAMES, whole.tolist(), strict=True)) | means
+
+    def per_image(self) -> dict[ImageId, dict[str, float]]:
+        """The scores of each image, by name."""
+        columns = dict(zip(BLEU_NAMES, self.bleu.scores().T, strict=True)) | self.means
+        rows = zip(*(values.tolist() for values in columns.values()), strict=True)
+        return {image: dict(zip(columns, row, strict=True)) for image, row in zip(self.images, rows, strict=True)}
+
+
+def evaluate(candidates: Mapping[ImageId, str], references: Mapping[ImageId, Sequence[str]]) -> Evaluation[ImageId]:
+    """Scores one caption an image against its references.
+
+    Args:
+        candidates: The caption of each image.
+        references: The reference captions of each image, at least one, as many as there are.
+
+    Returns:
+        The scores. CIDEr weighs words by how many images of this very corpus have them: scores of different sets of
+        images do not compare, and that of one image is 0.
+
+    Raises:
+        CaptionerError: There is no image, the two name different images, or an image has no reference.
+    """
+    _check(candidates, references)
+    images = tuple(candidates)
+    hypotheses = tokenize([candidates[image] for image in images])
+    remaining = iter(tokenize([reference for image in images for reference in references[image]]))
+    grouped = [[next(remaining) for _ in references[image]] for image in images]
+    corpus = index_corpus([_parted(h) for h in hypotheses], [[_parted(r) for r in group] for group in grouped])
+    # The official ROUGE alone parts tokens at plain spaces, so that a caption without words is one empty word.
+    spaced = index_corpus([h or [""] for h in hypotheses], [[r or [""] for r in group] for group in grouped])
+    return Evaluation(
+        images, hypotheses, grouped, count_bleu(corpus), {"ROUGE-L": rouge_l(spaced), "CIDEr": cider(corpus)}
+    )
+
+
+def score(candidates: Mapping[ImageId, str], references: Mapping[ImageId, Sequence[str]]) -> dict[str, float]:
+    """The scores of a corpus: those of `evaluate`, by name.
+
+    Args:
+        candidates: The caption of each image.
+        references: The reference captions of each image, at least one.
+
+    Returns:
+        BLEU-1 to BLEU-4 and ROUGE-L in [0, 1], CIDEr (CIDEr-D) in [0, 10].
+
+    Raises:
+        CaptionerError: There is no image, the two name different images, or an image has no reference.
+    """
+    return evaluate(candidates, references).corpus()
+
+
+def _parted(tokens: Tokens) -> Tokens:
+    """A token that spans a space ("2 1/2") is two words to BLEU and CIDEr."""
+    if any("\xa0" in token for token in tokens):
+        return [part for token in tokens for part in token.split()]
+    return tokens
+
+
+def _check(candidates: Mapping[ImageId, str], references: Mapping[ImageId, Sequence[str]]) -> None:
+    if not candidates:
+        raise CaptionerError("there is no caption to score; give at least one")
+    for have, lack, what in ((candidates, references, "reference"), (references, candidates, "caption")):
+        missing = [image for image in have if image not in lack]
+        if missing:
+            others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+            raise CaptionerError(
+                f"image {missing[0]!r}{others} has no {what}; captions and references must name the same images"
+            )
+    for image, texts in references.items():
+        if isinstance(texts, str):
+            raise CaptionerError(f"image {image!r}: its references are one text; give a list of texts")
+        if not texts:
+            raise CaptionerError(f"image {image!r} has no reference; give at least one")
+        if not all(isinstance(text, str) for text in (candidates[image], *texts)):
+            raise CaptionerError(f"image {image!r}: a caption is no text; give texts")

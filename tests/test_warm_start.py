@@ -1,0 +1,41 @@
+"""Weights of another captioner as a beginning."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_captioner
+
+from captioner.errors import CaptionerError
+from captioner.model import CaptionModel
+from captioner.vocabulary import Vocabulary
+from captioner.warm_start import warm_start
+
+
+def test_what_belongs_to_a_word_goes_to_that_word(tmp_path: Path) -> None:
+    old = make_captioner()
+    old.save(tmp_path / "old.safetensors")
+    kept = old.vocabulary.words[5:]
+    vocabulary = Vocabulary([*old.vocabulary.words[:4], "zebra", *reversed(kept)])
+    model = CaptionModel(old.model.config, len(vocabulary))
+    zebra = model.decoder.embedding.weight[4].clone()
+    assert warm_start(model, vocabulary, tmp_path / "old.safetensors") == len(vocabulary) - 1
+    for name, value in model.state_dict().items():
+        other = old.model.state_dict()[name]
+        if value.ndim and value.shape[0] == len(vocabulary):
+            assert all(torch.equal(value[vocabulary.id(word)], other[old.vocabulary.id(word)]) for word in kept)
+        else:
+            assert torch.equal(value, other)
+    assert torch.equal(model.decoder.embedding.weight[4], zebra)
+
+
+def test_a_layer_of_another_shape_is_named(tmp_path: Path) -> None:
+    tiny = make_captioner()
+    tiny.save(tmp_path / "tiny.safetensors")
+    config = replace(tiny.model.config, decoder=replace(tiny.model.config.decoder, hidden_size=24))
+    larger = CaptionModel(config, len(tiny.vocabulary))
+    with pytest.raises(CaptionerError, match=r"tiny.safetensors: decoder.* has shape .*start from a checkpoint"):
+        warm_start(larger, tiny.vocabulary, tmp_path / "tiny.safetensors")
