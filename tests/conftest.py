@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -55,3 +57,13 @@ def photos(tmp_path: Path) -> Path:
         image.paste("white", (10 * number, 5, 10 * number + 30, 50))
         image.save(folder / f"{number}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def official() -> dict[str, Any]:
+    """Captions of 234 images with the tokens and scores of the official code."""
+    file = Path(__file__).parents[2] / "shared" / "metrics" / "fakecap234.json"
+    if not file.exists():
+        pytest.skip(f"{file} with the official scores is not here")
+    content: dict[str, Any] = json.loads(file.read_text())
+    return content

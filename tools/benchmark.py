@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import torch
 
-SECTIONS = ("decoding",)
+SECTIONS = ("decoding", "scores")
 
 Row: TypeAlias = "Mapping[str, str | float]"
 

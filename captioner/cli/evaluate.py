@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioner.cli.options import add_decoding_arguments, add_model_arguments, decoding_options
-from captioner.cli.score import print_scores
+from captioner.cli.report import describe, print_report
 from captioner.errors import CaptionerError
 
 if TYPE_CHECKING:
     from captioner.data.records import Record
     from captioner.decoding import DecodingOptions
     from captioner.grounding import Grounding, Scene
+    from captioner.metrics import Evaluation
     from captioner.pipeline import Caption, Captioner
 
 SUMMARY = "caption a split of a data set, score the captions and measure the attention"
@@ -57,11 +58,9 @@ def run(args: argparse.Namespace) -> int:
     model = load(args.model, args.device)
     captions = list(_generate(model, records, options, args.batch_size))
     results: dict[str, Any] = {"images": len(records)}
-    scores: dict[str, float] = {}
     grounding = None
     if args.data:
-        scores = _score(records, captions, args.output)
-        results |= {"split": args.split, **scores}
+        results |= {"split": args.split, **describe(_score(records, captions, args.output))}
     if args.grounding:
         grounding = _ground(model, records, captions, scenes, args.grounding_words)
         results["grounding"] = {"words": args.grounding_words, **_describe(grounding)}
@@ -70,8 +69,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.data:
         method = f"sampled with seed {options.seed}" if options.sample else f"beam {options.beam_size}"
-        print(f"{len(records)} images of split {args.split}, PTB tokens, {method}")
-        print_scores(scores)
+        print_report(f"split {args.split}, {method}", results)
     if grounding:
         _print(grounding, args.grounding_words)
     return 0
@@ -119,15 +117,15 @@ def _generate(
         yield result
 
 
-def _score(records: Sequence[Record], captions: Sequence[Caption], output: str | None) -> dict[str, float]:
+def _score(records: Sequence[Record], captions: Sequence[Caption], output: str | None) -> Evaluation[int | str]:
+    from captioner import metrics
     from captioner.atomic import replacing
-    from captioner.metrics import score
 
     candidates = {record.image_id: caption.text for record, caption in zip(records, captions, strict=True)}
     if output:
         with replacing(output) as path:
             path.write_text(json.dumps([{"image_id": k, "caption": v} for k, v in candidates.items()]))
-    return score(candidates, {record.image_id: record.captions for record in records})
+    return metrics.evaluate(candidates, {record.image_id: record.captions for record in records})
 
 
 def _ground(

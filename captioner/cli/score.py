@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captioner.cli.report import describe, print_report
 from captioner.errors import CaptionerError
 
 if TYPE_CHECKING:
@@ -54,13 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if args.per_image:
         _write_per_image(Path(args.per_image), scored[0], {name: values for name, (_, values) in others[0].items()})
     reports = [
-        {
-            "candidates": file,
-            "images": len(each.images),
-            **each.corpus(),
-            **{name: whole for name, (whole, _) in more.items()},
-            **_details(each, training),
-        }
+        {"candidates": file, **describe(each, training), **{name: whole for name, (whole, _) in more.items()}}
         for file, each, more in zip(args.candidates, scored, others, strict=True)
     ]
     differences = compare(*scored) if len(scored) == 2 else {}
@@ -68,16 +63,10 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(_as_object(reports, differences)))
         return 0
     for report in reports:
-        _print(report)
+        print_report(report["candidates"], report)
     if differences:
         _print_differences(args.candidates, differences)
     return 0
-
-
-def print_scores(scores: Mapping[str, float]) -> None:
-    """A table for people."""
-    for name, value in scores.items():
-        print(f"{name:<8} {value:7.4f}")
 
 
 def _evaluate(file: Path, references: dict[int | str, list[str]], subset: bool) -> Evaluation[int | str]:
@@ -115,34 +104,10 @@ def _training(file: str) -> set[str]:
     return {" ".join(tokens) for tokens in tokenize(captions)}
 
 
-def _details(evaluation: Evaluation[int | str], training: set[str] | None) -> dict[str, Any]:
-    from captioner.metrics.bootstrap import intervals
-    from captioner.metrics.diversity import describe
-
-    return {"intervals": intervals(evaluation), "diversity": describe(evaluation.hypotheses, training)}
-
-
 def _as_object(reports: list[dict[str, Any]], differences: Mapping[str, Difference]) -> dict[str, Any]:
     if not differences:
         return {name: value for name, value in reports[0].items() if name != "candidates"}
     return {"candidates": reports, "differences": {name: each._asdict() for name, each in differences.items()}}
-
-
-def _print(report: Mapping[str, Any]) -> None:
-    images, intervals = report["images"], report["intervals"]
-    print(f"{report['candidates']}: {images} images, PTB tokens; score and 95 % interval")
-    for name, value in report.items():
-        if isinstance(value, float):
-            span = f"   {intervals[name].low:.4f} to {intervals[name].high:.4f}" if name in intervals else ""
-            print(f"{name:<12} {value:8.4f}{span}")
-    for name, value in report["diversity"].items():
-        print(f"{name:<12} {value:8}" if name == "vocabulary" else f"{name:<12} {value:8.4f}")
-    if images < FEW_IMAGES:
-        print(f"captioner: CIDEr of {images} images does not compare with that of a whole test set", file=sys.stderr)
-
-
-FEW_IMAGES = 500
-"""Below, CIDEr's document frequencies are those of a small world."""
 
 
 def _print_differences(files: list[str], differences: Mapping[str, Difference]) -> None:

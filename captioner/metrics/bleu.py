@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from captioner.metrics.corpus import MAX_ORDER, Corpus, Floats, Ints, find
+from captioner.metrics.corpus import MAX_ORDER, Corpus, Floats, Ints, Order, find
 
 _TINY = 1e-15
 _SMALL = 1e-9
@@ -54,9 +54,8 @@ class BleuCounts:
 def count_bleu(corpus: Corpus) -> BleuCounts:
     """Counts n-grams and lengths of each image."""
     lengths = corpus.hypotheses.lengths
-    orders = range(1, MAX_ORDER + 1)
-    correct = np.stack([_correct(corpus, order) for order in orders], axis=1)
-    guessed = np.stack([np.maximum(0, lengths - order + 1) for order in orders], axis=1)
+    correct = np.stack([_correct(order, corpus.images) for order in corpus.orders], axis=1)
+    guessed = np.stack([np.maximum(0, lengths - shorter) for shorter in range(MAX_ORDER)], axis=1)
     off = np.abs(corpus.references.lengths - lengths[corpus.image])
     best = np.lexsort((corpus.references.lengths, off, corpus.image))
     firsts = best[np.searchsorted(corpus.image, np.arange(corpus.images))]
@@ -64,12 +63,11 @@ def count_bleu(corpus: Corpus) -> BleuCounts:
     return BleuCounts(*(part.astype(np.float64) for part in parts))
 
 
-def _correct(corpus: Corpus, order: int) -> Ints:
+def _correct(order: Order, images: int) -> Ints:
     """Clipped matches of each image, shape (images,)."""
-    hypotheses, references, different = corpus.ngrams(order)
-    known, group = np.unique(corpus.image[references.sentence] * different + references.ngram, return_inverse=True)
-    most = np.zeros(len(known), dtype=np.int64)
-    np.maximum.at(most, group, references.count)
-    places, there = find(hypotheses.sentence * different + hypotheses.ngram, known)
-    clipped = np.minimum(hypotheses.count[there], most[places[there]])
-    return np.bincount(hypotheses.sentence[there], clipped, minlength=corpus.images).astype(np.int64)
+    hypotheses, references = order.hypotheses, order.references
+    most = np.zeros(len(order.known), dtype=np.int64)
+    np.maximum.at(most, order.group, references.times)
+    places, there = find(hypotheses.ngram * images + hypotheses.sentence, order.known)
+    clipped = np.minimum(hypotheses.times[there], most[places[there]])
+    return np.bincount(hypotheses.sentence[there], clipped, minlength=images).astype(np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from captioner.metrics.corpus import MAX_ORDER, Corpus, Floats, Ngrams, find
+from captioner.metrics.corpus import MAX_ORDER, Corpus, Floats, Ngrams, Order, find
 
 SIGMA = 6.0
 """Width of the Gaussian by which a difference in length is punished, in bigrams."""
@@ -26,7 +26,7 @@ def cider(corpus: Corpus) -> Floats:
     Returns:
         Values in [0, 10], shape (images,).
     """
-    similarity = sum(_similarity(corpus, order) for order in range(1, MAX_ORDER + 1)) / MAX_ORDER
+    similarity = sum(_similarity(corpus, order) for order in corpus.orders) / MAX_ORDER
     bigrams, others = (np.maximum(0, side.lengths - 1) for side in (corpus.hypotheses, corpus.references))
     similarity = similarity * np.exp(-((bigrams[corpus.image] - others) ** 2) / (2 * SIGMA**2))
     total = np.bincount(corpus.image, similarity, minlength=corpus.images)
@@ -34,16 +34,15 @@ def cider(corpus: Corpus) -> Floats:
     return scores
 
 
-def _similarity(corpus: Corpus, order: int) -> Floats:
+def _similarity(corpus: Corpus, order: Order) -> Floats:
     """The clipped cosine of each reference with its image's hypothesis, shape (references,)."""
-    hypotheses, references, different = corpus.ngrams(order)
-    pairs = np.unique(references.ngram * corpus.images + corpus.image[references.sentence])
-    frequency = np.bincount(pairs // corpus.images, minlength=different)
+    hypotheses, references = order.hypotheses, order.references
+    frequency = np.bincount(order.known // corpus.images, minlength=order.different)
     rarity = np.log(corpus.images) - np.log(np.maximum(1, frequency))
-    own, others = (side.count * rarity[side.ngram] for side in (hypotheses, references))
+    own, others = (side.times * rarity[side.ngram] for side in (hypotheses, references))
     norms = _norms(hypotheses, own, corpus.images)[corpus.image] * _norms(references, others, len(corpus.image))
-    wanted = corpus.image[references.sentence] * different + references.ngram
-    places, there = find(wanted, hypotheses.sentence * different + hypotheses.ngram)
+    wanted = references.ngram * corpus.images + corpus.image[references.sentence]
+    places, there = find(wanted, hypotheses.ngram * corpus.images + hypotheses.sentence)
     products = np.minimum(own[places[there]], others[there]) * others[there]
     dots = np.bincount(references.sentence[there], products, minlength=len(corpus.image))
     return np.divide(dots, norms, out=np.zeros(len(dots)), where=norms > 0)

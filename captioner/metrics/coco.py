@@ -6,7 +6,7 @@ import json
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from captioner.errors import CaptionerError
 
@@ -116,7 +116,7 @@ def _captions(path: Path, entries: Any) -> Iterator[tuple[Id, str]]:  # noqa: AN
         yield image, caption
 
 
-def _is_id(value: object) -> bool:
+def _is_id(value: object) -> TypeGuard[Id]:
     return isinstance(value, (int, str)) and not isinstance(value, bool)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -17,17 +19,35 @@ Floats = NDArray[np.float64]
 
 
 class Ngrams(NamedTuple):
-    """How often each n-gram of one order occurs in each sentence, by sentence, then n-gram.
+    """How often each n-gram of one order occurs in each of some sentences, by n-gram, then sentence.
 
     Attributes:
+        ngram: Which n-gram: a number from 0 on, the same in hypotheses and references, shape (entries,).
         sentence: Which sentence, shape (entries,).
-        ngram: Which n-gram: a number that is the same in hypotheses and references, shape (entries,).
-        count: How often, shape (entries,).
+        times: How often, shape (entries,).
     """
 
-    sentence: Ints
     ngram: Ints
-    count: Ints
+    sentence: Ints
+    times: Ints
+
+
+class Order(NamedTuple):
+    """All n-grams of one order.
+
+    Attributes:
+        hypotheses: Those of the hypotheses, whose sentences are the images.
+        references: Those of the references.
+        known: The n-grams in references of each image, as ``ngram · images + image``, ascending, shape (known,).
+        group: Which of ``known`` each entry of ``references`` belongs to, shape (entries,).
+        different: Number of different n-grams.
+    """
+
+    hypotheses: Ngrams
+    references: Ngrams
+    known: Ints
+    group: Ints
+    different: int
 
 
 @dataclass(frozen=True)
@@ -48,7 +68,7 @@ class Sentences:
         return np.cumsum(self.lengths) - self.lengths
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Corpus:
     """Hypotheses and references of a corpus.
 
@@ -56,50 +76,63 @@ class Corpus:
         hypotheses: One sentence for each image.
         references: The sentences of the first image, then those of the second, and so on.
         image: Which image each reference belongs to, shape (references,), ascending.
-        vocabulary: Number of different words.
+        vocabulary: The word of each number.
     """
 
     hypotheses: Sentences
     references: Sentences
     image: Ints
-    vocabulary: int
+    vocabulary: Sequence[str]
 
     @property
     def images(self) -> int:
         """Number of images."""
         return len(self.hypotheses.lengths)
 
-    def ngrams(self, order: int) -> tuple[Ngrams, Ngrams, int]:
-        """Counts n-grams.
-
-        Args:
-            order: How many words, 1 to `MAX_ORDER`.
-
-        Returns:
-            Those of the hypotheses, those of the references, and how many different ones there are.
-        """
-        hypotheses, references = self.hypotheses, self.references
-        lengths = np.concatenate([hypotheses.lengths, references.lengths])
-        words = np.concatenate([hypotheses.words, references.words])
+    @cached_property
+    def orders(self) -> list[Order]:
+        """The n-grams of 1 to `MAX_ORDER` words."""
+        lengths = np.concatenate([self.hypotheses.lengths, self.references.lengths])
+        words = np.concatenate([self.hypotheses.words, self.references.words])
         sentence = np.repeat(np.arange(len(lengths)), lengths)
         left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(words))
-        begins = np.flatnonzero(left >= order)
-        codes = words[begins]
-        different = self.vocabulary
-        for offset in range(1, order):
-            if different * self.vocabulary >= _LARGEST:
+        orders = []
+        size = max(1, len(self.vocabulary))
+        codes, bound = words, size
+        for order in range(1, MAX_ORDER + 1):
+            begins = np.flatnonzero(left >= order)
+            if order > 1:
+                # Where no n-gram begins, a code means nothing and is not looked at.
+                following = np.append(words[order - 1 :], np.zeros(order - 1, dtype=np.int64))[: len(words)]
+                codes = codes * size + following
+                bound *= size
+            if bound * max(len(lengths), size) >= _LARGEST:
                 seen, codes = np.unique(codes, return_inverse=True)
-                different = len(seen)
-            codes = codes * self.vocabulary + words[begins + offset]
-            different *= self.vocabulary
-        seen, codes = np.unique(codes, return_inverse=True)
-        different = max(1, len(seen))
-        entries, counts = np.unique(sentence[begins] * different + codes, return_counts=True)
-        found = Ngrams(*np.divmod(entries, different), counts.astype(np.int64))
-        split = np.searchsorted(found.sentence, self.images)
-        own = Ngrams(*(part[:split] for part in found))
-        others = Ngrams(found.sentence[split:] - self.images, found.ngram[split:], found.count[split:])
-        return own, others, different
+                bound = len(seen)
+            orders.append(self._count(codes[begins], sentence[begins], len(lengths)))
+        return orders
+
+    def _count(self, codes: Ints, sentence: Ints, sentences: int) -> Order:
+        """Counts n-grams that are given by a code and the sentence they stand in."""
+        keys = np.sort(codes * sentences + sentence)
+        first = _begins(keys)
+        code, own = np.divmod(keys[first], sentences)
+        times = np.diff(np.append(first, len(keys)))
+        new = np.zeros(len(code), dtype=np.int64)
+        new[_begins(code)[1:]] = 1
+        ngram = np.cumsum(new)
+        of_hypothesis = own < self.images
+        hypotheses = Ngrams(ngram[of_hypothesis], own[of_hypothesis], times[of_hypothesis])
+        references = Ngrams(ngram[~of_hypothesis], own[~of_hypothesis] - self.images, times[~of_hypothesis])
+        pairs = references.ngram * self.images + self.image[references.sentence]
+        starts = _begins(pairs)
+        group = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(pairs))))
+        return Order(hypotheses, references, pairs[starts], group, int(ngram[-1]) + 1 if len(ngram) else 0)
+
+
+def _begins(ascending: Ints) -> Ints:
+    """Where each run of equal numbers begins."""
+    return np.flatnonzero(np.append(True, ascending[1:] != ascending[:-1])[: len(ascending)])
 
 
 _LARGEST = 2**62
@@ -113,15 +146,16 @@ def index_corpus(hypotheses: Sequence[Sequence[str]], references: Sequence[Seque
         hypotheses: The tokens of each image's caption.
         references: The tokens of each image's references, at least one an image.
     """
-    numbers: dict[str, int] = {}
+    numbers: defaultdict[str, int] = defaultdict()
+    numbers.default_factory = numbers.__len__
     flat = [reference for group in references for reference in group]
     image = np.repeat(np.arange(len(references)), [len(group) for group in references])
     indexed = _index(hypotheses, numbers), _index(flat, numbers)
-    return Corpus(*indexed, image, vocabulary=max(1, len(numbers)))
+    return Corpus(*indexed, image, vocabulary=list(numbers))
 
 
-def _index(sentences: Sequence[Sequence[str]], numbers: dict[str, int]) -> Sentences:
-    words = [numbers.setdefault(word, len(numbers)) for sentence in sentences for word in sentence]
+def _index(sentences: Sequence[Sequence[str]], numbers: Mapping[str, int]) -> Sentences:
+    words = [numbers[word] for sentence in sentences for word in sentence]
     lengths = [len(sentence) for sentence in sentences]
     return Sentences(np.array(words, dtype=np.int64), np.array(lengths, dtype=np.int64))
 

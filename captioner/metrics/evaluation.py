@@ -72,9 +72,13 @@ def evaluate(candidates: Mapping[ImageId, str], references: Mapping[ImageId, Seq
     hypotheses = tokenize([candidates[image] for image in images])
     remaining = iter(tokenize([reference for image in images for reference in references[image]]))
     grouped = [[next(remaining) for _ in references[image]] for image in images]
-    corpus = index_corpus([_parted(h) for h in hypotheses], [[_parted(r) for r in group] for group in grouped])
-    # The official ROUGE alone parts tokens at plain spaces, so that a caption without words is one empty word.
-    spaced = index_corpus([h or [""] for h in hypotheses], [[r or [""] for r in group] for group in grouped])
+    corpus = spaced = index_corpus(hypotheses, grouped)
+    # The official code parts tokens from one another in two ways: a token that spans a space ("2 1/2") is two words to
+    # BLEU and CIDEr, and a caption without words is one empty word to ROUGE.
+    if any("\xa0" in word for word in corpus.vocabulary):
+        corpus = index_corpus([_parted(h) for h in hypotheses], [[_parted(r) for r in group] for group in grouped])
+    if not (all(hypotheses) and all(reference for group in grouped for reference in group)):
+        spaced = index_corpus([h or [""] for h in hypotheses], [[r or [""] for r in group] for group in grouped])
     return Evaluation(
         images, hypotheses, grouped, count_bleu(corpus), {"ROUGE-L": rouge_l(spaced), "CIDEr": cider(corpus)}
     )
@@ -97,10 +101,7 @@ def score(candidates: Mapping[ImageId, str], references: Mapping[ImageId, Sequen
 
 
 def _parted(tokens: Tokens) -> Tokens:
-    """A token that spans a space ("2 1/2") is two words to BLEU and CIDEr."""
-    if any("\xa0" in token for token in tokens):
-        return [part for token in tokens for part in token.split()]
-    return tokens
+    return [part for token in tokens for part in token.split()]
 
 
 def _check(candidates: Mapping[ImageId, str], references: Mapping[ImageId, Sequence[str]]) -> None:
@@ -113,7 +114,8 @@ def _check(candidates: Mapping[ImageId, str], references: Mapping[ImageId, Seque
             raise CaptionerError(
                 f"image {missing[0]!r}{others} has no {what}; captions and references must name the same images"
             )
-    for image, texts in references.items():
+    for image in references:
+        texts = references[image]
         if isinstance(texts, str):
             raise CaptionerError(f"image {image!r}: its references are one text; give a list of texts")
         if not texts:

@@ -179,7 +179,7 @@ _SPLIT_WORD = "cannot|g(?:imme|onna|otta)|lemme|wanna"
 _PLAIN = re.compile(
     rf"(?!(?i:(?:{_words(_ALL_ABBREVIATIONS)})\.|(?:{_SPLIT_WORD})[.,]?)$)([A-Za-z]{{2,}}(?:-[A-Za-z]+)*)[.,]?"
 )
-_CLOSED = re.compile(rf"(?!.*(?i:{_words(_NUMBERED_ABBREVIATIONS)})\.$)[A-Za-z,;:!?\"'-]*(?:[A-Za-z]{{2}}\.)?")
+_CLOSED = re.compile(rf"(?!.*(?i:{_words(_NUMBERED_ABBREVIATIONS)})\.$)[A-Za-z,;:!?\"'-]*(?:[A-Za-z]{{2}}\.)?|\.")
 
 
 def plain_word(piece: str) -> str | None:

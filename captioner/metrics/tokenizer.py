@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from captioner.metrics.ptb import is_closed, next_token, plain_word
 
@@ -28,41 +28,35 @@ def tokenize(captions: Sequence[str]) -> list[list[str]]:
     """
     lines = [_LINE_BREAK.sub(" ", caption).replace("\xad", "") for caption in captions]
     text = "\n".join(lines)
-    known: dict[str, list[str]] = {"": []}
+    # Most pieces between spaces have the same tokens wherever they stand, and most captions have no others.
+    pieces = {piece for line in lines for piece in line.split(" ")}
+    closed = {piece: _read_closed(piece) for piece in pieces if is_closed(piece)}
     tokens, start = [], 0
     for line in lines:
         try:
-            tokens.append([token for piece in line.split(" ") for token in known[piece]])
+            tokens.append([token for piece in line.split(" ") for token in closed[piece]])
         except KeyError:
-            tokens.append(_read(text, start, start + len(line), known))
+            tokens.append(_read(text, start, start + len(line), closed))
         start += len(line) + 1
     return tokens
 
 
-def _read(text: str, start: int, end: int, known: dict[str, list[str]]) -> list[str]:
-    """The tokens of one line; those of a piece between spaces that has the same tokens everywhere are kept."""
+def _read_closed(piece: str) -> list[str]:
+    word = plain_word(piece)
+    return [word] if word else _read(f"{piece} ", 0, len(piece), {})
+
+
+def _read(text: str, start: int, end: int, closed: Mapping[str, list[str]]) -> list[str]:
+    """The tokens that begin between two places."""
     tokens: list[str] = []
     while start < end:
         space = text.find(" ", start, end)
         stop = space if space >= 0 else end
-        piece = text[start:stop]
-        if piece not in known and is_closed(piece):
-            word = plain_word(piece)
-            known[piece] = [word] if word else _lex(f"{piece} ", 0, len(piece))[0]
-        if piece in known:
-            tokens += known[piece]
-            start = stop + 1
+        known = closed.get(text[start:stop])
+        if known is None:
+            token, start = next_token(text, start)
+            known = [token] if token and token not in PUNCTUATION else []
         else:
-            found, start = _lex(text, start, start + 1)
-            tokens += found
+            start = stop + 1
+        tokens += known
     return tokens
-
-
-def _lex(text: str, start: int, end: int) -> tuple[list[str], int]:
-    """The tokens that begin before ``end``, and the place after them."""
-    tokens = []
-    while start < end:
-        token, start = next_token(text, start)
-        if token and token not in PUNCTUATION:
-            tokens.append(token)
-    return tokens, start
