@@ -1,4 +1,4 @@
-"""Runs the official jars of METEOR and SPICE, which the extra `captioner[coco]` brings, so that no Java outlives a call.
+"""Runs the official jars of METEOR and SPICE, of the extra `captioner[coco]`, so that no Java outlives a call.
 
 The official Python around them (pycocoevalcap) is never imported: it downloads and prints by itself.
 """
@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -117,8 +117,8 @@ class JavaProcess:
     ) -> None:
         self._end()
 
-    def ask(self, lines: Iterable[str], answers: int) -> list[str]:
-        """Writes lines and reads as many as are answered to them.
+    def ask(self, lines: Iterable[str], answers: int) -> Iterator[str]:
+        """Writes lines and gives the answers, each as it comes.
 
         Both at once: were all written first, a jar that waits until its answers are read would wait forever.
 
@@ -129,13 +129,11 @@ class JavaProcess:
         self._writers.append(writer)
         writer.start()
         assert self._process.stdout is not None
-        read = []
         for _ in range(answers):
             line = self._process.stdout.readline()
             if not line:
                 raise self.failure("ended before it had answered")
-            read.append(line.strip())
-        return read
+            yield line.strip()
 
     def finish(self) -> None:
         """Waits for the end of a jar that is asked nothing.

@@ -14,6 +14,9 @@ _START_SECONDS = 120.0
 _SECONDS_PER_IMAGE = 0.5
 """About thirty times what it takes: the limit is there to end what hangs."""
 
+_COUNTS = 23
+"""How many numbers the jar counts for a caption: lengths, matches of each kind, chunks."""
+
 _LINE_BREAKING = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
@@ -50,11 +53,9 @@ def meteor(
     with tempfile.TemporaryDirectory(prefix="captioner-meteor-", ignore_cleanup_errors=True) as folder:
         options = ["-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm", "-a", str(paraphrases)]
         with JavaProcess("METEOR", options, seconds, Path(folder)) as process:
-            counts = process.ask(questions, len(questions))
-            for line in counts:
-                _numbers(line, process)
+            counts = [_checked(line, _COUNTS, process) for line in process.ask(questions, len(questions))]
             answers = process.ask([" ||| ".join(["EVAL", *counts])], len(questions) + 1)
-            scores = [number for line in answers for number in _numbers(line, process, 1)]
+            scores = [float(_checked(line, 1, process)) for line in answers]
     return scores[-1], scores[:-1]
 
 
@@ -63,16 +64,16 @@ def _line(words: Sequence[str]) -> str:
     return " ".join(re.sub(r"\|{3,}", "", _LINE_BREAKING.sub(" ", word)) for word in words)
 
 
-def _numbers(line: str, process: JavaProcess, count: int | None = None) -> list[float]:
-    """The numbers of an answer.
+def _checked(line: str, count: int, process: JavaProcess) -> str:
+    """An answer that is so many numbers.
 
     Raises:
-        CaptionerError: It holds something else, or not as many as expected.
+        CaptionerError: It is something else.
     """
     try:
         numbers = [float(word) for word in line.split()]
     except ValueError:
         numbers = []
-    if not numbers or count not in (None, len(numbers)) or not all(map(math.isfinite, numbers)):
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
         raise process.failure(f"answered {line[:60]!r} in place of numbers")
-    return numbers
+    return line
