@@ -175,7 +175,9 @@ def test_missing_models_are_told_and_not_fetched(package: Path, fake_java: Calla
 @needs_a_shell
 def test_a_java_too_new_for_spice_is_told(fake_java: Callable[[str], Path]) -> None:
     fake_java("""echo 'openjdk version "17.0.1" 2021-10-19' >&2""")
-    with pytest.raises(CaptionerError, match="is Java 17, and SPICE's jar works with Java 8 to 14 only"):
+    with pytest.raises(
+        CaptionerError, match="is Java 17, and SPICE's jar fails on what is newer than 14; put OpenJDK 8"
+    ):
         spice(*IMAGES)
 
 

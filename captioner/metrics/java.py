@@ -20,7 +20,7 @@ from types import TracebackType
 from captioner.errors import CaptionerError
 
 _STEADY = (
-    # With a decimal comma METEOR misreads its own parameters.
+    # Where numbers have a decimal comma METEOR cannot read its own parameters.
     "-Duser.language=en",
     "-Duser.country=US",
     "-Dfile.encoding=UTF-8",
@@ -37,7 +37,9 @@ def find_java() -> str:
     """
     java = shutil.which("java")
     if java is None:
-        raise CaptionerError("java is not on the PATH, and METEOR and SPICE need it; install one, such as OpenJDK 11")
+        raise CaptionerError(
+            "java is not on the PATH, and METEOR and SPICE need it; install OpenJDK 8 (for METEOR alone, 17 will do)"
+        )
     return java
 
 

@@ -12,7 +12,7 @@ from captioner.metrics.java import JavaProcess, find_jar
 
 _START_SECONDS = 120.0
 _SECONDS_PER_IMAGE = 0.5
-"""About thirty times what it takes: the limit is there to end what hangs."""
+"""Generous, as the limit is there to end what hangs: 234 images take 14 s, of which 9 are the start."""
 
 _COUNTS = 23
 """How many numbers the jar counts for a caption: lengths, matches of each kind, chunks."""

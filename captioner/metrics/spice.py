@@ -19,7 +19,7 @@ _SECONDS_PER_CAPTION = 1.0
 _MODELS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
 
 _LAST_JAVA = 14
-"""The jar writes its results by the JavaScript engine that Java 15 dropped."""
+"""The jar writes its results by the JavaScript engine that Java 15 dropped (JEP 372)."""
 
 
 def spice(
@@ -31,7 +31,7 @@ def spice(
     """SPICE of a corpus, in [0, 1]: the mean over its images.
 
     The jar parses captions into objects, attributes and relations, and takes F1 of a caption's against those of all of
-    its references together. Its cache of parses is not used: the scores are the same, and it needs native code.
+    its references together. Its cache of parses is not used: it needs native code that some systems lack.
 
     Args:
         hypotheses: The tokens of each image's caption, at least one image.
@@ -110,8 +110,8 @@ def _check_version(seconds: float, folder: Path) -> None:
             raise process.failure("cannot be run by a java that does not tell its version")
     if int(found[1]) > _LAST_JAVA:
         raise CaptionerError(
-            f"{find_java()} is Java {found[1]}, and SPICE's jar works with Java 8 to {_LAST_JAVA} only; "
-            "put such a java, OpenJDK 11 for one, first on the PATH"
+            f"{find_java()} is Java {found[1]}, and SPICE's jar fails on what is newer than {_LAST_JAVA}; "
+            "put OpenJDK 8, for which it was made, first on the PATH"
         )
 
 
