@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioner.cli.options import add_decoding_arguments, add_model_arguments, decoding_options
-from captioner.cli.report import describe, print_report
+from captioner.cli.report import add_java_arguments, describe, print_report, score_with_java
 from captioner.errors import CaptionerError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="whose words are looked up: the model's, or those of the captions in --data (default: generated)",
     )
     add_decoding_arguments(parser)
+    add_java_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--output", metavar="FILE.json", help="also write the captions as a COCO result file")
 
@@ -60,7 +61,9 @@ def run(args: argparse.Namespace) -> int:
     results: dict[str, Any] = {"images": len(records)}
     grounding = None
     if args.data:
-        results |= {"split": args.split, **describe(_score(records, captions, args.output))}
+        evaluation = _score(records, captions, args.output)
+        others = {name: whole for name, (whole, _) in score_with_java(evaluation, args).items()}
+        results |= {"split": args.split, **describe(evaluation), **others}
     if args.grounding:
         grounding = _ground(model, records, captions, scenes, args.grounding_words)
         results["grounding"] = {"words": args.grounding_words, **_describe(grounding)}
@@ -82,6 +85,8 @@ def _check(args: argparse.Namespace) -> None:
         for option, given in (
             ("--grounding-words reference", args.grounding_words == "reference"),
             ("--output", args.output),
+            ("--meteor", args.meteor),
+            ("--spice", args.spice),
         ):
             if given:
                 raise CaptionerError(f"{option} needs captions and image ids; give them with --data")

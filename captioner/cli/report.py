@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,28 @@ if TYPE_CHECKING:
 
 FEW_IMAGES = 500
 """Below, CIDEr's document frequencies are those of a small world."""
+
+
+def add_java_arguments(parser: argparse.ArgumentParser) -> None:
+    """The scores that have to be asked for."""
+    parser.add_argument("--meteor", action="store_true", help="METEOR too (Java, pip install 'captioner[coco]')")
+    parser.add_argument("--spice", action="store_true", help="SPICE too (OpenJDK 8, its models, minutes)")
+
+
+def score_with_java(
+    evaluation: Evaluation[int | str], args: argparse.Namespace
+) -> dict[str, tuple[float, list[float]]]:
+    """The scores that were asked for: of the corpus, and of each image."""
+    scores = {}
+    if args.meteor:
+        from captioner.metrics.meteor import meteor
+
+        scores["METEOR"] = meteor(evaluation.hypotheses, evaluation.references)
+    if args.spice:
+        from captioner.metrics.spice import spice
+
+        scores["SPICE"] = spice(evaluation.hypotheses, evaluation.references)
+    return scores
 
 
 def describe(evaluation: Evaluation[int | str], training: set[str] | None = None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioner.cli.report import describe, print_report
+from captioner.cli.report import add_java_arguments, describe, print_report, score_with_java
 from captioner.errors import CaptionerError
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='[{"image_id", "caption"}, …]; two files are compared',
     )
     parser.add_argument("--subset", action="store_true", help="score the images that have a caption, not all of them")
-    parser.add_argument("--meteor", action="store_true", help="METEOR too (Java, pip install 'captioner[coco]')")
-    parser.add_argument("--spice", action="store_true", help="SPICE too (Java, its models, minutes)")
+    add_java_arguments(parser)
     parser.add_argument(
         "--training", metavar="FILE", help="training captions, as captioner train reads them, to tell novel ones by"
     )
@@ -51,14 +50,14 @@ def run(args: argparse.Namespace) -> int:
     references = read_references(Path(args.references))
     training = _training(args.training) if args.training else None
     scored = [_evaluate(Path(file), references, args.subset) for file in args.candidates]
-    others = [_others(each, args.meteor, args.spice) for each in scored]
+    others = [score_with_java(each, args) for each in scored]
     if args.per_image:
         _write_per_image(Path(args.per_image), scored[0], {name: values for name, (_, values) in others[0].items()})
     reports = [
         {"candidates": file, **describe(each, training), **{name: whole for name, (whole, _) in more.items()}}
         for file, each, more in zip(args.candidates, scored, others, strict=True)
     ]
-    differences = compare(*scored) if len(scored) == 2 else {}
+    differences = compare(scored[0], scored[1]) if len(scored) == 2 else {}
     if args.json:
         print(json.dumps(_as_object(reports, differences)))
         return 0
@@ -78,20 +77,6 @@ def _evaluate(file: Path, references: dict[int | str, list[str]], subset: bool) 
     if len(wanted) < len(references):
         print(f"captioner: {file}: scored on {len(wanted)} of {len(references)} images", file=sys.stderr)
     return evaluate(candidates, wanted)
-
-
-def _others(evaluation: Evaluation[int | str], meteor: bool, spice: bool) -> dict[str, tuple[float, list[float]]]:
-    """The scores that need Java: of the corpus, and of each image."""
-    scores = {}
-    if meteor:
-        from captioner.metrics.meteor import meteor as score_meteor
-
-        scores["METEOR"] = score_meteor(evaluation.hypotheses, evaluation.references)
-    if spice:
-        from captioner.metrics.spice import spice as score_spice
-
-        scores["SPICE"] = score_spice(evaluation.hypotheses, evaluation.references)
-    return scores
 
 
 def _training(file: str) -> set[str]:

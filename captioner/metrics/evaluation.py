@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from captioner.errors import CaptionerError
 from captioner.metrics.bleu import BleuCounts, count_bleu
@@ -115,7 +115,7 @@ def _check(candidates: Mapping[ImageId, str], references: Mapping[ImageId, Seque
                 f"image {missing[0]!r}{others} has no {what}; captions and references must name the same images"
             )
     for image in references:
-        texts = references[image]
+        texts: Any = references[image]  # may be anything: it comes from outside
         if isinstance(texts, str):
             raise CaptionerError(f"image {image!r}: its references are one text; give a list of texts")
         if not texts:
