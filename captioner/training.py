@@ -25,8 +25,12 @@ from captioner.errors import CaptionerError
 from captioner.metrics import score
 from captioner.model import CaptionerConfig, CaptionModel
 from captioner.seeds import epoch_seed
+from captioner.self_critical import make_reward, self_critical_loss
 from captioner.vocabulary import Vocabulary, join_words
 from captioner.warm_start import warm_start
+
+_MOST_BATCHES = 10_000_019
+"""More than an epoch has: every batch of a run draws its own captions."""
 
 
 class CaptioningModule(lightning.LightningModule):
@@ -50,6 +54,9 @@ class CaptioningModule(lightning.LightningModule):
         warmup_steps: Steps over which the learning rates rise from 0; afterwards they fall to 0 along a cosine.
         label_smoothing: Share of the target probability that is spread over all words, in [0, 1).
         attention_regularization: Weight λ of the doubly stochastic term (Show, Attend and Tell, equation 14).
+        self_critical: Weight of self-critical training on CIDEr-D in the loss, in [0, 1]; cross-entropy has the rest.
+            For a second phase, with ``start_from``.
+        samples: Captions drawn of each image in self-critical training.
         validation_beam_size: Beam for the captions that are scored in validation; 1 is greedy.
     """
 
@@ -71,9 +78,15 @@ class CaptioningModule(lightning.LightningModule):
         warmup_steps: int = 0,
         label_smoothing: float = 0.0,
         attention_regularization: float = 1.0,
+        self_critical: float = 0.0,
+        samples: int = 5,
         validation_beam_size: int = 1,
     ) -> None:
         super().__init__()
+        if not 0 <= self_critical <= 1:
+            raise CaptionerError(f"model.self_critical is {self_critical}; it must be at least 0 and at most 1")
+        if samples < 2:
+            raise CaptionerError(f"model.samples is {samples}; it must be at least 2, for each to have a rival")
         if not 0 <= label_smoothing < 1:
             raise CaptionerError(f"model.label_smoothing is {label_smoothing}; it must be at least 0 and less than 1")
         grid_encoder = GridEncoder(encoder, encoder_weights, encoder_stage)
@@ -94,13 +107,21 @@ class CaptioningModule(lightning.LightningModule):
         self.warmup_steps = warmup_steps
         self.label_smoothing = label_smoothing
         self.attention_regularization = attention_regularization
+        self.self_critical = self_critical
+        self.samples = samples
         self.validation_options = DecodingOptions(beam_size=validation_beam_size)
         self.provenance = {
             "encoder weights": Path(encoder_weights).name,
             "encoder trained": f"from {train_encoder_from}" if train_encoder_from else "no",
+            "self-critical": self_critical,
             "started from": Path(start_from).name if start_from else "nothing",
         }
         self._generated: dict[int, str] = {}
+
+    def on_fit_start(self) -> None:
+        """Counts what rewards are computed from."""
+        if self.self_critical > 0:
+            self._reward = make_reward(self.trainer.datamodule.train.captions)  # type: ignore[attr-defined]
 
     def on_train_epoch_start(self) -> None:
         """Seeds dropout by the epoch, so that a resumed run goes on as the interrupted one would have."""
@@ -108,13 +129,20 @@ class CaptioningModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """One step of teacher forcing."""
-        outcome = self.model.decoder(self._grid(batch), batch.captions)
+        grid = self._grid(batch)
+        outcome = self.model.decoder(grid, batch.captions)
         loss = word_loss(outcome, self.label_smoothing)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.places))
         if outcome.attention is not None and self.attention_regularization > 0:
             penalty = attention_penalty(outcome.attention)
             self.log("train/attention_penalty", penalty, batch_size=len(batch.places))
             loss = loss + self.attention_regularization * penalty
+        if self.self_critical > 0:
+            seed = epoch_seed(self.current_epoch) * _MOST_BATCHES + batch_index
+            places = batch.places.tolist()
+            critical, reward = self_critical_loss(self.model.decoder, grid, places, self._reward, self.samples, seed)
+            self.log("train/reward", reward, prog_bar=True, batch_size=len(places))
+            loss = (1 - self.self_critical) * loss + self.self_critical * critical
         if not torch.isfinite(loss):
             raise CaptionerError(
                 f"the loss of batch {batch_index} of epoch {self.current_epoch} is {loss.item()} (images "

@@ -1,0 +1,67 @@
+"""Self-critical training: captions that score better than their siblings become likelier (Rennie et al., 2017).
+
+REINFORCE with the reward of CIDEr-D. The baseline of a caption is the mean reward of the other captions drawn for its
+image (Luo, 2020), so no caption has to be written beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from captioner.decoder import Decoder
+from captioner.decoding import DecodingOptions, Hypothesis, decode
+from captioner.metrics.reward import CiderReward
+from captioner.vocabulary import END, PAD, START
+
+MAX_WORDS = 20
+
+
+def make_reward(captions: Sequence[Sequence[Sequence[int]]]) -> CiderReward:
+    """A reward of captions as `Vocabulary.encode` gives them, for each image.
+
+    END counts as a word, so that a caption that breaks off does not look like one that is whole.
+    """
+    return CiderReward([[ids[1:] for ids in group] for group in captions])
+
+
+def self_critical_loss(
+    decoder: Decoder, grid: Tensor, places: Sequence[int], reward: CiderReward, samples: int, seed: int
+) -> tuple[Tensor, float]:
+    """Draws captions and weighs their log-probabilities by how much better they did than the image's others.
+
+    Args:
+        decoder: The decoder, in training mode; captions are drawn in evaluation mode, without dropout.
+        grid: Feature vectors, shape (images, cells, channels).
+        places: Which of the reward's images they are.
+        reward: Made by `make_reward`.
+        samples: Captions drawn of each image, at least 2.
+        seed: Another seed draws other captions.
+
+    Returns:
+        -Σ (r - b) log p over all words of all captions, a word, and the mean reward.
+    """
+    decoder.eval()
+    options = DecodingOptions(sample=True, num_captions=samples, max_words=MAX_WORDS, seed=seed)
+    drawn = [[_closed(each) for each in group] for group in decode(decoder, grid, options)]
+    decoder.train()
+    rewards = torch.tensor([reward(place, group) for place, group in zip(places, drawn, strict=True)])
+    others = (rewards.sum(dim=1, keepdim=True) - rewards) / (samples - 1)
+    captions = torch.full((len(drawn), samples, MAX_WORDS + 2), PAD)
+    captions[:, :, 0] = START
+    for row, group in enumerate(drawn):
+        for column, ids in enumerate(group):
+            captions[row, column, 1 : len(ids) + 1] = torch.tensor(ids)
+    outcome = decoder(grid, captions.to(grid.device))
+    lengths = (captions[:, :, 1:] != PAD).sum(dim=2).flatten()
+    advantages = (rewards - others).flatten().repeat_interleave(lengths).to(grid.device)
+    losses = cross_entropy(outcome.logits.float(), outcome.targets, reduction="none")
+    return (advantages * losses).mean(), float(rewards.mean())
+
+
+def _closed(drawn: Hypothesis) -> list[int]:
+    """The words, END included where the caption came to an end."""
+    return [*drawn.words, END] if len(drawn.log_probabilities) > len(drawn.words) else drawn.words

@@ -1,0 +1,86 @@
+"""The reward against the corpus score, and the loss against its equation."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from conftest import make_captioner
+
+from captioner.decoding import DecodingOptions, decode
+from captioner.metrics.cider import cider
+from captioner.metrics.corpus import index_corpus
+from captioner.metrics.reward import CiderReward
+from captioner.self_critical import make_reward, self_critical_loss
+from captioner.vocabulary import END, START
+
+WORDS = ["a", "the", "dog", "cat", "runs", "sits", "on", "grass", "road", "red"]
+
+
+def sentence(chance: random.Random) -> list[str]:
+    return chance.choices(WORDS, k=chance.choice([0, 1, 3, 8, 9, 10, 12, 30]))
+
+
+def test_the_reward_is_the_score_within_the_corpus() -> None:
+    chance = random.Random(1)
+    hypotheses = [sentence(chance) for _ in range(60)]
+    references = [[sentence(chance) for _ in range(chance.randint(1, 5))] for _ in range(60)]
+    reward = CiderReward(references)
+    expected = cider(index_corpus(hypotheses, references))
+    for image, (words, value) in enumerate(zip(hypotheses, expected, strict=True)):
+        assert reward(image, [words, WORDS]) == pytest.approx([value, reward(image, [WORDS])[0]], abs=1e-12)
+
+
+def test_a_caption_that_breaks_off_earns_less() -> None:
+    ids = {word: number for number, word in enumerate(WORDS, start=4)}
+    whole = [START, *(ids[word] for word in ("a", "dog", "sits", "on", "a", "road")), END]
+    others = [[START, *random.Random(seed).choices(range(4, 14), k=6), END] for seed in range(20)]
+    reward = make_reward([[whole], *([other] for other in others)])
+    broken_off, complete = reward(0, [whole[1:-1], whole[1:]])
+    assert broken_off < complete
+    assert complete == pytest.approx(10)
+
+
+def test_the_loss_is_reinforce_with_the_mean_of_the_others() -> None:
+    tiny = make_captioner()
+    decoder = tiny.model.decoder.train()
+    torch.manual_seed(0)
+    grid = torch.randn(2, 4, decoder.context.in_features)
+    reward = make_reward([[[START, 4, 6, 8, END]], [[START, 5, 7, 9, END]]])
+    for dropout in (module for module in decoder.modules() if isinstance(module, torch.nn.Dropout)):
+        dropout.p = 0.0
+    loss, mean = self_critical_loss(decoder, grid, [0, 1], reward, samples=3, seed=7)
+    assert decoder.training
+
+    options = DecodingOptions(sample=True, num_captions=3, max_words=20, seed=7)
+    drawn = decode(decoder.eval(), grid, options)
+    total, words, rewards = 0.0, 0, []
+    for image, group in enumerate(drawn):
+        values = [reward(image, [[*each.words, END][: len(each.log_probabilities)]])[0] for each in group]
+        rewards += values
+        for number, (each, value) in enumerate(zip(group, values, strict=True)):
+            others = values[:number] + values[number + 1 :]
+            total -= (value - sum(others) / 2) * sum(each.log_probabilities)
+            words += len(each.log_probabilities)
+    assert loss.item() == pytest.approx(total / words, abs=1e-5)
+    assert mean == pytest.approx(sum(rewards) / 6)
+    loss.backward()
+    assert decoder.embedding.weight.grad is not None
+
+
+def test_training_on_the_reward_raises_it() -> None:
+    decoder = make_captioner().model.decoder
+    torch.manual_seed(0)
+    grid = torch.randn(3, 4, decoder.context.in_features)
+    wanted = [[START, 4, 6, 8, 9, END], [START, 5, 7, 9, 6, END], [START, 4, 7, 10, 11, END]]
+    reward = make_reward([[each] for each in wanted])
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=3e-3)
+    means = []
+    for step in range(60):
+        loss, mean = self_critical_loss(decoder, grid, [0, 1, 2], reward, samples=8, seed=step)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        means.append(mean)
+    assert sum(means[-10:]) > 2 * sum(means[:10]) + 1
