@@ -16,13 +16,10 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from captioner.data.fields import field, identity, parse_value, read_text, typed
 from captioner.errors import CaptionerError
-from captioner.images import ImageSource, open_image
-from captioner.pipeline import Caption, Captioner
-from captioner.vocabulary import PAD
+from captioner.pipeline import Caption
 
 Box = tuple[float, float, float, float]
 
@@ -188,40 +185,6 @@ def named_categories(words: Sequence[str]) -> Iterator[tuple[int, str]]:
                 start += length - 1
                 break
         start += 1
-
-
-@torch.inference_mode()
-def read_captions(model: Captioner, image: ImageSource, texts: Sequence[str]) -> list[Caption]:
-    """Reads given captions, each word after the words before it (teacher forcing), to see where the model looks.
-
-    Args:
-        model: The reader.
-        image: The photograph.
-        texts: Captions.
-
-    Returns:
-        The captions in the model's words: what it has no word for is ``<unk>``.
-
-    Raises:
-        CaptionerError: The photograph cannot be read.
-    """
-    photograph = open_image(image)
-    width, height = photograph.size
-    left, top, right, bottom = model.transform.region(width, height)
-    ids = [torch.tensor(model.vocabulary.encode(text)) for text in texts]
-    padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=PAD).unsqueeze(0)
-    pixels = model.transform(photograph).unsqueeze(0)
-    logits, targets, attention = model.model(pixels.to(model.device), padded.to(model.device))
-    scores = logits.float().log_softmax(-1).gather(1, targets.unsqueeze(1)).flatten()
-    captions = []
-    for index, (own, its_scores) in enumerate(zip(ids, scores.split([len(each) - 1 for each in ids]), strict=True)):
-        words = tuple(model.vocabulary.decode(own.tolist()))
-        maps = None
-        if attention is not None:
-            maps = attention[index, : len(words)].float().cpu().numpy().reshape(-1, *model.grid_shape)
-        region = (left / width, top / height, right / width, bottom / height)
-        captions.append(Caption(words, tuple(its_scores.tolist()), maps, region))
-    return captions
 
 
 @cache

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from captioner.errors import CaptionerError
-from captioner.grounding import Box, Scene, measure, named_categories, read_boxes, read_captions
+from captioner.grounding import Box, Scene, measure, named_categories, read_boxes
 from captioner.pipeline import Caption, Captioner
 
 SHARED_BOXES = Path(__file__).parents[2] / "shared" / "coco" / "annotations" / "boxes_val2017_subset.json"
@@ -94,7 +94,7 @@ def test_given_captions_are_read_as_they_would_have_been_written(tiny: Captioner
     photo = photos / "0.png"
     written = tiny.caption(photo, num_captions=3)
     several = [written, *written.alternatives]
-    for caption, read in zip(several, read_captions(tiny, photo, [each.text for each in several]), strict=True):
+    for caption, read in zip(several, tiny.score(photo, [each.text for each in several]), strict=True):
         assert read.words == caption.words
         assert read.region == caption.region
         assert caption.attention is not None
@@ -157,8 +157,6 @@ def test_boxes_of_coco_lie_within_their_photographs() -> None:
 
 
 def test_a_photograph_may_be_of_another_size_than_its_boxes(tiny: Captioner) -> None:
-    small, large = (
-        read_captions(tiny, Image.new("RGB", size, "red"), ["a dog runs"])[0] for size in ((32, 24), (64, 48))
-    )
+    small, large = (tiny.score(Image.new("RGB", size, "red"), "a dog runs") for size in ((32, 24), (64, 48)))
     things = Scene(64, 48, {"dog": [(10, 10, 30, 20)]})
     assert measure([(small, things)]).mass == pytest.approx(measure([(large, things)]).mass, abs=1e-3)

@@ -65,7 +65,7 @@ def test_the_loss_is_reinforce_with_the_mean_of_the_others() -> None:
             words += len(each.log_probabilities)
     assert loss.item() == pytest.approx(total / words, abs=1e-5)
     assert mean == pytest.approx(sum(rewards) / 6)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     assert decoder.embedding.weight.grad is not None
 
 
@@ -80,7 +80,7 @@ def test_training_on_the_reward_raises_it() -> None:
     for step in range(60):
         loss, mean = self_critical_loss(decoder, grid, [0, 1, 2], reward, samples=8, seed=step)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         means.append(mean)
     assert sum(means[-10:]) > 2 * sum(means[:10]) + 1

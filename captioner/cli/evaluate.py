@@ -136,14 +136,14 @@ def _score(records: Sequence[Record], captions: Sequence[Caption], output: str |
 def _ground(
     model: Captioner, records: Sequence[Record], captions: Sequence[Caption], scenes: dict[str, Scene], words: str
 ) -> Grounding:
-    from captioner.grounding import measure, read_captions
+    from captioner.grounding import measure
 
     def pairs() -> Iterator[tuple[Caption, Scene]]:
         for record, caption in zip(records, captions, strict=True):
             scene = scenes.get(record.image.name)
             if scene is None:
                 continue
-            read = [caption] if words == "generated" else read_captions(model, record.image, record.captions)
+            read = [caption] if words == "generated" else model.score(record.image, record.captions)
             yield from ((each, scene) for each in read)
 
     return measure(pairs())
