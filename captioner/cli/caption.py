@@ -9,7 +9,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from captioner.cli.options import add_decoding_arguments, add_model_arguments, decoding_options
+from captioner.cli.options import add_decoding_arguments, add_model_arguments, decoding_options, set_pixel_limit
+from captioner.cli.terminal import printable
 from captioner.errors import CaptionerError
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 SUMMARY = "caption photographs"
 STANDARD_INPUT = "-"
+LARGEST_INPUT = 2**29
+"""Bytes that are read from standard input at most: an endless one ends with a message, not with a full memory."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from captioner.pipeline import load
 
     options = decoding_options(args)
+    set_pixel_limit(args)
     names = list(_photographs(args.photos))
     model = load(args.model, args.device)
     if args.output:
@@ -79,7 +83,7 @@ def _write(args: argparse.Namespace, names: Sequence[str], model: Captioner, opt
 def _stream(
     args: argparse.Namespace, names: Sequence[str], model: Captioner, options: DecodingOptions
 ) -> Iterator[Caption | CaptionerError]:
-    sources = (sys.stdin.buffer.read() if name == STANDARD_INPUT else name for name in names)
+    sources = (standard_input() if name == STANDARD_INPUT else name for name in names)
     return model.stream(sources, options, args.batch_size)
 
 
@@ -87,6 +91,14 @@ def _tell(result: Caption | CaptionerError) -> None:
     """Names a photograph that could not be captioned."""
     if isinstance(result, CaptionerError):
         print(f"captioner: {printable(str(result))}", file=sys.stderr)
+
+
+def standard_input() -> bytes:
+    """The one photograph on standard input."""
+    content = sys.stdin.buffer.read(LARGEST_INPUT + 1)
+    if len(content) > LARGEST_INPUT:
+        raise CaptionerError(f"standard input: has more than {LARGEST_INPUT:,} bytes; give a smaller image")
+    return content
 
 
 def describe(name: str, caption: Caption | CaptionerError, count: int) -> dict[str, Any]:
@@ -103,15 +115,6 @@ def describe(name: str, caption: Caption | CaptionerError, count: int) -> dict[s
             {"caption": each.text, "log_probability": each.log_probability} for each in (caption, *caption.alternatives)
         ]
     return entry
-
-
-def printable(text: str) -> str:
-    """Text for a terminal: control characters and bytes that are no text are shown as escapes."""
-    visible = "".join(
-        c if c.isprintable() or c == " " else c.encode("unicode_escape", "surrogatepass").decode() for c in text
-    )
-    encoding = sys.stdout.encoding or "utf-8"
-    return visible.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _photographs(given: list[str]) -> Iterator[str]:

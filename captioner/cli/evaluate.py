@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioner.cli.options import add_decoding_arguments, add_model_arguments, decoding_options
+from captioner.cli.options import add_decoding_arguments, add_model_arguments, decoding_options, set_pixel_limit
 from captioner.cli.score import print_scores
 from captioner.errors import CaptionerError
 
@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
     _check(args)
     options = decoding_options(args)
+    set_pixel_limit(args)
     scenes = read_boxes(Path(args.grounding)) if args.grounding else {}
     records = _records(args, scenes)
     model = load(args.model, args.device)
