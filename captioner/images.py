@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import os
 import stat
 import warnings
@@ -30,6 +31,9 @@ SUFFIXES = frozenset(
 
 BYTES_NAME = "the given bytes"
 """What messages call a photograph that has no name."""
+
+LARGEST_SIZE = 8192
+"""Pixels a side of an encoder's input: an image of this size fills 800 MB as float32."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -63,8 +67,12 @@ class Transform:
     std: tuple[float, float, float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise CaptionerError(f"image size {self.size} is not a number of pixels; give one of at least 32")
+        if not 1 <= self.size <= LARGEST_SIZE:
+            raise CaptionerError(
+                f"image size {self.size} is not a number of pixels; give one of at least 32, at most {LARGEST_SIZE}"
+            )
+        if not all(map(math.isfinite, self.mean)) or not all(0 < each < math.inf for each in self.std):
+            raise CaptionerError(f"mean {self.mean} and deviation {self.std} are no colour statistics; give ImageNet's")
         for name, value, known in (
             ("resize", self.resize, ("squash", "crop")),
             ("interpolation", self.interpolation, tuple(_FILTERS)),

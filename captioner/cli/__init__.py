@@ -11,9 +11,11 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from captioner import __version__
 from captioner.cli.interrupt import EXIT_INTERRUPTED, interruptible
+from captioner.cli.terminal import printable
 from captioner.errors import CaptionerError
 
 VERBS = ("caption", "visualize", "train", "evaluate", "score", "info", "export")
@@ -21,6 +23,14 @@ VERBS = ("caption", "visualize", "train", "evaluate", "score", "info", "export")
 EXIT_OK = 0
 EXIT_SOME_FAILED = 1
 EXIT_WRONG_USE = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors cannot steer the terminal: a file's name may look like an option."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the usage and the message, and ends with 2."""
+        super().error(printable(message))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         return code
     except CaptionerError as error:
-        print(f"captioner: {error}", file=sys.stderr)
+        print(f"captioner: {printable(str(error))}", file=sys.stderr)
         return EXIT_WRONG_USE
     except KeyboardInterrupt:
         print("captioner: interrupted", file=sys.stderr)
@@ -47,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _mute_output()
         return EXIT_OK
     except OSError as error:
-        print(f"captioner: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
+        place = printable(str(error.filename or "standard output"))
+        print(f"captioner: {place}: {error.strerror or error}", file=sys.stderr)
         _mute_output()
         return EXIT_WRONG_USE
 
@@ -58,7 +69,7 @@ def _mute_output() -> None:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    parser = argparse.ArgumentParser(prog="captioner", description="Caption photographs.", allow_abbrev=False)
+    parser = Parser(prog="captioner", description="Caption photographs.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"captioner {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name in VERBS:
