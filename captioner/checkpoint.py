@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
+import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -32,6 +33,12 @@ FORMAT = 1
 METADATA_KEY = "captioner"
 LIGHTNING_PREFIX = "model."
 """What the parameters of the `CaptionModel` are called by inside a Lightning checkpoint."""
+
+_LARGEST = 2**24
+"""Bound of all numbers in a configuration: sizes beyond it belong to no network."""
+
+_SHOWN = 40
+"""Characters of a wrong value that a message repeats."""
 
 _ZIP_MAGIC = b"PK\x03\x04"
 
@@ -66,13 +73,27 @@ class Checkpoint:
             CaptionerError: Weights, words and configuration do not belong together.
         """
         vocabulary = Vocabulary(self.words)
+        if self.config.decoder.layers > max(1, len(self.weights)):
+            raise CaptionerError(
+                f"the checkpoint has no weights for {self.config.decoder.layers} layers; it was edited"
+            )
         # Built without values (meta), then given the file's tensors: nothing is initialised in vain.
-        with torch.device("meta"):
-            model = CaptionModel(self.config, len(vocabulary))
+        try:
+            with torch.device("meta"):
+                model = CaptionModel(self.config, len(vocabulary))
+        except (RuntimeError, TypeError, OverflowError) as error:
+            raise CaptionerError(
+                f"the checkpoint's configuration makes no network ({first_line(error)}); it was edited"
+            ) from error
         for name, parameter in model.state_dict().items():
             if name not in self.weights:
                 raise CaptionerError(
                     f"the checkpoint lacks the weights {name}; it was cut or belongs to another version"
+                )
+            if self.weights[name].is_floating_point() != parameter.is_floating_point():
+                raise CaptionerError(
+                    f"the checkpoint's weights {name} are {self.weights[name].dtype}, not {parameter.dtype}; "
+                    "it was put together wrongly"
                 )
             if self.weights[name].shape != parameter.shape:
                 raise CaptionerError(
@@ -134,10 +155,12 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
                 f"checkpoint {path}: has format {found!r}, this version reads {FORMAT}; install a matching captioner"
             )
         words = content["words"]
+        if not isinstance(content["card"], dict):
+            raise CaptionerError(f"checkpoint {path}: its card is no JSON object; it was put together wrongly")
         if not (isinstance(words, list) and all(isinstance(word, str) for word in words)):
             raise CaptionerError(f"checkpoint {path}: its words are no list of text; it was put together wrongly")
-        return Checkpoint(_config(content["config"]), tuple(words), weights, dict(content["card"]))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return Checkpoint(_config(content["config"]), tuple(words), weights, content["card"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise CaptionerError(f"checkpoint {path}: its header lacks or misstates {error}; it cannot be used") from error
 
 
@@ -146,26 +169,53 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get(METADATA_KEY)
             return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 (no dict)
-    except SafetensorError as error:
-        reason = str(error).splitlines()[0]
+    # Headers can name types, shapes and places that end in errors of several kinds.
+    except Exception as error:
         raise CaptionerError(
-            f"checkpoint {path}: is no safetensors file or was cut ({reason}); give one made by captioner train"
+            f"checkpoint {path}: is no safetensors file or was cut ({first_line(error)}); "
+            "give one made by captioner train"
         ) from error
 
 
 def _read_lightning(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    _refuse_bomb(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
         header = content.get(METADATA_KEY)
         state = content["state_dict"]
         weights = {name.removeprefix(LIGHTNING_PREFIX): value for name, value in state.items()}
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, AttributeError, ValueError) as error:
+    # The restricted unpickler runs nothing, but a damaged or hostile file makes it raise nearly anything.
+    except Exception as error:
         raise CaptionerError(
             f"checkpoint {path}: was not written by captioner, or is damaged, or would run code; it was not opened"
         ) from error
     if not all(isinstance(value, Tensor) for value in weights.values()) or not isinstance(header, (str, type(None))):
         raise CaptionerError(f"checkpoint {path}: holds other things than tensors; it cannot be used")
+    for name, value in weights.items():
+        # A view can repeat one value a billion times.
+        if value.layout != torch.strided or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise CaptionerError(f"checkpoint {path}: its weights {name} are not all there; it cannot be used")
     return weights, header
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Lightning's files are zip archives without compression; one that would grow as it is read is another's."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise CaptionerError(
+            f"checkpoint {path}: is damaged or was cut ({first_line(error)}); get a whole copy"
+        ) from error
+    if size > path.stat().st_size:
+        raise CaptionerError(f"checkpoint {path}: would grow to {size:,} bytes; it was not opened")
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _config(values: Mapping[str, Any]) -> CaptionerConfig:
@@ -187,4 +237,26 @@ def _from_dict(cls: type[DataclassT], values: Mapping[str, Any]) -> DataclassT:
     missing = sorted(required - set(values))
     if missing:
         raise CaptionerError(f"the checkpoint's configuration lacks {missing[0]!r}; it was cut or edited")
+    hints = get_type_hints(cls)
+    for name, value in values.items():
+        if not _fits(value, hints[name]):
+            raise CaptionerError(
+                f"the checkpoint's configuration has {name!r} = {str(value)[:_SHOWN]!r}, of a wrong type or size; "
+                "it was edited"
+            )
     return cls(**values)
+
+
+def _fits(value: object, hint: Any) -> bool:  # noqa: ANN401 (a type as annotations have it)
+    """Whether a value from JSON is of an annotated type and of a size that makes sense."""
+    arguments = get_args(hint)
+    if get_origin(hint) is Literal:
+        return any(value == known for known in arguments)
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and len(value) == len(arguments) and all(map(_fits, value, arguments))
+    if arguments:
+        return any(_fits(value, each) for each in arguments)
+    if hint in (int, float):
+        kinds = int if hint is int else (int, float)
+        return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) <= _LARGEST
+    return isinstance(value, hint)

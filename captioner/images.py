@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import logging
+import math
 import os
 import stat
 import warnings
@@ -21,14 +23,26 @@ from captioner.errors import CaptionerError
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray"
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm"}
+    | {".tga", ".tif", ".tiff", ".webp"}
+)
 """Endings, in lower case, by which a folder's photographs are told from its other files."""
 
 BYTES_NAME = "the given bytes"
 """What messages call a photograph that has no name."""
 
+LARGEST_SIZE = 8192
+"""Pixels a side of an encoder's input: an image of this size fills 800 MB as float32."""
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+"""Bytes 8 to 12 of a HEIC file (ISO/IEC 23008-12), after its size and ``ftyp``."""
+
+# Pillow logs what it makes of damaged files; without a handler, Python would print that on standard error.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -53,8 +67,12 @@ class Transform:
     std: tuple[float, float, float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise CaptionerError(f"image size {self.size} is not a number of pixels; give one of at least 32")
+        if not 1 <= self.size <= LARGEST_SIZE:
+            raise CaptionerError(
+                f"image size {self.size} is not a number of pixels; give one of at least 32, at most {LARGEST_SIZE}"
+            )
+        if not all(map(math.isfinite, self.mean)) or not all(0 < each < math.inf for each in self.std):
+            raise CaptionerError(f"mean {self.mean} and deviation {self.std} are no colour statistics; give ImageNet's")
         for name, value, known in (
             ("resize", self.resize, ("squash", "crop")),
             ("interpolation", self.interpolation, tuple(_FILTERS)),
@@ -106,6 +124,20 @@ def to_pixels(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1)
 
 
+def limit_pixels(count: int) -> None:
+    """Sets how many pixels a photograph may have, for the whole process: it is Pillow's own limit.
+
+    A file of some kilobytes can claim to hold gigabytes of pixels. Without this call, 178,956,970 are allowed.
+
+    Raises:
+        CaptionerError: The number is not positive.
+    """
+    if count < 1:
+        raise CaptionerError(f"the limit of pixels is {count}; it must be at least 1")
+    # Pillow warns above its constant and refuses above twice as much.
+    Image.MAX_IMAGE_PIXELS = count / 2  # type: ignore[assignment]
+
+
 def open_image(source: ImageSource) -> Image.Image:
     """Reads one photograph, whatever it is stored as, upright and in RGB.
 
@@ -131,9 +163,11 @@ def open_image(source: ImageSource) -> Image.Image:
     path = Path(source)
     try:
         mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            os.scandir(path).close()  # raises what is wrong with a folder that cannot be listed
+            raise CaptionerError(f"{path}: is a folder; give an image file")
         if not stat.S_ISREG(mode):
-            kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
-            raise CaptionerError(f"{path}: is {kind}; give an image file")
+            raise CaptionerError(f"{path}: is no regular file; give an image file")
         with path.open("rb") as file:
             return _read(file, str(path))
     except FileNotFoundError:
@@ -147,26 +181,24 @@ def open_image(source: ImageSource) -> Image.Image:
 def find_images(path: str | os.PathLike[str]) -> Iterator[Path]:
     """The photographs below a folder, in sorted order; a path that is no folder is yielded as it is.
 
-    Hidden files and folders are passed over, links to folders are not followed (so no loop can catch it).
-
-    Raises:
-        CaptionerError: A folder cannot be listed.
+    Hidden files and folders are passed over, links to folders are not followed (so no loop can catch it). A folder
+    that cannot be listed is yielded itself: `open_image` says what is wrong with it.
     """
-    path = Path(path)
-    if not os.path.isdir(path):  # unlike Path.is_dir, it never raises
-        yield path
-        return
-    try:
-        entries = sorted(os.scandir(path), key=lambda entry: os.fsencode(entry.name))
-    except OSError as error:
-        raise CaptionerError(f"{path}: folder cannot be listed: {error.strerror}") from error
-    for entry in entries:
-        if entry.name.startswith("."):
+    # A list and no recursion: folders can lie deeper in each other than Python's stack reaches.
+    waiting = [(Path(path), os.path.isdir(path))]  # unlike Path.is_dir, it never raises
+    while waiting:
+        found, is_folder = waiting.pop()
+        try:
+            entries = sorted(os.scandir(found), key=lambda entry: os.fsencode(entry.name)) if is_folder else None
+        except OSError:
+            entries = None
+        if entries is None:
+            yield found
             continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from find_images(entry.path)
-        elif Path(entry.name).suffix.lower() in SUFFIXES:
-            yield Path(entry.path)
+        for entry in reversed(entries):
+            is_folder = entry.is_dir(follow_symlinks=False)
+            if not entry.name.startswith(".") and (is_folder or Path(entry.name).suffix.lower() in SUFFIXES):
+                waiting.append((Path(entry.path), is_folder))
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
@@ -183,11 +215,23 @@ def _read(file: io.BufferedReader | io.BytesIO, name: str) -> Image.Image:
     with _telling(name), warnings.catch_warnings():
         # Between its limit and twice its limit Pillow only warns; we read such pictures, and damaged EXIF as well.
         warnings.simplefilter("ignore")
-        with Image.open(file) as image:
+        try:
+            image = Image.open(file)
+        except UnidentifiedImageError:
+            file.seek(0)
+            start = file.read(12)
+            if start[4:8] == b"ftyp" and start[8:] in _HEIC_BRANDS:
+                raise _UnreadableFormatError("HEIC") from None
+            raise
+        with image:
             if image.format == "EPS":
                 # A program, which Pillow would have Ghostscript run.
-                raise UnidentifiedImageError
+                raise _UnreadableFormatError("EPS")
             return _upright_rgb(image)
+
+
+class _UnreadableFormatError(Exception):
+    """A format that is known and not read."""
 
 
 @contextmanager
@@ -197,10 +241,15 @@ def _telling(name: str) -> Iterator[None]:
         yield
     except UnidentifiedImageError:
         raise CaptionerError(f"{name}: is no image that can be read here; convert it to JPEG or PNG") from None
+    except _UnreadableFormatError as error:
+        raise CaptionerError(f"{name}: is {error}, which is not read here; convert it to JPEG or PNG") from None
     except Image.DecompressionBombError:
+        limit = int(2 * (Image.MAX_IMAGE_PIXELS or 0))
         raise CaptionerError(
-            f"{name}: has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; scale it down"
+            f"{name}: has more than {limit:,} pixels; scale it down, or raise the limit (--max-pixels)"
         ) from None
+    except MemoryError:
+        raise CaptionerError(f"{name}: does not fit into memory; scale it down") from None
     # A damaged file makes Pillow's plug-ins raise nearly anything; none of it may end a job over many files.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -132,7 +132,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ({"words": 7}, "its words are no list of text"),
         ({"words": [*WORDS[:-1], "a"]}, "has the word 'a' twice"),
         ({"config": {}}, "its header lacks or misstates 'transform'"),
-        ({"card": 3}, "its header lacks or misstates"),
+        ({"card": 3}, "its card is no JSON object"),
     ],
 )
 def test_a_header_that_does_not_fit_is_refused(

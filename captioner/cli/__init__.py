@@ -11,8 +11,11 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from captioner import __version__
+from captioner.cli.interrupt import EXIT_INTERRUPTED, interruptible
+from captioner.cli.terminal import printable
 from captioner.errors import CaptionerError
 
 VERBS = ("caption", "visualize", "train", "evaluate", "score", "info", "export")
@@ -20,7 +23,14 @@ VERBS = ("caption", "visualize", "train", "evaluate", "score", "info", "export")
 EXIT_OK = 0
 EXIT_SOME_FAILED = 1
 EXIT_WRONG_USE = 2
-EXIT_INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors cannot steer the terminal: a file's name may look like an option."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the usage and the message, and ends with 2."""
+        super().error(printable(message))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +42,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0; 1 when some image could not be captioned; 2 for wrong use; 130 after Ctrl-C.
     """
-    parser = argparse.ArgumentParser(prog="captioner", description="Caption photographs.", allow_abbrev=False)
+    try:
+        with interruptible():
+            code = _run(argv)
+            sys.stdout.flush()
+        return code
+    except CaptionerError as error:
+        print(f"captioner: {printable(str(error))}", file=sys.stderr)
+        return EXIT_WRONG_USE
+    except KeyboardInterrupt:
+        print("captioner: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader (head, less) has gone
+        _mute_output()
+        return EXIT_OK
+    except OSError as error:
+        place = printable(str(error.filename or "standard output"))
+        print(f"captioner: {place}: {error.strerror or error}", file=sys.stderr)
+        _mute_output()
+        return EXIT_WRONG_USE
+
+
+def _mute_output() -> None:
+    """Points standard output elsewhere, so that the interpreter's own flush at exit does not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    parser = Parser(prog="captioner", description="Caption photographs.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"captioner {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name in VERBS:
@@ -48,18 +85,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.rest = rest
     elif rest:
         args.error(f"unrecognized arguments: {' '.join(rest)}")
-    try:
-        code: int = args.run(args)
-        sys.stdout.flush()
-        return code
-    except CaptionerError as error:
-        print(f"captioner: {error}", file=sys.stderr)
-        return EXIT_WRONG_USE
-    except KeyboardInterrupt:
-        print("captioner: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader (head, less) has gone. Standard output is pointed elsewhere so that the interpreter's own flush
-        # at exit does not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
+    code: int = args.run(args)
+    return code

@@ -6,19 +6,21 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from captioner.atomic import replacing
-from captioner.cli.options import add_decoding_arguments, add_model_arguments, decoding_options
+from captioner.cli.options import add_decoding_arguments, add_model_arguments, decoding_options, set_pixel_limit
+from captioner.cli.terminal import printable
 from captioner.errors import CaptionerError
 
 if TYPE_CHECKING:
-    from captioner.pipeline import Caption
+    from captioner.decoding import DecodingOptions
+    from captioner.pipeline import Caption, Captioner
 
 SUMMARY = "caption photographs"
 STANDARD_INPUT = "-"
+LARGEST_INPUT = 2**29
+"""Bytes that are read from standard input at most: an endless one ends with a message, not with a full memory."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,39 +33,78 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "captions for each (default: 1)"
     parser.add_argument("--num-captions", type=int, default=argparse.SUPPRESS, metavar="N", help=text)
     parser.add_argument("--json", action="store_true", help="print one JSON object for each photograph")
-    parser.add_argument("--output", metavar="FILE.jsonl", help="write JSON lines to this file instead of printing")
+    parser.add_argument("--output", metavar="FILE.jsonl", help="write JSON lines to this file, as they come")
+    parser.add_argument("--resume", action="store_true", help="go on with the file where an interrupted run ended")
 
 
 def run(args: argparse.Namespace) -> int:
     """Captions every photograph; those that cannot be read are named on standard error."""
+    if args.resume and not args.output:
+        raise CaptionerError("--resume goes on with a file of captions; name it with --output")
     from captioner.pipeline import load
 
     options = decoding_options(args)
+    set_pixel_limit(args)
     names = list(_photographs(args.photos))
-    sources = (sys.stdin.buffer.read() if name == STANDARD_INPUT else name for name in names)
     model = load(args.model, args.device)
+    if args.output:
+        return _write(args, names, model, options)
     failed = False
-    with ExitStack() as stack:
-        out = sys.stdout
-        if args.output:
-            out = stack.enter_context(stack.enter_context(replacing(args.output)).open("w", encoding="utf-8"))
-        for name, result in zip(names, model.stream(sources, options, args.batch_size), strict=True):
-            if isinstance(result, CaptionerError):
-                failed = True
-                print(f"captioner: {printable(str(result))}", file=sys.stderr)
-                entry: dict[str, Any] = {"image": name, "error": str(result)}
-            else:
-                entry = describe(name, result, options.num_captions)
-            if args.json or args.output:
-                print(json.dumps(entry), file=out, flush=True)
-            elif not isinstance(result, CaptionerError):
-                for caption in (result, *result.alternatives):
-                    print(f"{printable(name)}\t{printable(caption.text)}", file=out, flush=True)
+    for name, result in zip(names, _stream(args, names, model, options), strict=True):
+        failed |= isinstance(result, CaptionerError)
+        _tell(result)
+        if args.json:
+            print(json.dumps(describe(name, result, options.num_captions)), flush=True)
+        elif not isinstance(result, CaptionerError):
+            for caption in (result, *result.alternatives):
+                print(f"{printable(name)}\t{printable(caption.text)}", flush=True)
     return 1 if failed else 0
 
 
-def describe(name: str, caption: Caption, count: int) -> dict[str, Any]:
+def _write(args: argparse.Namespace, names: Sequence[str], model: Captioner, options: DecodingOptions) -> int:
+    """Captions into a file, each line as soon as it is made."""
+    from captioner.journal import Journal
+    from captioner.resuming import mended, refuse_another_job, what_is_left
+
+    with Journal(args.output, args.resume) as journal:
+        journal.drop(mended(journal.entries))
+        rest = what_is_left(names, journal.entries, args.batch_size)
+        again = iter(rest.again)
+        for name, result in zip(rest.names, _stream(args, rest.names, model, options), strict=True):
+            entry = describe(name, result, options.num_captions)
+            if old := next(again, None):
+                refuse_another_job(old, entry, args.output)
+            else:
+                _tell(result)
+                journal.append(entry)
+        return 1 if any("error" in entry for entry in journal.entries) else 0
+
+
+def _stream(
+    args: argparse.Namespace, names: Sequence[str], model: Captioner, options: DecodingOptions
+) -> Iterator[Caption | CaptionerError]:
+    sources = (standard_input() if name == STANDARD_INPUT else name for name in names)
+    return model.stream(sources, options, args.batch_size)
+
+
+def _tell(result: Caption | CaptionerError) -> None:
+    """Names a photograph that could not be captioned."""
+    if isinstance(result, CaptionerError):
+        print(f"captioner: {printable(str(result))}", file=sys.stderr)
+
+
+def standard_input() -> bytes:
+    """The one photograph on standard input."""
+    content = sys.stdin.buffer.read(LARGEST_INPUT + 1)
+    if len(content) > LARGEST_INPUT:
+        raise CaptionerError(f"standard input: has more than {LARGEST_INPUT:,} bytes; give a smaller image")
+    return content
+
+
+def describe(name: str, caption: Caption | CaptionerError, count: int) -> dict[str, Any]:
     """The JSON object of one photograph."""
+    if isinstance(caption, CaptionerError):
+        return {"image": name, "error": str(caption)}
     entry: dict[str, Any] = {
         "image": name,
         "caption": caption.text,
@@ -74,15 +115,6 @@ def describe(name: str, caption: Caption, count: int) -> dict[str, Any]:
             {"caption": each.text, "log_probability": each.log_probability} for each in (caption, *caption.alternatives)
         ]
     return entry
-
-
-def printable(text: str) -> str:
-    """Text for a terminal: control characters and bytes that are no text are shown as escapes."""
-    visible = "".join(
-        c if c.isprintable() or c == " " else c.encode("unicode_escape", "surrogatepass").decode() for c in text
-    )
-    encoding = sys.stdout.encoding or "utf-8"
-    return visible.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _photographs(given: list[str]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioner.cli.options import add_decoding_arguments, add_model_arguments, decoding_options
+from captioner.cli.options import add_decoding_arguments, add_model_arguments, decoding_options, set_pixel_limit
 from captioner.cli.report import add_java_arguments, describe, print_report, score_with_java
 from captioner.errors import CaptionerError
 
@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     parser.add_argument("--data", metavar="FILE", help="captions: Karpathy, COCO, Flickr8k, CSV or JSONL")
     parser.add_argument("--images", metavar="DIR", help="folder of the images (default: beside the captions or boxes)")
+    parser.add_argument("--images-anywhere", action="store_true", help="let the files name images outside their folder")
     parser.add_argument("--splits", metavar="DIR", help="folder of Flickr8k's split files")
     parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="(default: test)")
     parser.add_argument(
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
     _check(args)
     options = decoding_options(args)
+    set_pixel_limit(args)
     scenes = read_boxes(Path(args.grounding)) if args.grounding else {}
     records = _records(args, scenes)
     model = load(args.model, args.device)
@@ -94,14 +96,19 @@ def _check(args: argparse.Namespace) -> None:
 
 def _records(args: argparse.Namespace, scenes: dict[str, Scene]) -> list[Record]:
     """The images to caption: those of a split, or without --data those that have boxes."""
+    from captioner.data.places import place, refuse_links_out
     from captioner.data.records import Record
     from captioner.data.sources import read_records
 
     folder, splits = (Path(p) if p else None for p in (args.images, args.splits))
     if args.data is None:
-        folder = folder or Path(args.grounding).parent
-        return [Record(folder / name, (), args.split, name) for name in scenes]
-    records = [r for r in read_records(Path(args.data), folder, splits) if r.split == args.split]
+        boxes = Path(args.grounding)
+        found = {name: place(Path(name), boxes, folder, args.images_anywhere) for name in scenes}
+        if not args.images_anywhere:
+            refuse_links_out(found.values(), boxes, folder)
+        return [Record(file, (), args.split, name) for name, file in found.items()]
+    records = read_records(Path(args.data), folder, splits, anywhere=args.images_anywhere)
+    records = [record for record in records if record.split == args.split]
     if not records:
         raise CaptionerError(f"{args.data}: no image is in split {args.split!r}; choose another --split")
     if scenes and not any(record.image.name in scenes for record in records):

@@ -6,6 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
+from captioner.cli.terminal import printable
+
 SUMMARY = "turn a checkpoint of a training run (last.ckpt) into one self-contained file"
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -42,5 +44,5 @@ def run(args: argparse.Namespace) -> int:
             raise CaptionerError(f'card {args.card}: is no JSON object; write {{"licence": …}} and the like')
         content = replace(content, card={**content.card, **card})
     checkpoint.write(args.output, content, getattr(torch, args.dtype))
-    print(args.output)
+    print(printable(args.output))
     return 0

@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from captioner.cli.terminal import printable
+
 SUMMARY = "tell what a checkpoint is: size, words, data, scores, licence"
 
 
@@ -36,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         "preprocessing": asdict(content.config.transform),
         **content.card,
     }
-    print(json.dumps(facts) if args.json else "\n".join(_lines(facts)))
+    print(json.dumps(facts) if args.json else "\n".join(map(printable, _lines(facts))))
     return 0
 
 

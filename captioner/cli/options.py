@@ -18,6 +18,16 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="checkpoint made by captioner train (default: the embedded one); given again, an ensemble",
     )
     parser.add_argument("--device", default="cpu", help="where the model runs, such as cpu or cuda (default: cpu)")
+    text = "refuse photographs with more pixels, before they fill the memory (default: 178956970)"
+    parser.add_argument("--max-pixels", type=int, metavar="N", help=text)
+
+
+def set_pixel_limit(args: argparse.Namespace) -> None:
+    """Applies ``--max-pixels``."""
+    if args.max_pixels is not None:
+        from captioner.images import limit_pixels
+
+        limit_pixels(args.max_pixels)
 
 
 def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from captioner.cli.terminal import printable
+
 if TYPE_CHECKING:
     from captioner.metrics import Evaluation
 
@@ -57,7 +59,7 @@ def describe(evaluation: Evaluation[int | str], training: set[str] | None = None
 def print_report(title: str, report: Mapping[str, Any]) -> None:
     """A table for people, of what `describe` returned."""
     images, intervals = report["images"], report["intervals"]
-    print(f"{title}: {images} images, PTB tokens; score and 95 % interval")
+    print(f"{printable(title)}: {images} images, PTB tokens; score and 95 % interval")
     for name, value in report.items():
         if isinstance(value, float):
             span = f"   {intervals[name].low:.4f} to {intervals[name].high:.4f}" if name in intervals else ""

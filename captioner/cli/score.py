@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioner.cli.report import add_java_arguments, describe, print_report, score_with_java
+from captioner.cli.terminal import printable
 from captioner.errors import CaptionerError
 
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ def _evaluate(file: Path, references: dict[int | str, list[str]], subset: bool) 
     results = read_results(file)
     candidates, wanted = align(results, references, subset, file)
     if len(wanted) < len(references):
-        print(f"captioner: {file}: scored on {len(wanted)} of {len(references)} images", file=sys.stderr)
+        print(
+            f"captioner: {printable(str(file))}: scored on {len(wanted)} of {len(references)} images", file=sys.stderr
+        )
     return evaluate(candidates, wanted)
 
 
@@ -96,7 +99,7 @@ def _as_object(reports: list[dict[str, Any]], differences: Mapping[str, Differen
 
 
 def _print_differences(files: list[str], differences: Mapping[str, Difference]) -> None:
-    print(f"{files[1]} minus {files[0]}, paired bootstrap")
+    print(f"{printable(files[1])} minus {printable(files[0])}, paired bootstrap")
     for name, (difference, interval, p_value) in differences.items():
         print(f"{name:<8} {difference:+7.4f}   95 % {interval.low:+.4f} to {interval.high:+.4f}   p = {p_value:.3f}")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from captioner.cli.terminal import printable
+
 SUMMARY = "train a captioner: --config FILE, then overrides such as --trainer.max_epochs 3; --help tells all"
 
 
@@ -15,5 +17,5 @@ def run(args: argparse.Namespace) -> int:
     """Trains and prints the name of the checkpoint."""
     from captioner.experiment import train
 
-    print(train(args.rest))
+    print(printable(str(train(args.rest))))
     return 0

@@ -10,8 +10,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captioner.cli.caption import STANDARD_INPUT, printable
-from captioner.cli.options import add_decoding_arguments, add_model_arguments, decoding_options
+from captioner.cli.caption import STANDARD_INPUT, standard_input
+from captioner.cli.options import add_decoding_arguments, add_model_arguments, decoding_options, set_pixel_limit
+from captioner.cli.terminal import printable
 from captioner.errors import CaptionerError
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
     if suffix not in SUFFIXES:
         raise CaptionerError(f"output {output}: only .png, .gif and .html can be written; name it {output.stem}.png")
     options = decoding_options(args)
+    set_pixel_limit(args)
     if suffix == ".html" and "num_captions" not in args:
         options = replace(options, num_captions=min(PAGE_CAPTIONS, options.beam_size))
     if args.photo != STANDARD_INPUT and os.path.isdir(args.photo):
@@ -69,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     from captioner.atomic import replacing
     from captioner.pipeline import load
 
-    image: ImageSource = sys.stdin.buffer.read() if args.photo == STANDARD_INPUT else args.photo
+    image: ImageSource = standard_input() if args.photo == STANDARD_INPUT else args.photo
     model = load(args.model, args.device)
     caption = _with_maps(model, image, model.caption(image, **asdict(options)), args.saliency)
     content = _draw(suffix, image, caption, args)

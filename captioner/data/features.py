@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import operator
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -44,8 +46,10 @@ class FeatureCache:
                 length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
                 header = json.loads(file.read(min(length, path.stat().st_size)))
             found, entry = header["__metadata__"]["origin"], header["features"]
-            shape, offsets = entry["shape"], entry["data_offsets"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            shape, offsets = tuple(map(operator.index, entry["shape"])), entry["data_offsets"]
+            if len(shape) != 4 or min(shape) < 0 or offsets != [0, 2 * math.prod(shape)]:
+                raise ValueError("shape and size differ")
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise CaptionerError(f"feature cache {path}: is damaged or no cache; delete it") from error
         if found != origin:
             raise CaptionerError(
@@ -53,7 +57,7 @@ class FeatureCache:
             )
         if path.stat().st_size != _LENGTH_BYTES + length + offsets[1]:
             raise CaptionerError(f"feature cache {path}: was cut; delete it")
-        self._values = np.memmap(path, np.float16, "r", _LENGTH_BYTES + length, tuple(shape))[first:]
+        self._values = np.memmap(path, np.float16, "r", _LENGTH_BYTES + length, shape)[first:]
 
     def grid(self, image: int, view: int = 0) -> Tensor:
         """The features of one image in one view, float16, shape (cells, channels)."""

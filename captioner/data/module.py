@@ -41,6 +41,7 @@ class CaptionData(lightning.LightningDataModule):
         crop: Least share of each side that a random crop keeps, in (0, 1]; 1 crops nothing.
         feature_cache: File for the features of a frozen encoder, made when missing; None computes them each epoch.
         workers: Processes that load images; 0 loads in the process that trains.
+        images_anywhere: Whether caption files may name images outside their folder.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class CaptionData(lightning.LightningDataModule):
         crop: float = 1.0,
         feature_cache: str | None = None,
         workers: int = 2,
+        images_anywhere: bool = False,
     ) -> None:
         super().__init__()
         for name, value in (("min_count", min_count), ("batch_size", batch_size), ("max_captions", max_captions)):
@@ -71,6 +73,7 @@ class CaptionData(lightning.LightningDataModule):
         self.augmentation = Augmentation(flip, crop)
         self.feature_cache = Path(feature_cache) if feature_cache else None
         self.workers = workers
+        self.images_anywhere = images_anywhere
         self.train: CaptionDataset
         self.val: CaptionDataset
 
@@ -82,7 +85,11 @@ class CaptionData(lightning.LightningDataModule):
             CaptionerError: The files cannot be used, or one of the splits is empty.
         """
         folder, splits = (Path(p) if p else None for p in (self.images, self.splits))
-        records = [record for file in self.files for record in read_records(Path(file), folder, splits)]
+        records = [
+            record
+            for file in self.files
+            for record in read_records(Path(file), folder, splits, anywhere=self.images_anywhere)
+        ]
         parts = {name: [record for record in records if record.split == name] for name in ("train", "val")}
         for name, part in parts.items():
             if not part:

@@ -11,12 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from captioner.data.formats import parse
+from captioner.data.places import place, refuse_links_out
 from captioner.data.records import SPLITS, Record
 from captioner.errors import CaptionerError
 
 
 def read_records(
-    captions: Path, images: Path | None = None, splits: Path | None = None, split: str | None = None
+    captions: Path,
+    images: Path | None = None,
+    splits: Path | None = None,
+    split: str | None = None,
+    anywhere: bool = False,
 ) -> list[Record]:
     """Reads a caption file; its format is found by its content (see ``captioner.data.formats``).
 
@@ -32,6 +37,7 @@ def read_records(
             path is taken.
         splits: The folder of Flickr8k's three split files; by default that of ``captions``.
         split: The split of pictures for which the file gives none.
+        anywhere: Whether the file may name pictures outside that folder, by ``..``, an absolute path or a link.
 
     Returns:
         One record an image, in the file's order.
@@ -45,13 +51,15 @@ def read_records(
     records = parse(captions, splits, split)
     if not records:
         raise CaptionerError(f"{captions} names no image: give a file with captions")
-    checked = [_checked(record, captions, images) for record in records]
+    checked = [_checked(record, captions, images, anywhere) for record in records]
     _refuse_twins(checked, captions)
     _refuse_missing(checked, captions)
+    if not anywhere:
+        refuse_links_out((record.image for record in checked), captions, images)
     return checked
 
 
-def _checked(record: Record, captions: Path, images: Path | None) -> Record:
+def _checked(record: Record, captions: Path, images: Path | None, anywhere: bool) -> Record:
     name = record.image.as_posix()
     if len(name.splitlines()) > 1:
         raise CaptionerError(f"image path {name!r} in {captions} has a line break: write it without")
@@ -65,7 +73,7 @@ def _checked(record: Record, captions: Path, images: Path | None) -> Record:
             raise CaptionerError(f"caption {number} of {name} in {captions} is empty: write one or take it out")
         if not _encodable(text):
             raise CaptionerError(f"caption {number} of {name} in {captions} is not Unicode text: write it anew")
-    return Record(Path(_resolved(record.image, captions, images)), texts, record.split, record.image_id)
+    return Record(place(record.image, captions, images, anywhere), texts, record.split, record.image_id)
 
 
 def _encodable(text: str) -> bool:
@@ -75,18 +83,6 @@ def _encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _resolved(image: Path, captions: Path, images: Path | None) -> str:
-    folder = captions.parent if images is None else images
-    if image.is_absolute():
-        if images is not None:
-            raise CaptionerError(f"{image} in {captions} is absolute: write it relative to the image folder {images}")
-        return os.path.normpath(image)
-    inside = os.path.normpath(image)
-    if inside == os.curdir or inside.split(os.sep)[0] == os.pardir:
-        raise CaptionerError(f"image path {str(image)!r} in {captions} is not within {folder}: write one that is")
-    return os.path.normpath(folder / inside)
 
 
 def _refuse_twins(records: Sequence[Record], captions: Path) -> None:
