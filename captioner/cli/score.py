@@ -76,9 +76,8 @@ def _evaluate(file: Path, references: dict[int | str, list[str]], subset: bool) 
     results = read_results(file)
     candidates, wanted = align(results, references, subset, file)
     if len(wanted) < len(references):
-        print(
-            f"captioner: {printable(str(file))}: scored on {len(wanted)} of {len(references)} images", file=sys.stderr
-        )
+        part = f"scored on {len(wanted)} of {len(references)} images"
+        print(f"captioner: {printable(str(file))}: {part}", file=sys.stderr)
     return evaluate(candidates, wanted)
 
 
