@@ -202,7 +202,7 @@ class Captioner:
 
     def _load(self, source: ImageSource) -> _Loaded | CaptionerError:
         try:
-            image = open_image(source)
+            image = open_image(source, max(member.config.transform.enough for member in self.members))
         except CaptionerError as error:
             return error
         left, top, right, bottom = self.transform.region(*image.size)

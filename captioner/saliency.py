@@ -37,7 +37,7 @@ def gradient_saliency(model: Captioner, image: ImageSource, caption: Caption) ->
     Raises:
         CaptionerError: The photograph cannot be read.
     """
-    pixels = model.transform(open_image(image)).to(model.device).unsqueeze(0).requires_grad_()
+    pixels = model.transform(open_image(image, model.transform.enough)).to(model.device).unsqueeze(0).requires_grad_()
     with torch.enable_grad():
         grid = model.model.encoder(pixels)
         captions = [

@@ -188,3 +188,32 @@ def test_a_folder_is_walked_in_sorted_order_without_loops(tmp_path: Path) -> Non
 def test_a_senseless_transform_is_refused(field: str, value: object, message: str) -> None:
     with pytest.raises(CaptionerError, match=message):
         Transform(**{field: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("size", "decoded"), [((4000, 3000), (1000, 750)), ((640, 480), (640, 480)), ((900, 448), (900, 448))]
+)
+def test_a_large_jpeg_is_decoded_no_larger_than_needed(
+    size: tuple[int, int], decoded: tuple[int, int], tmp_path: Path
+) -> None:
+    smooth = np.linspace(0, 255, size[0])[None, :] * np.linspace(0.2, 1, size[1])[:, None]
+    Image.fromarray(smooth.astype(np.uint8)).save(tmp_path / "photo.jpg", quality=95)
+    transform = Transform(224)
+    small = open_image(tmp_path / "photo.jpg", transform.enough)
+    assert small.size == decoded
+    whole = open_image(tmp_path / "photo.jpg")
+    assert whole.size == size
+    difference = np.asarray(transform.scale(small), float) - np.asarray(transform.scale(whole), float)
+    assert np.abs(difference).max() <= 2
+
+
+def test_a_turned_jpeg_is_turned_at_any_size(tmp_path: Path) -> None:
+    photo = Image.new("RGB", (2000, 1500), "white")
+    photo.paste("red", (0, 0, 2000, 300))
+    exif = photo.getexif()
+    exif[0x0112] = 6  # to be turned by 90° clockwise: what is stored on top belongs on the right
+    photo.save(tmp_path / "turned.jpg", exif=exif)
+    upright = open_image(tmp_path / "turned.jpg", 200)
+    assert upright.size == (375, 500)
+    red, green, _ = upright.getpixel((upright.width - 5, upright.height // 2))  # type: ignore[misc]
+    assert red > 200 > 60 > green

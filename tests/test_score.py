@@ -10,6 +10,7 @@ import pytest
 
 import captioner
 from captioner.cli import main
+from captioner.metrics.coco import read_references
 
 REFERENCES = {1: ["a dog runs on grass", "the dog is running"], 2: ["a cat sits"], 3: ["two men talk on a road"]}
 RESULTS = {1: "a dog runs", 2: "a cat sits on", 3: "two men on a road"}
@@ -30,6 +31,21 @@ def write_results(path: Path, results: dict[int, str]) -> str:
 def files(tmp_path: Path) -> list[str]:
     references = write_references(tmp_path / "refs.json", REFERENCES)
     return ["score", "--references", references, "--candidates", write_results(tmp_path / "a.json", RESULTS)]
+
+
+@pytest.mark.shared_data
+def test_annotations_are_read_as_pycocotools_reads_them(capsys: pytest.CaptureFixture[str]) -> None:
+    from pycocotools.coco import COCO
+
+    file = Path(__file__).parents[2] / "shared" / "coco" / "annotations" / "captions_val2017.json"
+    if not file.exists():
+        pytest.skip(f"{file} is not here")
+    coco = COCO(str(file))
+    capsys.readouterr()
+    expected = {image: [entry["caption"] for entry in coco.imgToAnns[image]] for image in coco.getImgIds()}
+    found = read_references(file)
+    assert found == expected
+    assert list(found) == list(expected)
 
 
 def test_scores_intervals_and_diversity_in_one_object(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:

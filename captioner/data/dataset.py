@@ -125,7 +125,7 @@ class CaptionDataset(Dataset[Example]):
         return Example(image, captions, draw.place)
 
     def _photograph(self, record: Record, flip: bool, generator: torch.Generator) -> Image.Image:
-        image = open_image(record.image)
+        image = open_image(record.image, self.transform.enough)
         if self.augmentation.crop < 1:
             share, x, y = torch.rand(3, generator=generator).tolist()
             share = self.augmentation.crop + (1 - self.augmentation.crop) * share

@@ -185,7 +185,10 @@ class CaptionData(lightning.LightningDataModule):
         images, transform = self._cached_images(), self._transform()
         for start in range(0, len(images), batch):
             pixels = torch.stack(
-                [to_pixels(transform.scale(open_image(path))) for path in images[start : start + batch]]
+                [
+                    to_pixels(transform.scale(open_image(path, transform.enough)))
+                    for path in images[start : start + batch]
+                ]
             )
             views = [pixels, pixels.flip(-1)][: self._views]
             yield transform.normalise(torch.stack(views, dim=1).flatten(0, 1)).to(self._device())
