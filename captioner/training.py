@@ -24,7 +24,7 @@ from captioner.encoder import WEIGHTS_HUB, GridEncoder
 from captioner.errors import CaptionerError
 from captioner.metrics import score
 from captioner.model import CaptionerConfig, CaptionModel
-from captioner.seeds import epoch_seed
+from captioner.seeds import batch_seed, run_seed
 from captioner.vocabulary import Vocabulary, join_words
 
 
@@ -95,9 +95,9 @@ class CaptioningModule(lightning.LightningModule):
         }
         self._generated: dict[int, str] = {}
 
-    def on_train_epoch_start(self) -> None:
-        """Seeds dropout by the epoch, so that a resumed run goes on as the interrupted one would have."""
-        torch.manual_seed(epoch_seed(self.current_epoch))
+    def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
+        """Seeds dropout by the batch, so that a resumed run goes on as the interrupted one would have."""
+        torch.manual_seed(batch_seed(self.current_epoch, batch_index))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """One step of teacher forcing."""
@@ -109,9 +109,11 @@ class CaptioningModule(lightning.LightningModule):
             self.log("train/attention_penalty", penalty, batch_size=len(batch.places))
             loss = loss + self.attention_regularization * penalty
         if not torch.isfinite(loss):
+            records = self.trainer.datamodule.train.records  # type: ignore[attr-defined]
+            images = ", ".join(str(records[place].image) for place in batch.places.tolist())
             raise CaptionerError(
-                f"the loss of batch {batch_index} of epoch {self.current_epoch} is {loss.item()} (images "
-                f"{batch.places.tolist()[:8]} …); lower model.learning_rate or trainer.gradient_clip_val"
+                f"the loss of batch {batch_index} of epoch {self.current_epoch} is {loss.item()}; lower "
+                f"model.learning_rate or trainer.gradient_clip_val, or look at its images: {images}"
             )
         return loss
 
@@ -182,7 +184,7 @@ class CaptioningModule(lightning.LightningModule):
                 **self.provenance,
                 "epochs": self.current_epoch + 1,
                 "steps": self.global_step,
-                "seed": torch.initial_seed(),
+                "seed": run_seed(),
             },
             "validation scores": {
                 name.removeprefix("val/"): round(float(value), 4)
