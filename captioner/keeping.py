@@ -38,8 +38,8 @@ class DurableCheckpoints(TorchCheckpointIO):
         with replacing(path) as temporary:
             try:
                 torch.save(checkpoint, temporary)
-            except RuntimeError as error:  # torch's own name for a full disk
-                raise OSError(None, str(error).splitlines()[0]) from error
+            except RuntimeError as error:  # what torch makes of a failed write
+                raise OSError(None, "the disk is full or a limit of the file's size is reached") from error
             if path.name == LAST and path.exists():
                 # A second name for the file, so that at no moment there is no newest one.
                 with replacing(path.with_name(PREVIOUS)) as previous:

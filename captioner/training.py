@@ -27,6 +27,9 @@ from captioner.model import CaptionerConfig, CaptionModel
 from captioner.seeds import batch_seed, run_seed
 from captioner.vocabulary import Vocabulary, join_words
 
+_IMAGES_NAMED = 8
+"""Images of a batch that a message names."""
+
 
 class CaptioningModule(lightning.LightningModule):
     """Trains encoder, decoder and word embedding together.
@@ -110,10 +113,12 @@ class CaptioningModule(lightning.LightningModule):
             loss = loss + self.attention_regularization * penalty
         if not torch.isfinite(loss):
             records = self.trainer.datamodule.train.records  # type: ignore[attr-defined]
-            images = ", ".join(str(records[place].image) for place in batch.places.tolist())
+            places = batch.places.tolist()
+            images = ", ".join(str(records[place].image) for place in places[:_IMAGES_NAMED])
+            more = f" and {len(places) - _IMAGES_NAMED} more" if len(places) > _IMAGES_NAMED else ""
             raise CaptionerError(
                 f"the loss of batch {batch_index} of epoch {self.current_epoch} is {loss.item()}; lower "
-                f"model.learning_rate or trainer.gradient_clip_val, or look at its images: {images}"
+                f"model.learning_rate or trainer.gradient_clip_val, or look at its images: {images}{more}"
             )
         return loss
 
