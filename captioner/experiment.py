@@ -19,6 +19,7 @@ from captioner import checkpoint
 from captioner.atomic import replacing
 from captioner.data.module import CaptionData
 from captioner.errors import CaptionerError
+from captioner.keeping import DurableCheckpoints, SaveOften, newest_whole
 from captioner.memory import keep_freed_memory
 from captioner.training import CaptioningModule
 
@@ -29,6 +30,8 @@ EXPECTED_WARNINGS = (
     "Found .* in eval mode",  # a frozen encoder is
     "Checkpoint directory .* exists",  # a resumed run's is
     ".*does not have many workers",  # cached features need none
+    "You're resuming from a checkpoint that ended before the epoch ended",  # DrawSampler skips what was seen
+    "The number of training batches .* is smaller than the logging interval",  # of a small data set
     ".*treespec, LeafSpec",  # Lightning with newer torch
 )
 """What Lightning warns of and is as it should be here."""
@@ -82,6 +85,9 @@ class CaptionerCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """LightningCLI's hook for further arguments."""
         parser.add_argument("--resume", type=str, default=None, help="Lightning checkpoint to go on from")
+        text = "minutes between checkpoints to resume from within an epoch; 0 for none"
+        parser.add_argument("--save_every_minutes", type=float, default=10.0, help=text)
+        parser.add_argument("--save_every_steps", type=int, default=0, help="the same in steps of the optimiser")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.set_defaults(
@@ -104,15 +110,19 @@ class CaptionerCLI(LightningCLI):
         root = config["default_root_dir"]
         if config["logger"] is None:
             kwargs.setdefault("logger", TensorBoardLogger(root, name="", version="tensorboard"))
+        if config["plugins"] is None:
+            kwargs.setdefault("plugins", [DurableCheckpoints()])
         on_terminal = sys.stderr.isatty()
         kwargs.setdefault("enable_progress_bar", on_terminal and config["enable_progress_bar"] is not False)
         trainer = super().instantiate_trainer(**kwargs)
         if kwargs["enable_progress_bar"]:
             trainer.callbacks = [c for c in trainer.callbacks if type(c).__name__ != "TQDMProgressBar"]  # type: ignore[attr-defined]
             trainer.callbacks.append(RichProgressBar())  # type: ignore[attr-defined]
-        # The newest epoch, to resume from, whether or not it is the best.
+        # The newest epoch, to resume from, whether or not it is the best. It comes after the checkpoint of the best, so
+        # that it knows of it.
         last = ModelCheckpoint(root, "last", monitor=None, enable_version_counter=False)
-        trainer.callbacks[-1:-1] = [ScoreLines(), last]  # type: ignore[attr-defined]
+        often = SaveOften(root, self.config_init["save_every_minutes"], self.config_init["save_every_steps"])
+        trainer.callbacks += [ScoreLines(), often, last]  # type: ignore[attr-defined]
         return trainer
 
 
@@ -159,9 +169,13 @@ def train(args: Sequence[str]) -> Path:
     torch.set_float32_matmul_precision("high")
     cli = parse(args)
     resume = cli.config["resume"]
-    if resume is not None and not Path(resume).is_file():
-        raise CaptionerError(f"checkpoint {resume} to resume from: no such file; it is last.ckpt in the run's folder")
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume, weights_only=True)
+    if resume is not None:
+        resume = newest_whole(Path(resume))
+    try:
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume, weights_only=True)
+    except SystemExit as error:
+        # Lightning's answer to Ctrl-C.
+        raise KeyboardInterrupt from error
     best = cli.trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
     if not best:
         raise CaptionerError("no epoch was completed, so no captioner was written; train for at least one epoch")

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 
 _RUN_SEED = "PL_GLOBAL_SEED"  # where Lightning's seed_everything leaves the run's seed
 _EPOCHS = 1_000_003  # more than any run has, and prime
 
 
+def run_seed() -> int:
+    """The seed of this run."""
+    return int(os.environ.get(_RUN_SEED, 0))
+
+
 def epoch_seed(epoch: int) -> int:
     """The seed of an epoch of this run, so that a resumed run draws what the interrupted one would have drawn."""
-    return int(os.environ.get(_RUN_SEED, 0)) * _EPOCHS + epoch
+    return run_seed() * _EPOCHS + epoch
+
+
+def batch_seed(epoch: int, batch: int) -> int:
+    """The seed of a batch of an epoch, so that a run can also be resumed within an epoch."""
+    digest = hashlib.sha256(f"{run_seed()} {epoch} {batch}".encode()).digest()
+    return int.from_bytes(digest[:7], "little")

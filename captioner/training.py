@@ -24,13 +24,13 @@ from captioner.encoder import WEIGHTS_HUB, GridEncoder
 from captioner.errors import CaptionerError
 from captioner.metrics import score
 from captioner.model import CaptionerConfig, CaptionModel
-from captioner.seeds import epoch_seed
+from captioner.seeds import batch_seed, run_seed
 from captioner.self_critical import make_reward, self_critical_loss
 from captioner.vocabulary import Vocabulary, join_words
 from captioner.warm_start import warm_start
 
-_MOST_BATCHES = 10_000_019
-"""More than an epoch has: every batch of a run draws its own captions."""
+_IMAGES_NAMED = 8
+"""Images of a batch that a message names."""
 
 
 class CaptioningModule(lightning.LightningModule):
@@ -123,9 +123,9 @@ class CaptioningModule(lightning.LightningModule):
         if self.self_critical > 0:
             self._reward = make_reward(self.trainer.datamodule.train.captions)  # type: ignore[attr-defined]
 
-    def on_train_epoch_start(self) -> None:
-        """Seeds dropout by the epoch, so that a resumed run goes on as the interrupted one would have."""
-        torch.manual_seed(epoch_seed(self.current_epoch))
+    def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
+        """Seeds dropout by the batch, so that a resumed run goes on as the interrupted one would have."""
+        torch.manual_seed(batch_seed(self.current_epoch, batch_index))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """One step of teacher forcing."""
@@ -138,15 +138,18 @@ class CaptioningModule(lightning.LightningModule):
             self.log("train/attention_penalty", penalty, batch_size=len(batch.places))
             loss = loss + self.attention_regularization * penalty
         if self.self_critical > 0:
-            seed = epoch_seed(self.current_epoch) * _MOST_BATCHES + batch_index
-            places = batch.places.tolist()
+            seed, places = batch_seed(self.current_epoch, batch_index), batch.places.tolist()
             critical, reward = self_critical_loss(self.model.decoder, grid, places, self._reward, self.samples, seed)
             self.log("train/reward", reward, prog_bar=True, batch_size=len(places))
             loss = (1 - self.self_critical) * loss + self.self_critical * critical
         if not torch.isfinite(loss):
+            records = self.trainer.datamodule.train.records  # type: ignore[attr-defined]
+            places = batch.places.tolist()
+            images = ", ".join(str(records[place].image) for place in places[:_IMAGES_NAMED])
+            more = f" and {len(places) - _IMAGES_NAMED} more" if len(places) > _IMAGES_NAMED else ""
             raise CaptionerError(
-                f"the loss of batch {batch_index} of epoch {self.current_epoch} is {loss.item()} (images "
-                f"{batch.places.tolist()[:8]} …); lower model.learning_rate or trainer.gradient_clip_val"
+                f"the loss of batch {batch_index} of epoch {self.current_epoch} is {loss.item()}; lower "
+                f"model.learning_rate or trainer.gradient_clip_val, or look at its images: {images}{more}"
             )
         return loss
 
@@ -217,7 +220,7 @@ class CaptioningModule(lightning.LightningModule):
                 **self.provenance,
                 "epochs": self.current_epoch + 1,
                 "steps": self.global_step,
-                "seed": torch.initial_seed(),
+                "seed": run_seed(),
             },
             "validation scores": {
                 name.removeprefix("val/"): round(float(value), 4)

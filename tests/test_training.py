@@ -183,7 +183,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     vectors.write_text("circle " + " ".join(["nan"] * 16) + "\n")
     config["model"]["word_vectors"] = str(vectors)
     assert run(config, tmp_path) == 2
-    assert "the loss of batch 0 of epoch 0 is nan" in refused(capsys)
+    told = refused(capsys)
+    assert "the loss of batch 0 of epoch 0 is nan" in told
+    assert f"look at its images: {config['data']['captions'][0].removesuffix('captions.jsonl')}images/000" in told
 
 
 def test_the_learning_rate_rises_and_falls() -> None:

@@ -159,12 +159,14 @@ class DrawSampler(Sampler[Draw]):
     Args:
         size: Number of images.
         shuffle: Whether the order changes.
+        seen: The epoch to begin with, and how many of its images an interrupted run has seen: they are left out.
     """
 
-    def __init__(self, size: int, shuffle: bool) -> None:
+    def __init__(self, size: int, shuffle: bool, seen: tuple[int, int] = (0, 0)) -> None:
         self.size = size
         self.shuffle = shuffle
-        self.epoch = 0
+        self.seen = seen
+        self.epoch = seen[0]  # workers may draw before Lightning tells the epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch; Lightning calls it."""
@@ -177,5 +179,6 @@ class DrawSampler(Sampler[Draw]):
         generator = torch.Generator().manual_seed(epoch_seed(self.epoch))
         order = torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)
         seeds = torch.randint(2**62, (self.size,), generator=generator)
-        for place, seed in zip(order.tolist(), seeds.tolist(), strict=True):
+        first = self.seen[1] if self.epoch == self.seen[0] else 0
+        for place, seed in zip(order.tolist()[first:], seeds.tolist()[first:], strict=True):
             yield Draw(place, seed)

@@ -74,6 +74,7 @@ class CaptionData(lightning.LightningDataModule):
         self.feature_cache = Path(feature_cache) if feature_cache else None
         self.workers = workers
         self.images_anywhere = images_anywhere
+        self._seen = (0, 0)
         self.train: CaptionDataset
         self.val: CaptionDataset
 
@@ -143,17 +144,30 @@ class CaptionData(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches in a new order each epoch."""
-        return self._loader(self.train, shuffle=True)
+        return self._loader(self.train, DrawSampler(len(self.train), shuffle=True, seen=self._seen))
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Batches in the file's order."""
-        return self._loader(self.val, shuffle=False)
+        return self._loader(self.val, DrawSampler(len(self.val), shuffle=False))
 
-    def _loader(self, dataset: CaptionDataset, shuffle: bool) -> DataLoader[Any]:
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch that is to be gone on with, and how many images have been seen of it; for the checkpoint."""
+        assert self.trainer is not None
+        loop = self.trainer.fit_loop
+        batches: int = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
+        begun: int = loop.epoch_progress.current.started  # type: ignore[attr-defined]
+        images = batches * self.batch_size
+        return {"epoch": begun - 1, "images": images} if images < len(self.train) else {"epoch": begun, "images": 0}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on where the checkpoint's run was."""
+        self._seen = state_dict["epoch"], state_dict["images"]
+
+    def _loader(self, dataset: CaptionDataset, sampler: DrawSampler) -> DataLoader[Any]:
         return DataLoader(
             dataset,
             self.batch_size,
-            sampler=DrawSampler(len(dataset), shuffle),
+            sampler=sampler,
             num_workers=self.workers,
             collate_fn=collate,
             persistent_workers=self.workers > 0,

@@ -1,0 +1,130 @@
+"""Checkpoints of a training run that a crash can neither tear nor lose.
+
+A checkpoint is written beside its place, synced and renamed. The newest one, ``last.ckpt``, leaves the one before it as
+``previous.ckpt``; when a disk has damaged the newest, the run goes on from that.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from captioner.atomic import replacing
+from captioner.errors import CaptionerError
+
+LAST = "last.ckpt"
+PREVIOUS = "previous.ckpt"
+
+
+class DurableCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints whole or not at all, and keeps the one before the newest."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
+        """Writes one checkpoint; Lightning calls it.
+
+        Raises:
+            CaptionerError: It cannot be written; what was there still is.
+        """
+        path = Path(path)
+        with replacing(path) as temporary:
+            try:
+                torch.save(checkpoint, temporary)
+            except RuntimeError as error:  # what torch makes of a failed write
+                raise OSError(None, "the disk is full or a limit of the file's size is reached") from error
+            if path.name == LAST and path.exists():
+                # A second name for the file, so that at no moment there is no newest one.
+                with replacing(path.with_name(PREVIOUS)) as previous:
+                    previous.unlink()
+                    os.link(path, previous)
+
+    def load_checkpoint(self, path: str | Path, *arguments: Any, **options: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Reads one checkpoint, whatever Lightning asks for, without unpickling; Lightning calls it.
+
+        Raises:
+            CaptionerError: It is damaged, or would run code.
+        """
+        try:
+            content: dict[str, Any] = super().load_checkpoint(path, *arguments, **{**options, "weights_only": True})
+            if not {"state_dict", "loops", "optimizer_states"} <= content.keys():
+                raise KeyError("loops")
+        # The restricted unpickler runs nothing, but a damaged or hostile file makes it raise nearly anything.
+        except Exception as error:
+            raise CaptionerError(
+                f"checkpoint {path} to resume from: was not written by captioner train, or is damaged, or would run "
+                "code; it was not opened"
+            ) from error
+        return content
+
+
+class SaveOften(Callback):
+    """Writes ``last.ckpt`` within epochs too.
+
+    Args:
+        folder: The run's folder.
+        minutes: Between two checkpoints; 0 for none by time.
+        steps: Of the optimiser between two checkpoints; 0 for none by steps.
+    """
+
+    def __init__(self, folder: str | Path, minutes: float, steps: int) -> None:
+        for name, value in (("save_every_minutes", minutes), ("save_every_steps", steps)):
+            if value < 0:
+                raise CaptionerError(f"{name} is {value}; it must be at least 0, which saves after epochs alone")
+        self.folder = Path(folder)
+        self.seconds = minutes * 60
+        self.steps = steps
+        self._saved_at = time.monotonic()
+        self._saved_step = 0
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: object,
+        batch: object,
+        index: int,
+    ) -> None:
+        """Saves when it is time, between steps of the optimiser; after an epoch's last batch, its end does."""
+        is_last = index + 1 >= trainer.num_training_batches
+        if is_last or (index + 1) % trainer.accumulate_grad_batches or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        by_steps = self.steps > 0 and trainer.global_step - self._saved_step >= self.steps
+        by_time = self.seconds > 0 and time.monotonic() - self._saved_at >= self.seconds
+        if trainer.strategy.broadcast(by_steps or by_time):
+            trainer.save_checkpoint(self.folder / LAST)
+            self._saved_at = time.monotonic()
+            self._saved_step = trainer.global_step
+
+
+def newest_whole(path: Path) -> Path:
+    """The checkpoint to resume from: the given one, or the previous one where it is damaged.
+
+    Raises:
+        CaptionerError: There is none, or none is whole.
+    """
+    previous = path.with_name(PREVIOUS)
+    if _is_whole(path):
+        return path
+    if path.name == LAST and _is_whole(previous):
+        print(f"captioner: {path} is missing or damaged; the run goes on from {previous}", file=sys.stderr)
+        return previous
+    if not path.is_file():
+        raise CaptionerError(f"checkpoint {path} to resume from: no such file; it is last.ckpt in the run's folder")
+    raise CaptionerError(f"checkpoint {path} to resume from: is damaged or was cut; start anew or give another")
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file is a zip archive, as Lightning's checkpoints are, with every checksum right."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, EOFError):
+        return False

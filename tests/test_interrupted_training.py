@@ -1,0 +1,197 @@
+"""Training that is killed at any step ends as if it had not been."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+import yaml
+from make_shapes import write_shapes
+
+from captioner.cli import main
+from captioner.errors import CaptionerError
+from captioner.keeping import LAST, PREVIOUS, SaveOften, newest_whole
+
+PICTURES = 40
+KILLS = 12
+
+KILLED_AT_RANDOM = f"""
+import os, random, signal, sys, time
+import captioner.experiment
+from captioner.cli import main
+last, *arguments = sys.argv[1:]
+random.seed(1)
+kills = 0
+while True:
+    resume = ["--resume", last] if os.path.exists(last) else []
+    child = os.fork()
+    if child == 0:
+        os._exit(main([*arguments, *resume]))
+    if kills < {KILLS}:
+        time.sleep(random.uniform(0.3, 2.5))
+        os.kill(child, signal.SIGKILL)
+    code = os.waitpid(child, 0)[1]
+    if os.WIFEXITED(code):
+        break
+    kills += 1
+print(kills)
+sys.exit(os.WEXITSTATUS(code))
+"""
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shapes")
+    write_shapes(folder, PICTURES, seed=1, size=64)
+    return folder
+
+
+@pytest.fixture
+def config(shapes: Path, tmp_path: Path) -> Path:
+    content: dict[str, Any] = {
+        "trainer": {"max_epochs": 3, "gradient_clip_val": 5.0},
+        "model": {
+            "encoder": "resnet18",
+            "encoder_weights": "none",
+            "train_encoder_from": "layer4",
+            "image_size": 32,
+            "warmup_steps": 3,
+            "learning_rate": 5e-3,
+            "decoder": {"embedding_size": 16, "hidden_size": 16, "attention_size": 16, "dropout": 0.3},
+        },
+        "data": {
+            "captions": [str(shapes / "captions.jsonl")],
+            "min_count": 1,
+            "batch_size": 6,
+            "crop": 0.9,
+            "max_captions": 1,
+            "workers": 0,
+        },
+        "checkpoint": {"monitor": "val/loss", "mode": "min"},
+        "early_stopping": {"monitor": "val/loss", "mode": "min", "patience": 2},
+    }
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def arguments(config: Path, folder: Path, *more: str) -> list[str]:
+    return ["train", "--config", str(config), "--trainer.default_root_dir", str(folder), *more]
+
+
+def state(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(folder / LAST, weights_only=True)
+    return content
+
+
+def assert_equal_runs(found: Path, expected: Path) -> None:
+    """Weights, the optimiser's moments, the schedule and the best score, to the bit."""
+    one, other = state(found), state(expected)
+    assert one["global_step"] == other["global_step"]
+    assert [k for k, v in other["state_dict"].items() if not torch.equal(v, one["state_dict"][k])] == []
+    torch.testing.assert_close(one["optimizer_states"], other["optimizer_states"], rtol=0, atol=0)
+    assert one["lr_schedulers"] == other["lr_schedulers"]
+    for name, callback in other["callbacks"].items():
+        for key in ("best_model_score", "best_score", "wait_count"):
+            assert one["callbacks"][name].get(key) == callback.get(key), (name, key)
+    best, wanted = (safetensors.torch.load_file(folder / "captioner.safetensors") for folder in (found, expected))
+    assert [name for name, value in wanted.items() if not torch.equal(value, best[name])] == []
+
+
+def test_killed_at_random_moments_a_run_ends_with_equal_weights(config: Path, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-m", "captioner", *arguments(config, whole)], env=environment)
+    assert done.returncode == 0
+    command = arguments(config, killed, "--save_every_steps", "1")
+    again = [sys.executable, "-c", KILLED_AT_RANDOM, str(killed / LAST), *command]
+    done = subprocess.run(again, env=environment, stdout=subprocess.PIPE)
+    assert done.returncode == 0
+    assert int(done.stdout.split()[-1]) >= 3
+    assert_equal_runs(killed, whole)
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_run_goes_on_from_any_step(
+    config: Path, tmp_path: Path, workers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tmp_path / "whole"
+    kept: list[Path] = []
+    save = SaveOften.on_train_batch_end
+
+    def keep(self: SaveOften, trainer: Any, *rest: Any) -> None:
+        if trainer.global_step in (3, 7, 9, 14):  # the newest checkpoint is of the step before
+            kept.append(tmp_path / f"before-{trainer.global_step}.ckpt")
+            os.link(whole / LAST, kept[-1])
+        save(self, trainer, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SaveOften, "on_train_batch_end", keep)
+        assert main(arguments(config, whole, "--save_every_steps", "1")) == 0
+    assert len(kept) == 4
+    expected = tmp_path / "expected"
+    shutil.copytree(whole, expected)
+    for checkpoint in kept:
+        more = ["--resume", str(checkpoint), "--data.workers", workers]
+        assert main(arguments(config, whole, *more)) == 0
+        assert_equal_runs(whole, expected)
+
+
+def test_a_damaged_checkpoint_is_recognised_and_the_previous_is_used(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+    assert main(arguments(config, whole)) == 0
+    assert main(arguments(config, folder)) == 0
+    good = (folder / LAST).read_bytes()
+    previous = (folder / PREVIOUS).read_bytes()
+    middle = len(good) // 2
+    for damaged in (good[:-1], good[:middle], b"", good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :]):
+        (folder / LAST).write_bytes(damaged)
+        assert newest_whole(folder / LAST) == folder / PREVIOUS
+        assert f"{folder / LAST} is missing or damaged" in capsys.readouterr().err
+    (folder / LAST).unlink()
+    assert newest_whole(folder / LAST) == folder / PREVIOUS
+    assert main(arguments(config, folder, "--resume", str(folder / LAST))) == 0
+    assert_equal_runs(folder, whole)
+    for name in (LAST, PREVIOUS):
+        (folder / name).write_bytes(previous[:100])
+    with pytest.raises(CaptionerError, match="is damaged or was cut; start anew or give another"):
+        newest_whole(folder / LAST)
+
+
+def test_a_checkpoint_to_resume_from_is_not_unpickled(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (os.mkdir, (str(tmp_path / "sprung"),))
+
+    torch.save({"state_dict": {}, "loops": Trap()}, tmp_path / "evil.ckpt")
+    assert main(arguments(config, tmp_path / "run", "--resume", str(tmp_path / "evil.ckpt"))) == 2
+    assert "evil.ckpt to resume from: " in capsys.readouterr().err
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_ctrl_c_ends_training_without_a_traceback(config: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "captioner", *arguments(config, tmp_path / "run", "--trainer.max_epochs", "999")]
+    command += ["--early_stopping.patience", "999"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while not (tmp_path / "run" / LAST).exists():
+            time.sleep(0.05)
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    assert b"Traceback" not in err
+    assert err.splitlines()[-1] == b"captioner: interrupted"
+    assert process.returncode == 130
+    assert newest_whole(tmp_path / "run" / LAST) == tmp_path / "run" / LAST
