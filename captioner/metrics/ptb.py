@@ -69,6 +69,7 @@ _ACRONYM = r"(?:[A-Za-z]\.){2,}"
 _SLASHED = "[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}"
 _WORD = f"{_L}(?:{_L}|[{_D}])*(?:[.!?]{_L}(?:{_L}|[{_D}])*)*"
 _PART = f"(?:[dolDOL]{_ANY_QUOTE}[{_T}{_D}])?[{_T}{_D}]+"
+_SPACE = r" \t\xa0\u2000-\u200a\u3000"
 _HYPHENATED = f"{_PART}(?:[-_֊‐‑]{_PART})*"
 _DOTTED = rf"[A-Za-z0-9][A-Za-z0-9.,]*(?:-(?:{_ACRONYM}|[A-Za-z0-9]+))+"
 _COMPANY = "[A-Z]+(?:(?:&(?i:amp);|[+&])[A-Z]+)+"
@@ -99,7 +100,7 @@ _PATTERNS = [
         r'(?i:https?)://[^ \t\n"<>|()]+[^ \t\n"<>|.!?(){},-]',
         rf'(?i:www)\.(?:[^ \t\n"<>|.!?(){{}},]+\.)+[A-Za-z]{{2,4}}{_PATH}',
         rf'(?:[^ \t\n"`\'<>|!?(){{}}$\x2c-\x5f]+\.)+(?:com|net|org|edu){_PATH}',
-        r'<?[A-Za-z0-9][^ \t\n"<>|()]*@(?:[^ \t\n"<>|().]+\.)*[^ \t\n"<>|().]+>?',
+        r'<?[A-Za-z0-9][^ \xa0\t\n"<>|()]*@(?:[^ \xa0\t\n"<>|().]+\.)*[^ \xa0\t\n"<>|().]+>?',
         "@[A-Za-z_][A-Za-z0-9_]*",
         f"#{_L}+",
         # Mark-up.
@@ -138,7 +139,7 @@ _PATTERNS = [
         f"(?:{_any_case(_words(_FINAL_ABBREVIATIONS))})\\.",
         f"(?:{'|'.join(f'(?:{word[0]}|{word[0].upper()}){word[1:]}' for word in _LOWER_ABBREVIATIONS.split())})\\.",
         f"(?:{_words(_CAPITAL_ABBREVIATIONS)}|{_words(_CAPITAL_ABBREVIATIONS.upper())})\\.",
-        rf"(?:{_any_case(_words(_NUMBERED_ABBREVIATIONS))})\.(?=[ \t\xa0\u2000-\u200a\u3000\n]?[0-9])",
+        rf"(?:{_any_case(_words(_NUMBERED_ABBREVIATIONS))})\.(?=[{_SPACE}\n]?[0-9])",
         _ACRONYM,
         _any_case(r"u\.s\.-u\.k\.?"),
         rf"[A-Za-z](?=\.\s+(?:{_starters()}|{_TAG})\s)|[A-Za-z]\.",
@@ -176,6 +177,7 @@ _CLITICS = {"n't", "n`t", "'s", "'m", "'d", "'re", "'ve", "'ll"}
 
 _ALL_ABBREVIATIONS = f"{_ABBREVIATIONS} {_FINAL_ABBREVIATIONS} {_LOWER_ABBREVIATIONS} {_CAPITAL_ABBREVIATIONS}"
 _SPLIT_WORD = "cannot|g(?:imme|onna|otta)|lemme|wanna"
+_SPACES = re.compile(f"[{_SPACE}]+")
 _PLAIN = re.compile(
     rf"(?!(?i:(?:{_words(_ALL_ABBREVIATIONS)})\.|(?:{_SPLIT_WORD})[.,]?)$)([A-Za-z]{{2,}}(?:-[A-Za-z]+)*)[.,]?"
 )
@@ -193,6 +195,12 @@ def is_closed(piece: str) -> bool:
     return _CLOSED.fullmatch(piece) is not None
 
 
+def skip_spaces(text: str, start: int) -> int:
+    """The place after the spaces of all widths that begin at one, which may be none."""
+    match = _SPACES.match(text, start)
+    return match.end() if match else start
+
+
 def next_token(text: str, start: int) -> tuple[str, int]:
     """Reads one token.
 
@@ -204,8 +212,8 @@ def next_token(text: str, start: int) -> tuple[str, int]:
         The token, in lower case, empty where there is none, and the place after it. A token that spans a space holds
         U+00A0 in its place.
     """
-    if text[start] == " ":
-        return "", start + 1
+    if text[start] in " \t":
+        return "", skip_spaces(text, start)
     longest, token = 0, ""
     for pattern in _PATTERNS:
         match = pattern.match(text, start)

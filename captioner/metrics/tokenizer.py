@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from captioner.metrics.ptb import is_closed, next_token, plain_word
+from captioner.metrics.ptb import is_closed, next_token, plain_word, skip_spaces
 
 PUNCTUATION = frozenset({"''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"})
 """Tokens that do not count. Brackets do: the official list has them in upper case, and all tokens are in lower case."""
@@ -36,7 +36,7 @@ def tokenize(captions: Sequence[str]) -> list[list[str]]:
         try:
             tokens.append([token for piece in line.split(" ") for token in closed[piece]])
         except KeyError:
-            tokens.append(_read(text, start, start + len(line), closed))
+            tokens.append(_strip_end(_read(text, start, start + len(line), closed), line))
         start += len(line) + 1
     return tokens
 
@@ -44,6 +44,13 @@ def tokenize(captions: Sequence[str]) -> list[list[str]]:
 def _read_closed(piece: str) -> list[str]:
     word = plain_word(piece)
     return [word] if word else _read(f"{piece} ", 0, len(piece), {})
+
+
+def _strip_end(tokens: list[str], line: str) -> list[str]:
+    """A web address may end on an uncommon space, which the official tool takes from the end of a line of tokens."""
+    if tokens and tokens[-1][-1].isspace() and line.rstrip(" ").endswith(tokens[-1][-1]):
+        tokens[-1] = tokens[-1].rstrip()
+    return tokens
 
 
 def _read(text: str, start: int, end: int, closed: Mapping[str, list[str]]) -> list[str]:
@@ -57,6 +64,6 @@ def _read(text: str, start: int, end: int, closed: Mapping[str, list[str]]) -> l
             token, start = next_token(text, start)
             known = [token] if token and token not in PUNCTUATION else []
         else:
-            start = stop + 1
+            start = skip_spaces(text, stop)
         tokens += known
     return tokens
