@@ -11,23 +11,27 @@ import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 
 from captioner import __version__
 from captioner.checkpoint import METADATA_KEY, Checkpoint
 from captioner.data.dataset import Batch
-from captioner.decoder import DecoderConfig, TeacherForced
+from captioner.decoder import DecoderConfig
 from captioner.decoding import DecodingOptions, decode
 from captioner.embeddings import read_word_vectors
 from captioner.encoder import WEIGHTS_HUB, GridEncoder
 from captioner.errors import CaptionerError
+from captioner.losses import attention_penalty, location_loss, word_loss
 from captioner.metrics import score
 from captioner.model import CaptionerConfig, CaptionModel
+from captioner.reading import drop_words, sample_words
 from captioner.seeds import batch_seed, run_seed
 from captioner.self_critical import make_reward, self_critical_loss
 from captioner.vocabulary import Vocabulary, join_words
 from captioner.warm_start import warm_start
+
+BASELINE_RATE = 0.1
+"""Share of a batch's reward in the baseline of hard attention (Show, Attend and Tell, equation 11)."""
 
 _IMAGES_NAMED = 8
 """Images of a batch that a message names."""
@@ -54,6 +58,11 @@ class CaptioningModule(lightning.LightningModule):
         warmup_steps: Steps over which the learning rates rise from 0; afterwards they fall to 0 along a cosine.
         label_smoothing: Share of the target probability that is spread over all words, in [0, 1).
         attention_regularization: Weight λ of the doubly stochastic term (Show, Attend and Tell, equation 14).
+        location_reward: Weight of learning where to look by reward, for hard attention.
+        location_entropy: Weight of the entropy of where it looks, within that.
+        word_dropout: Share of the words read that are replaced by UNKNOWN, in [0, 1].
+        scheduled_sampling: Share of the words read that are the decoder's own at the end of training, in [0, 1]; it
+            rises from 0 along a line.
         self_critical: Weight of self-critical training on CIDEr-D in the loss, in [0, 1]; cross-entropy has the rest.
             For a second phase, with ``start_from``.
         samples: Captions drawn of each image in self-critical training.
@@ -78,13 +87,22 @@ class CaptioningModule(lightning.LightningModule):
         warmup_steps: int = 0,
         label_smoothing: float = 0.0,
         attention_regularization: float = 1.0,
+        location_reward: float = 1.0,
+        location_entropy: float = 0.01,
+        word_dropout: float = 0.0,
+        scheduled_sampling: float = 0.0,
         self_critical: float = 0.0,
         samples: int = 5,
         validation_beam_size: int = 1,
     ) -> None:
         super().__init__()
-        if not 0 <= self_critical <= 1:
-            raise CaptionerError(f"model.self_critical is {self_critical}; it must be at least 0 and at most 1")
+        for name, share in (
+            ("word_dropout", word_dropout),
+            ("scheduled_sampling", scheduled_sampling),
+            ("self_critical", self_critical),
+        ):
+            if not 0 <= share <= 1:
+                raise CaptionerError(f"model.{name} is {share}; it must be at least 0 and at most 1")
         if samples < 2:
             raise CaptionerError(f"model.samples is {samples}; it must be at least 2, for each to have a rival")
         if not 0 <= label_smoothing < 1:
@@ -100,6 +118,9 @@ class CaptioningModule(lightning.LightningModule):
             with torch.no_grad():
                 for id_, vector in vectors.items():
                     self.model.decoder.embedding.weight[id_] = vector
+        self.location_baseline: Tensor
+        if decoder.attention == "hard":
+            self.register_buffer("location_baseline", torch.zeros(()))
         self.vocabulary = vocabulary
         self.learning_rate = learning_rate
         self.encoder_learning_rate = encoder_learning_rate
@@ -107,6 +128,10 @@ class CaptioningModule(lightning.LightningModule):
         self.warmup_steps = warmup_steps
         self.label_smoothing = label_smoothing
         self.attention_regularization = attention_regularization
+        self.location_reward = location_reward
+        self.location_entropy = location_entropy
+        self.word_dropout = word_dropout
+        self.scheduled_sampling = scheduled_sampling
         self.self_critical = self_critical
         self.samples = samples
         self.validation_options = DecodingOptions(beam_size=validation_beam_size)
@@ -130,17 +155,22 @@ class CaptioningModule(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """One step of teacher forcing."""
         grid = self._grid(batch)
-        outcome = self.model.decoder(grid, batch.captions)
+        outcome = self.model.decoder(grid, batch.captions, self._words_to_read(grid, batch.captions))
         loss = word_loss(outcome, self.label_smoothing)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.places))
         if outcome.attention is not None and self.attention_regularization > 0:
-            penalty = attention_penalty(outcome.attention)
+            cells = outcome.attention[..., : grid.shape[1]]  # not the sentinel, which may have all of a sentence
+            penalty = attention_penalty(cells)
             self.log("train/attention_penalty", penalty, batch_size=len(batch.places))
             loss = loss + self.attention_regularization * penalty
+        if outcome.chosen is not None:
+            looking, reward = location_loss(outcome, self.location_baseline, self.location_entropy)
+            self.location_baseline.lerp_(reward, BASELINE_RATE)
+            loss = loss + self.location_reward * looking
         if self.self_critical > 0:
             seed, places = batch_seed(self.current_epoch, batch_index), batch.places.tolist()
-            critical, reward = self_critical_loss(self.model.decoder, grid, places, self._reward, self.samples, seed)
-            self.log("train/reward", reward, prog_bar=True, batch_size=len(places))
+            critical, mean = self_critical_loss(self.model.decoder, grid, places, self._reward, self.samples, seed)
+            self.log("train/reward", mean, prog_bar=True, batch_size=len(places))
             loss = (1 - self.self_critical) * loss + self.self_critical * critical
         if not torch.isfinite(loss):
             records = self.trainer.datamodule.train.records  # type: ignore[attr-defined]
@@ -205,6 +235,12 @@ class CaptioningModule(lightning.LightningModule):
         if old["config"] != new["config"]:
             raise CaptionerError("the checkpoint to resume from has another configuration of the model; use its own")
 
+    def _words_to_read(self, grid: Tensor, captions: Tensor) -> Tensor:
+        share = self.scheduled_sampling * self.global_step / max(1, int(self.trainer.estimated_stepping_batches))
+        if share > 0:
+            captions = sample_words(self.model.decoder, grid, captions, share)
+        return drop_words(captions, self.word_dropout) if self.word_dropout > 0 else captions
+
     def _grid(self, batch: Batch) -> Tensor:
         if batch.images.dtype == torch.uint8:
             grid: Tensor = self.model.encoder(self.model.config.transform.normalise(batch.images))
@@ -228,31 +264,6 @@ class CaptioningModule(lightning.LightningModule):
                 if name.startswith("val/")
             },
         }
-
-
-def word_loss(outcome: TeacherForced, label_smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy a real word, in nats; its exponential is the perplexity.
-
-    Args:
-        outcome: What the decoder made of known captions.
-        label_smoothing: Share of the target probability that is spread over all words.
-    """
-    return cross_entropy(outcome.logits.float(), outcome.targets, label_smoothing=label_smoothing)
-
-
-def attention_penalty(attention: Tensor) -> Tensor:
-    """How unevenly captions look at their picture: the mean over sentences and cells of (1 - Σ_t p_ti)².
-
-    The doubly stochastic regulariser of Show, Attend and Tell, equation 14, as a mean over the cells where the paper
-    has a sum, so that its weight does not depend on the grid.
-
-    Args:
-        attention: Weights, shape (sentences, steps, cells), 0 after a sentence's end. A sentence with no words (padding
-            of the batch) does not count.
-    """
-    total = attention.sum(dim=1)  # (sentences, cells)
-    real = total.sum(dim=1) > 0
-    return (1 - total[real]).square().mean()
 
 
 def warmup_cosine(step: int, warmup: int, total: int) -> float:

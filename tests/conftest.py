@@ -25,7 +25,7 @@ WORDS = (*SPECIAL_WORDS, *["a", "the", "dog", "cat", "runs", "sits", "on", "gras
 def make_captioner(attention: str = "soft", size: int = 64, resize: str = "squash", seed: int = 1) -> Captioner:
     """A captioner that talks nonsense, the same each time."""
     torch.manual_seed(seed)
-    decoder = DecoderConfig(attention, embedding_size=16, hidden_size=16, attention_size=16)  # type: ignore[arg-type]
+    decoder = DecoderConfig(attention=attention, embedding_size=16, hidden_size=16, attention_size=16)  # type: ignore[arg-type]
     config = CaptionerConfig("resnet18", None, decoder, Transform(size, resize))  # type: ignore[arg-type]
     model = CaptionModel(config, len(WORDS))
     for parameter in model.decoder.parameters():

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captioner.decoder import Decoder, DecoderConfig, State, Step
+from captioner.decoder.state import Seen
 from captioner.decoding import Hypothesis
 from captioner.vocabulary import END, START
 
@@ -25,13 +26,15 @@ class TableDecoder:
 
     def start(self, grid: Tensor) -> State:
         image = grid[:, 0, 0].reshape(-1, 1, 1)
-        return State(torch.zeros_like(image), image, None)
+        return State((torch.zeros_like(image), image), Seen())
 
     def step(self, words: Tensor, state: State, grid: Tensor) -> Step:
         past = (state.hidden[:, 0, 0] * 31 + words + 1) % 1009
-        images = state.cell[:, 0, 0].long()
+        images = state.memory[1][:, 0, 0].long()
         attention = torch.nn.functional.one_hot(past.long() % 5, 5).float()
-        return Step(self.table[images, past.long()], State(past.reshape(-1, 1, 1), state.cell, None), attention)
+        return Step(
+            self.table[images, past.long()], state._replace(memory=(past.reshape(-1, 1, 1), state.memory[1])), attention
+        )
 
 
 class NeverEnding(TableDecoder):

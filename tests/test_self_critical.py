@@ -46,7 +46,7 @@ def test_the_loss_is_reinforce_with_the_mean_of_the_others() -> None:
     tiny = make_captioner()
     decoder = tiny.model.decoder.train()
     torch.manual_seed(0)
-    grid = torch.randn(2, 4, decoder.context.in_features)
+    grid = torch.randn(2, 4, decoder.core.context.in_features)
     reward = make_reward([[[START, 4, 6, 8, END]], [[START, 5, 7, 9, END]]])
     for dropout in (module for module in decoder.modules() if isinstance(module, torch.nn.Dropout)):
         dropout.p = 0.0
@@ -72,7 +72,7 @@ def test_the_loss_is_reinforce_with_the_mean_of_the_others() -> None:
 def test_training_on_the_reward_raises_it() -> None:
     decoder = make_captioner().model.decoder
     torch.manual_seed(0)
-    grid = torch.randn(3, 4, decoder.context.in_features)
+    grid = torch.randn(3, 4, decoder.core.context.in_features)
     wanted = [[START, 4, 6, 8, 9, END], [START, 5, 7, 9, 6, END], [START, 4, 7, 10, 11, END]]
     reward = make_reward([[each] for each in wanted])
     optimizer = torch.optim.Adam(decoder.parameters(), lr=3e-3)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from captioner.decoder import Decoder, DecoderConfig
+from captioner.decoder.additive import AdditiveAttention
 from captioner.decoding import DecodingOptions, decode
 from captioner.vocabulary import END, PAD, START, UNKNOWN
 
@@ -85,17 +86,18 @@ def textbook(decoder: Decoder, grid: Tensor, options: DecodingOptions) -> list[i
     Returns:
         The best caption's word ids.
     """
-    attention, lstm = decoder.attention, decoder.lstm
-    assert attention is not None
+    core = decoder.core
+    attention = core.attention
+    assert isinstance(attention, AdditiveAttention)
     assert decoder.output is not None
     cell = torch.nn.LSTMCell(decoder.config.embedding_size + grid.shape[1], decoder.config.hidden_size)
-    weight_x, weight_h, bias_x, bias_h = lstm.weights(0)
-    weight_x = torch.cat([weight_x, decoder.context.weight], dim=1)
+    weight_x, weight_h, bias_x, bias_h = core.cells.weights(0)
+    weight_x = torch.cat([weight_x, core.context.weight], dim=1)
     cell.load_state_dict({"weight_ih": weight_x, "weight_hh": weight_h, "bias_ih": bias_x, "bias_hh": bias_h})
 
     beams = options.beam_size
     grids = grid.unsqueeze(0).expand(beams, -1, -1).clone()
-    hidden, memory = torch.tanh(decoder.initial_state(grids.mean(1))).chunk(2, dim=1)
+    hidden, memory = torch.tanh(core.initial_state(grids.mean(1))).chunk(2, dim=1)
     scores = torch.zeros(beams, 1)
     sentences = torch.full((beams, 1), START)
     for position in range(options.max_words):

@@ -1,0 +1,10 @@
+"""The decoder: a recurrent network that writes a caption word by word, looking at the picture as it goes.
+
+Its parts are chosen by `DecoderConfig`: cells remember, attention looks, a core says in which order they work.
+"""
+
+from captioner.decoder.config import DecoderConfig
+from captioner.decoder.decoder import Decoder
+from captioner.decoder.state import State, Step, TeacherForced
+
+__all__ = ["Decoder", "DecoderConfig", "State", "Step", "TeacherForced"]

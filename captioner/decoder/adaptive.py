@@ -1,0 +1,60 @@
+"""Adaptive attention: a decoder that knows when not to look."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from captioner.decoder.additive import AdditiveAttention, exponential
+from captioner.decoder.config import DecoderConfig
+from captioner.decoder.core import Advanced, Core, add_update
+from captioner.decoder.state import Seen, State
+
+
+class AdaptiveCore(Core):
+    """Remembers, then looks at the cells and at a visual sentinel (Lu et al., 2017, "Knowing When to Look").
+
+    The sentinel s_t = σ(W_x x_t + W_h h_{t-1}) · tanh(c_t) is what the decoder knows without looking. It competes with
+    the cells: (p_t, β_t) is the softmax over the scores of cells and sentinel, each wᵀ tanh(W_· · + W_h h_t), and the
+    output is W (Σ p_{t,i} relu(V v_i) + β_t s_t + h_t). β_t is the attention's last column.
+    """
+
+    def __init__(self, config: DecoderConfig, channels: int) -> None:
+        super().__init__(config, channels)
+        size = config.hidden_size
+        del self.context  # what is seen enters after the recurrence, not before
+        assert isinstance(self.attention, AdditiveAttention)
+        del self.attention.gate  # the sentinel is the gate
+        self.value = nn.Linear(channels, size)
+        self.sentinel_word = nn.Linear(config.embedding_size, size)
+        self.sentinel_state = nn.Linear(size, size, bias=False)
+        self.sentinel_key = nn.Linear(size, config.attention_size)
+        self.mix = nn.Linear(size, size)
+
+    def see(self, grid: Tensor) -> Seen:
+        """Keys of the cells, and what of them can be mixed with the sentinel."""
+        return super().see(grid)._replace(values=relu(self.value(grid)))
+
+    def project(self, embedded: Tensor) -> Tensor:
+        """What a word changes of the gates, and of the sentinel after them."""
+        return torch.cat([super().project(embedded), self.sentinel_word(embedded)], dim=-1)
+
+    def advance(self, projected: Tensor, state: State, grid: Tensor) -> Advanced:
+        """Reads one word, then looks."""
+        size, seen = self.config.hidden_size, state.seen
+        assert isinstance(self.attention, AdditiveAttention)
+        assert seen.keys is not None
+        assert seen.values is not None
+        update, sentinel_word = projected[:, :-size], projected[:, -size:]
+        memory = self.cells.step(add_update(update, seen), state.memory, state.masks)
+        hidden, cell = memory[0][:, -1], memory[1][:, -1]
+        sentinel = torch.sigmoid(sentinel_word + self.sentinel_state(state.hidden[:, -1])) * torch.tanh(cell)
+        key, query = exponential(self.sentinel_key(sentinel)), exponential(self.attention.query(hidden))
+        cells = self.attention.scores(hidden, seen.keys)  # (images, n, cells)
+        looking_away = self.attention.energies(key, query).view(*cells.shape[:2], 1)
+        weights = torch.cat([cells, looking_away], dim=-1).softmax(-1)
+        mixing = weights.to(seen.values.dtype)
+        known = mixing[..., -1:] * sentinel.view(*cells.shape[:2], size)
+        context = (mixing[..., :-1] @ seen.values + known).flatten(0, 1)
+        return Advanced(state._replace(memory=memory), self.mix(context + hidden), weights.flatten(0, 1))

@@ -1,0 +1,89 @@
+"""Where to look: what all kinds of attention over the grid have in common."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Look(NamedTuple):
+    """The outcome of looking at a picture.
+
+    Attributes:
+        context: What was seen, shape (sentences, context_size).
+        weights: Where, shape (sentences, cells), rows sum to 1.
+        chosen: Logarithm of the weight of the cell that was drawn, shape (sentences,); None where none is drawn.
+    """
+
+    context: Tensor
+    weights: Tensor
+    chosen: Tensor | None = None
+
+
+class GridAttention(nn.Module):
+    """Attention whose weights p are the softmax over the cells of a score, and whose context is gated.
+
+    The context is z = β Σ p_i v_i with the gate β = σ(w_β h + b_β), a number that lets a word such as "of" ignore the
+    picture (Show, Attend and Tell, section 4.2.1). Subclasses say what the score is.
+
+    Args:
+        channels: Length of a feature vector.
+        hidden_size: Length of the decoder's hidden state.
+        size: Length of the space in which both are compared.
+    """
+
+    context_size: int
+    """Length of the context."""
+
+    def __init__(self, channels: int, hidden_size: int, size: int) -> None:
+        super().__init__()
+        self.context_size = channels
+        self.key = nn.Linear(channels, size)
+        self.query = nn.Linear(hidden_size, size, bias=False)
+        self.gate = nn.Linear(hidden_size, 1)
+
+    def keys(self, grid: Tensor) -> Tensor:
+        """What no word changes of the scores.
+
+        Args:
+            grid: Feature vectors, shape (images, cells, channels).
+
+        Returns:
+            Shape (images, cells, size).
+        """
+        keys: Tensor = self.key(grid)
+        return keys
+
+    def scores(self, hidden: Tensor, keys: Tensor) -> Tensor:
+        """How much each cell matters, up to a number that all cells of a sentence share.
+
+        Args:
+            hidden: The decoder's state, shape (sentences, hidden_size).
+            keys: What `keys` returned, shape (images, cells, size).
+
+        Returns:
+            Shape (images, sentences an image, cells).
+        """
+        raise NotImplementedError
+
+    def forward(self, hidden: Tensor, keys: Tensor, grid: Tensor) -> Look:
+        """Looks at the image of each sentence.
+
+        Args:
+            hidden: The decoder's state, shape (sentences, hidden_size). The sentences of an image stand side by side,
+                equally many for each image.
+            keys: What `keys` returned, shape (images, cells, size).
+            grid: Feature vectors, shape (images, cells, channels).
+
+        Returns:
+            The gated context, and the weights p.
+        """
+        weights = self.scores(hidden, keys).softmax(-1)
+        context = (weights.to(grid.dtype) @ grid).flatten(0, 1)
+        return Look(self.gated(context, hidden), weights.flatten(0, 1))
+
+    def gated(self, context: Tensor, hidden: Tensor) -> Tensor:
+        """β z for a context z, shape (sentences, context_size)."""
+        return torch.sigmoid(self.gate(hidden)) * context

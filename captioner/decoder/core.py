@@ -1,0 +1,152 @@
+"""What happens between reading a word and knowing the next: the order in which a decoder looks and remembers."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from captioner.decoder.additive import AdditiveAttention
+from captioner.decoder.attention import GridAttention
+from captioner.decoder.cells import CELLS
+from captioner.decoder.config import DecoderConfig
+from captioner.decoder.hard import HardAttention
+from captioner.decoder.multiplicative import MultiHeadAttention, MultiplicativeAttention
+from captioner.decoder.state import Seen, State
+
+
+class Advanced(NamedTuple):
+    """The outcome of one step.
+
+    Attributes:
+        state: The state after the word.
+        output: What the next word is told from, shape (sentences, hidden_size).
+        attention: Weights over the cells, as in `captioner.decoder.state.Step`.
+        chosen: As in `captioner.decoder.attention.Look`.
+    """
+
+    state: State
+    output: Tensor
+    attention: Tensor | None = None
+    chosen: Tensor | None = None
+
+
+class Core(nn.Module):
+    """Looks, if it has attention, then remembers (Show, Attend and Tell).
+
+    The context z of h_{t-1} enters the lowest layer beside the word: W_x x + W_z z + W_h h + b, and so does, with
+    ``every_step``, the mean feature vector. The output is the top layer's h_t.
+
+    Args:
+        config: Its shape.
+        channels: Length of the encoder's feature vectors.
+        layers: Recurrent layers; the configuration's by default.
+    """
+
+    def __init__(self, config: DecoderConfig, channels: int, layers: int | None = None) -> None:
+        super().__init__()
+        self.config = config
+        layers = config.layers if layers is None else layers
+        self.cells = CELLS[config.cell](config.embedding_size, config.hidden_size, layers, config.dropout)
+        self.attention = make_attention(config, channels)
+        update_size = self.cells.gates * config.hidden_size
+        if self.attention is not None:
+            # The columns of the lowest W_x that multiply the context; the words' columns are in the cells.
+            self.context = nn.Linear(self.attention.context_size, update_size, bias=False)
+        if config.image_input == "every_step":
+            self.image_update = nn.Linear(channels, update_size, bias=False)
+        elif config.image_input == "first_word":
+            self.image_word = nn.Linear(channels, config.embedding_size)
+        elif config.image_input == "initial_state":
+            self.initial_state = nn.Linear(channels, self.cells.parts * layers * config.hidden_size)
+
+    @property
+    def fused(self) -> bool:
+        """Whether known sentences need no loop over their words: nothing but words enters, and no mask along time."""
+        config = self.config
+        varies = self.training and config.variational_dropout and config.dropout > 0
+        return self.cells.fused and self.attention is None and config.image_input != "every_step" and not varies
+
+    def start(self, grid: Tensor) -> State:
+        """Shows the pictures, shape (images, cells, channels), before any word: the state of a sentence for each."""
+        config = self.config
+        seen = self.see(grid)
+        shape = (len(grid), self.cells.num_layers, config.hidden_size)
+        if config.image_input == "initial_state":
+            parts = torch.tanh(self.initial_state(grid.mean(dim=1))).chunk(self.cells.parts, dim=1)
+            return State(tuple(part.reshape(shape) for part in parts), seen)
+        state = State(tuple(self.cells.weights(0)[0].new_zeros(shape) for _ in range(self.cells.parts)), seen)
+        if config.image_input == "first_word":
+            return self.advance(self.project(self.image_word(grid.mean(dim=1))), state, grid).state
+        return state
+
+    def see(self, grid: Tensor) -> Seen:
+        """What is computed once an image."""
+        every_step = self.config.image_input == "every_step"
+        return Seen(
+            keys=None if self.attention is None else self.attention.keys(grid),
+            update=self.image_update(grid.mean(dim=1)) if every_step else None,
+        )
+
+    def project(self, embedded: Tensor) -> Tensor:
+        """What a word changes by itself, for any number of words: (…, embedding_size) → (…, size)."""
+        return self.cells.project(embedded)
+
+    def advance(self, projected: Tensor, state: State, grid: Tensor) -> Advanced:
+        """Reads one word.
+
+        Args:
+            projected: What `project` made of the word, shape (sentences, size).
+            state: The state after the words before it.
+            grid: Feature vectors, shape (images, cells, channels).
+        """
+        projected = add_update(projected, state.seen)
+        attention = chosen = None
+        if self.attention is not None:
+            assert state.seen.keys is not None
+            context, attention, chosen = self.attention(state.hidden[:, -1], state.seen.keys, grid)
+            projected = projected + self.context(context)
+        memory = self.cells.step(projected, state.memory, state.masks)
+        return Advanced(state._replace(memory=memory), memory[0][:, -1], attention, chosen)
+
+    def read(self, embedded: Tensor, state: State, grid: Tensor) -> tuple[Tensor, State]:
+        """Reads many words that are known.
+
+        Args:
+            embedded: Their vectors, shape (sentences, steps, embedding_size).
+            state: The state after the words before them.
+            grid: Feature vectors, shape (images, cells, channels).
+
+        Returns:
+            The output after each, shape (sentences, steps, hidden_size), and the state after the last.
+        """
+        if self.fused:
+            outputs, memory = self.cells.read(embedded, state.memory)
+            return outputs, state._replace(memory=memory)
+        steps = []
+        for projected in self.project(embedded).unbind(dim=1):
+            state, output, *_ = self.advance(projected, state, grid)
+            steps.append(output)
+        return torch.stack(steps, dim=1), state
+
+
+def add_update(projected: Tensor, seen: Seen) -> Tensor:
+    """Adds the picture's share of the update, if it has one, to that of each of its sentences."""
+    if seen.update is None:
+        return projected
+    return (projected.view(len(seen.update), -1, projected.shape[-1]) + seen.update.unsqueeze(1)).flatten(0, 1)
+
+
+def make_attention(config: DecoderConfig, channels: int) -> GridAttention | None:
+    """The attention that a configuration names."""
+    sizes = (channels, config.hidden_size, config.attention_size)
+    if config.attention == "none":
+        return None
+    if config.attention == "multiplicative":
+        return MultiplicativeAttention(*sizes)
+    if config.attention == "multi_head":
+        return MultiHeadAttention(*sizes, config.heads)
+    if config.attention == "hard":
+        return HardAttention(*sizes)
+    return AdditiveAttention(*sizes)

@@ -1,0 +1,30 @@
+"""Attention that looks at one cell."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from captioner.decoder.additive import AdditiveAttention
+from captioner.decoder.attention import Look
+
+
+class HardAttention(AdditiveAttention):
+    """Stochastic "hard" attention: the context is β v_s of a single cell s (Show, Attend and Tell, section 4.1).
+
+    While it learns, s is drawn from the weights p, and since no gradient flows through a draw, p learns by REINFORCE
+    (`captioner.losses.location_loss`). When it writes, s is the likeliest cell, so that captions do not depend on luck.
+    """
+
+    def forward(self, hidden: Tensor, keys: Tensor, grid: Tensor) -> Look:
+        """Looks at one cell of the image of each sentence."""
+        scores = self.scores(hidden, keys)  # (images, n, cells)
+        logarithms = scores.log_softmax(-1)
+        weights = logarithms.exp()
+        if self.training:
+            cells = torch.multinomial(weights.detach().flatten(0, 1), 1).view(len(grid), -1, 1)
+        else:
+            cells = weights.argmax(-1, keepdim=True)
+        context = grid.gather(1, cells.expand(-1, -1, grid.shape[2])).flatten(0, 1)
+        chosen = logarithms.gather(2, cells).flatten()
+        return Look(self.gated(context, hidden), weights.flatten(0, 1), chosen)

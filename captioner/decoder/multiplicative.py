@@ -1,0 +1,57 @@
+"""Attention that compares by a product, in one way or in several at once."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from captioner.decoder.attention import GridAttention, Look
+
+
+class MultiplicativeAttention(GridAttention):
+    """The score of a cell is (W_h h)ᵀ (W_v v_i + b_v) / √size.
+
+    This is hᵀ W v (Luong et al., 2015, "general") with W = W_hᵀ W_v of low rank, scaled so that its spread does not
+    grow with the size (Vaswani et al., 2017).
+    """
+
+    def scores(self, hidden: Tensor, keys: Tensor) -> Tensor:
+        """The equation above."""
+        size = keys.shape[2]
+        query: Tensor = self.query(hidden).view(len(keys), -1, size)
+        return query @ keys.transpose(1, 2) / math.sqrt(size)
+
+
+class MultiHeadAttention(GridAttention):
+    """Several multiplicative attentions side by side (Vaswani et al., 2017).
+
+    Head j compares in its own part of the space and sees its own projection: z_j = W_j Σ p_{j,i} v_i. The context is
+    all z_j in a row, and the weights shown are the mean over the heads.
+
+    Args:
+        channels: Length of a feature vector.
+        hidden_size: Length of the decoder's hidden state.
+        size: Length of the space of all heads together, a multiple of their number.
+        heads: How many.
+    """
+
+    def __init__(self, channels: int, hidden_size: int, size: int, heads: int) -> None:
+        super().__init__(channels, hidden_size, size)
+        self.heads = heads
+        self.context_size = size
+        self.value = nn.Parameter(torch.empty(heads, size // heads, channels))
+        bound = 1 / math.sqrt(channels)  # as in nn.Linear
+        nn.init.uniform_(self.value, -bound, bound)
+
+    def forward(self, hidden: Tensor, keys: Tensor, grid: Tensor) -> Look:
+        """Looks at the image of each sentence, with every head."""
+        images, cells, size = keys.shape
+        query = self.query(hidden).view(images, -1, self.heads, size // self.heads).transpose(1, 2)
+        key = keys.view(images, cells, self.heads, size // self.heads).permute(0, 2, 3, 1)
+        weights = (query @ key / math.sqrt(size // self.heads)).softmax(-1)  # (images, heads, n, cells)
+        # A projection of a mixture is the mixture of projections, and there are fewer sentences than cells.
+        mixed = weights.to(grid.dtype) @ grid.unsqueeze(1)  # (images, heads, n, channels)
+        context = (mixed @ self.value.transpose(1, 2)).transpose(1, 2).reshape(-1, size)
+        return Look(self.gated(context, hidden), weights.mean(dim=1).flatten(0, 1))
