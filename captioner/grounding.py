@@ -150,7 +150,7 @@ def measure(pairs: Iterable[tuple[Caption, Scene]]) -> Grounding:
     last: Scene | None = None
     for caption, scene in pairs:
         if caption.attention is None:
-            raise CaptionerError("this model has no attention to measure; use one trained with decoder.attention: soft")
+            raise CaptionerError("this model has no attention to measure; use one trained with decoder.attention")
         images += scene is not last
         last = scene
         for index, category in named_categories(caption.words):

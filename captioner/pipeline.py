@@ -42,6 +42,8 @@ class Caption:
         region: The part of the upright photograph that the maps cover: left, top, right and bottom edge as fractions
             of its width and height.
         alternatives: Further captions of the same photograph, the better ones first.
+        looking_away: For each word the weight of the visual sentinel, in [0, 1]: how much the decoder relied on what it
+            knew; None for a model without adaptive attention.
     """
 
     words: tuple[str, ...]
@@ -49,6 +51,7 @@ class Caption:
     attention: np.ndarray | None
     region: tuple[float, float, float, float]
     alternatives: tuple[Caption, ...] = ()
+    looking_away: tuple[float, ...] | None = None
 
     @property
     def text(self) -> str:
@@ -230,6 +233,7 @@ class Captioner:
                 tuple(hypothesis.log_probabilities),
                 self._maps(hypothesis.attention),
                 image.region,
+                looking_away=self._looking_away(hypothesis.attention),
             )
             for hypothesis in hypotheses
         ]
@@ -237,8 +241,14 @@ class Captioner:
     def _maps(self, attention: Tensor | None) -> np.ndarray | None:
         if attention is None or not self._one_view:
             return None
-        maps: np.ndarray = attention.float().cpu().numpy().reshape(len(attention), *self.grid_shape)
+        cells = attention[:, : math.prod(self.grid_shape)].float().cpu()  # a sentinel's weight may follow
+        maps: np.ndarray = (cells / cells.sum(dim=1, keepdim=True)).numpy().reshape(len(cells), *self.grid_shape)
         return maps
+
+    def _looking_away(self, attention: Tensor | None) -> tuple[float, ...] | None:
+        if attention is None or not self._one_view or attention.shape[1] == math.prod(self.grid_shape):
+            return None
+        return tuple(attention[:, -1].tolist())
 
 
 @dataclass(frozen=True)

@@ -203,6 +203,16 @@ def test_bars_and_status_tell_the_log_probability(page: Any) -> None:
     assert page.locator("#map").get_attribute("aria-label").startswith("Map of attention for “dog”, strongest at the ")
 
 
+def test_status_tells_how_much_the_decoder_looked_away(tab: Any, tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    caption = replace(CAPTION, looking_away=(0.9, 0.25, 0.001, 0.5, 0.5))
+    file.write_text(draw_page(Image.new("RGB", (300, 200), "gray"), caption, "dog.jpg"))
+    tab.goto(file.as_uri())
+    for word, told in ((1, "looked away by 25\u00a0%"), (2, "looked away by less than 1\u00a0%")):
+        tab.locator(".word").nth(word).hover()
+        assert told in tab.locator("[role=status]").text_content()
+
+
 def test_every_control_has_a_name_for_screen_readers(page: Any) -> None:
     snapshot = page.locator("main").aria_snapshot()
     for part in (

@@ -17,7 +17,7 @@ from captioner.decoding import DecodingOptions
 from captioner.errors import CaptionerError
 from captioner.images import open_image
 from captioner.pipeline import Caption, Captioner, embedded_checkpoint
-from captioner.vocabulary import join_words
+from captioner.vocabulary import START, join_words
 
 SAMPLES = Path(__file__).parents[1] / "data" / "samples"
 
@@ -40,11 +40,35 @@ def test_a_batch_equals_single_calls(tiny: Captioner, photos: Path) -> None:
         assert [c.words for c in caption.alternatives] == [c.words for c in alone.alternatives]
 
 
-def test_attention_is_a_map_for_each_word(tiny: Captioner, photos: Path) -> None:
-    caption = tiny.caption(photos / "0.png")
+@pytest.mark.parametrize("kind", ["soft", "multiplicative", "multi_head", "hard", "adaptive", "top_down"])
+def test_attention_is_a_map_for_each_word(kind: str, photos: Path) -> None:
+    model = make_captioner(kind)
+    caption = model.caption(photos / "0.png", max_words=8)
     assert caption.attention is not None
     assert caption.attention.shape == (len(caption.words), 2, 2)
     np.testing.assert_allclose(caption.attention.sum((1, 2)), 1, atol=1e-5)
+    scored = model.score(photos / "0.png", caption.text)
+    assert scored.attention is not None
+    np.testing.assert_allclose(scored.attention, caption.attention, atol=1e-5)
+    assert (caption.looking_away is None) == (kind != "adaptive")
+
+
+def test_a_visual_sentinel_has_the_rest_of_the_attention(photos: Path) -> None:
+    model = make_captioner("adaptive")
+    caption = model.caption(photos / "0.png", max_words=8)
+    assert caption.attention is not None
+    assert caption.looking_away is not None
+    decoder = model.model.decoder
+    with torch.no_grad():
+        grid = model.model.encoder(model.transform(open_image(photos / "0.png")).unsqueeze(0))
+        state, before = decoder.start(grid), START
+        for index, word in enumerate(caption.words):
+            _, state, attention = decoder.step(torch.tensor([before]), state, grid)
+            assert attention is not None
+            cells, away = attention[0, :-1], float(attention[0, -1])
+            assert caption.looking_away[index] == pytest.approx(away, abs=1e-5)
+            np.testing.assert_allclose(caption.attention[index].flatten(), cells / (1 - away), atol=1e-5)
+            before = model.vocabulary.id(word)
 
 
 def test_without_attention_there_is_none(photos: Path) -> None:

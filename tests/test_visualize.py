@@ -189,6 +189,15 @@ def test_a_long_caption_in_an_animation_takes_more_lines() -> None:
 HOSTILE = ("<script>alert(1)</script>", "</script>", "&amp;", '"', "{{script}}", "\u2028", "<!--")
 
 
+def test_a_visual_sentinel_is_told_beside_the_map() -> None:
+    model, image = make_captioner("adaptive"), Image.effect_noise((90, 60), 80)
+    caption = model.caption(image)
+    assert caption.looking_away is not None
+    notes = [text.get_text() for axis in plot(image, caption).axes for text in axis.texts]
+    for share in caption.looking_away:
+        assert any(note.endswith(f", away {share:.0%}") for note in notes)
+
+
 def test_a_page_asks_for_nothing_and_escapes_what_it_is_given() -> None:
     page = draw_page(Image.new("RGB", (20, 20)), make_caption(*HOSTILE), "<img src=x>\udce9.jpg")
     page.encode()
@@ -247,7 +256,7 @@ def test_gradients_give_maps_to_any_model(attention: str, resize: str) -> None:
     assert not any(parameter.grad is not None for parameter in model.model.parameters())
 
 
-@pytest.mark.parametrize("attention", ["none", "soft"])
+@pytest.mark.parametrize("attention", ["none", "soft", "hard", "top_down"])
 def test_gradient_maps_are_those_of_teacher_forcing(attention: str) -> None:
     model = make_captioner(attention, size=112)
     image = Image.effect_noise((112, 112), 80).convert("RGB")
@@ -255,7 +264,7 @@ def test_gradient_maps_are_those_of_teacher_forcing(attention: str) -> None:
     maps = gradient_saliency(model, image, Caption(words, (0.0,) * 4, None, WHOLE)).attention
     assert maps is not None
     pixels = model.transform(image).unsqueeze(0).requires_grad_()
-    logits, targets, _ = model.model(pixels, torch.tensor([[[START, *map(model.vocabulary.id, words), END]]]))
+    logits, targets, *_ = model.model(pixels, torch.tensor([[[START, *map(model.vocabulary.id, words), END]]]))
     for index in range(len(words)):
         log_probability = logits.log_softmax(-1)[index, targets[index]]
         (gradient,) = torch.autograd.grad(log_probability, pixels, retain_graph=True)

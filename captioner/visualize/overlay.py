@@ -36,7 +36,7 @@ def maps_of(caption: Caption) -> np.ndarray:
     """
     if caption.attention is None:
         raise CaptionerError(
-            "this model has no attention to show; use one trained with decoder.attention: soft, or --saliency gradient"
+            "this model has no attention to show; use one trained with decoder.attention, or --saliency gradient"
         )
     return caption.attention
 

@@ -80,5 +80,6 @@ def _describe(caption: Caption) -> dict[str, Any]:
             {"cell": [int(row), int(column)], "share": float(peak)}
             for (row, column), peak in zip(cells, peaks.flatten(), strict=True)
         ],
+        "lookingAway": caption.looking_away,
         "maps": to_base64(bytes_.tobytes()),
     }

@@ -84,6 +84,8 @@ def plot(image: ImageSource, caption: Caption, measure: str = "attention") -> Fi
         _lay(axis, weights, caption.region, photograph)
         probability = math.exp(caption.word_log_probabilities[index - 1])
         note = f"p = {probability:.2f}, peak {weights.max():.0%}"
+        if caption.looking_away is not None:
+            note += f", away {caption.looking_away[index - 1]:.0%}"
         _label(axis, caption.words[index - 1], note, panel_width)
     left, bottom = (width - BAR_WIDTH) / 2, BAR_STRIP - 0.3
     axis = figure.add_axes((left / width, bottom / height, BAR_WIDTH / width, BAR_HEIGHT / height))

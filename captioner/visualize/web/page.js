@@ -98,7 +98,11 @@ function show(index) {
   status.textContent = `“${word}”, word ${index + 1} of ${caption.words.length}: log-probability `
     + `${number(caption.logProbabilities[index])}, a chance of ${percent(Math.exp(caption.logProbabilities[index]))}. `
     + `Its ${data.measure} is ${where}, ${percent(caption.peaks[index].share)} of it in one cell `
-    + `of ${data.rows}\u00a0×\u00a0${data.columns}.`;
+    + `of ${data.rows}\u00a0×\u00a0${data.columns}.${away(index)}`;
+}
+
+function away(index) {
+  return caption.lookingAway ? ` The decoder looked away by ${percent(caption.lookingAway[index])}.` : "";
 }
 
 function choose(index, focus) {
