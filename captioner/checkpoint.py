@@ -10,7 +10,7 @@ import json
 import os
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -18,12 +18,13 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from captioner.atomic import replacing
 from captioner.decoder import DecoderConfig
 from captioner.errors import CaptionerError
 from captioner.images import Transform
+from captioner.language.model import LanguageConfig, LanguageModel
 from captioner.model import CaptionerConfig, CaptionModel
 from captioner.vocabulary import Vocabulary
 
@@ -43,6 +44,7 @@ _SHOWN = 40
 _ZIP_MAGIC = b"PK\x03\x04"
 
 DataclassT = TypeVar("DataclassT")
+ModelT = TypeVar("ModelT", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Checkpoint:
         card: What is to be known of the model, in plain JSON values: its data, scores, limits, licence.
     """
 
-    config: CaptionerConfig
+    config: CaptionerConfig | LanguageConfig
     words: tuple[str, ...]
     weights: Mapping[str, Tensor]
     card: Mapping[str, Any]
@@ -72,7 +74,27 @@ class Checkpoint:
         Raises:
             CaptionerError: Weights, words and configuration do not belong together.
         """
+        config = self.config
+        if isinstance(config, LanguageConfig):
+            raise CaptionerError("the checkpoint is of a language model, which sees no pictures; try captioner sample")
         vocabulary = Vocabulary(self.words)
+        model = self._fill(lambda words: CaptionModel(config, words))
+        return model.to(memory_format=torch.channels_last), vocabulary
+
+    def build_language_model(self) -> tuple[LanguageModel, Vocabulary]:
+        """The same for a language model.
+
+        Raises:
+            CaptionerError: As above.
+        """
+        config = self.config
+        if isinstance(config, CaptionerConfig):
+            raise CaptionerError("the checkpoint is of a captioner, no language model; try captioner caption")
+        vocabulary = Vocabulary(self.words)
+        return self._fill(lambda words: LanguageModel(config, words)), vocabulary
+
+    def _fill(self, make: Callable[[int], ModelT]) -> ModelT:
+        """A network for so many words, with the file's weights."""
         if self.config.decoder.layers > max(1, len(self.weights)):
             raise CaptionerError(
                 f"the checkpoint has no weights for {self.config.decoder.layers} layers; it was edited"
@@ -80,7 +102,7 @@ class Checkpoint:
         # Built without values (meta), then given the file's tensors: nothing is initialised in vain.
         try:
             with torch.device("meta"):
-                model = CaptionModel(self.config, len(vocabulary))
+                model = make(len(self.words))
         except (RuntimeError, TypeError, OverflowError) as error:
             raise CaptionerError(
                 f"the checkpoint's configuration makes no network ({first_line(error)}); it was edited"
@@ -98,7 +120,7 @@ class Checkpoint:
             if self.weights[name].shape != parameter.shape:
                 raise CaptionerError(
                     f"the checkpoint's weights {name} have shape {tuple(self.weights[name].shape)}, but its "
-                    f"configuration and its {len(vocabulary)} words need {tuple(parameter.shape)}; "
+                    f"configuration and its {len(self.words)} words need {tuple(parameter.shape)}; "
                     "it was put together wrongly"
                 )
         weights = {
@@ -107,7 +129,7 @@ class Checkpoint:
             if name in model.state_dict()
         }
         model.load_state_dict(weights, assign=True)
-        return model.to(memory_format=torch.channels_last).eval(), vocabulary
+        return model.eval()
 
 
 def write(path: str | os.PathLike[str], checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> None:
@@ -218,7 +240,31 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _config(values: Mapping[str, Any]) -> CaptionerConfig:
+def refuse_another(lightning_checkpoint: Mapping[str, Any], model: Checkpoint) -> None:
+    """Refuses to resume a model from a file with other words, where every id would mean something else.
+
+    Args:
+        lightning_checkpoint: What Lightning read.
+        model: The model to be trained on; its weights do not matter.
+
+    Raises:
+        CaptionerError: The file is of another model.
+    """
+    if METADATA_KEY not in lightning_checkpoint:
+        raise CaptionerError("the checkpoint to resume from was not written by captioner train")
+    old, new = json.loads(lightning_checkpoint[METADATA_KEY]), json.loads(model.header())
+    if old["words"] != new["words"]:
+        raise CaptionerError(
+            f"the checkpoint to resume from has {len(old['words'])} words, the data's vocabulary "
+            f"{len(new['words'])}, or in another order; resume with the data and min_count it was trained with"
+        )
+    if old["config"] != new["config"]:
+        raise CaptionerError("the checkpoint to resume from has another configuration of the model; use its own")
+
+
+def _config(values: Mapping[str, Any]) -> CaptionerConfig | LanguageConfig:
+    if "unit" in values:
+        return _from_dict(LanguageConfig, {**values, "decoder": _from_dict(DecoderConfig, values["decoder"])})
     transform = {k: tuple(v) if isinstance(v, list) else v for k, v in values["transform"].items()}
     parts = {
         "decoder": _from_dict(DecoderConfig, values["decoder"]),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import lightning
 import torch
+import yaml
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -20,10 +23,43 @@ from captioner.atomic import replacing
 from captioner.data.module import CaptionData
 from captioner.errors import CaptionerError
 from captioner.keeping import DurableCheckpoints, SaveOften, newest_whole
+from captioner.language.data import TextData
+from captioner.language.training import LanguageModule
 from captioner.memory import keep_freed_memory
 from captioner.training import CaptioningModule
 
-BEST_SCORE = "val/CIDEr"
+
+@dataclass(frozen=True)
+class Task:
+    """What can be trained.
+
+    Attributes:
+        model: Its LightningModule.
+        data: Its LightningDataModule.
+        score: The validation score by which the best epoch is chosen.
+        mode: Whether the best is ``max`` or ``min``.
+        linked: Values of the data that the model is made with.
+        file: What the checkpoint is called.
+    """
+
+    model: type[lightning.LightningModule]
+    data: type[lightning.LightningDataModule]
+    score: str
+    mode: str
+    linked: tuple[str, ...]
+    file: str
+
+
+TASKS = {
+    "captioning": Task(CaptioningModule, CaptionData, "val/CIDEr", "max", ("vocabulary",), "captioner.safetensors"),
+    "language_model": Task(
+        LanguageModule, TextData, "val/perplexity", "min", ("vocabulary", "unit"), "language_model.safetensors"
+    ),
+}
+"""By the configuration's field ``task``."""
+
+_SHOWN = ("train/loss", "val/loss", "val/perplexity", "val/BLEU-4", "val/CIDEr")
+"""Scores in the line of an epoch."""
 
 EXPECTED_WARNINGS = (
     "LightningCLI's args parameter",  # the verb's rest of the line is passed on on purpose
@@ -56,7 +92,7 @@ class ScoreLines(Callback):
         shown = {
             name.removeprefix("val/"): f"{float(value):.4f}"
             for name, value in trainer.callback_metrics.items()
-            if name in ("train/loss", "val/loss", "val/BLEU-4", BEST_SCORE)
+            if name in _SHOWN
         }
         line = "  ".join(f"{name} {value}" for name, value in sorted(shown.items()))
         print(f"epoch {trainer.current_epoch + 1}: {line}", file=sys.stderr, flush=True)
@@ -73,7 +109,26 @@ class SaveConfigOnce(SaveConfigCallback):
 
 
 class CaptionerCLI(LightningCLI):
-    """Adds what every run here has: checkpoints by validation CIDEr, early stop, and ``--resume``."""
+    """Adds what every run here has: checkpoints of the best epoch, early stop, and ``--resume``.
+
+    Args:
+        task: What is trained.
+        args: The command line.
+    """
+
+    def __init__(self, task: str, args: Sequence[str]) -> None:
+        self.task = task
+        super().__init__(
+            TASKS[task].model,
+            TASKS[task].data,
+            run=False,
+            args=list(args),
+            seed_everything_default=1,
+            save_config_callback=SaveConfigOnce,
+            auto_configure_optimizers=False,
+            trainer_defaults={"default_root_dir": "runs/captioner", "logger": None, "enable_model_summary": False},
+            parser_kwargs={"prog": "captioner train", "description": "Train a captioner or a language model."},
+        )
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:  # noqa: ANN401 (as in LightningCLI)
         """LightningCLI's hook for the parser."""
@@ -84,6 +139,8 @@ class CaptionerCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """LightningCLI's hook for further arguments."""
+        task = TASKS[self.task]
+        parser.add_argument("--task", type=Literal[tuple(TASKS)], default=self.task, help="what is trained")
         parser.add_argument("--resume", type=str, default=None, help="Lightning checkpoint to go on from")
         text = "minutes between checkpoints to resume from within an epoch; 0 for none"
         parser.add_argument("--save_every_minutes", type=float, default=10.0, help=text)
@@ -92,16 +149,17 @@ class CaptionerCLI(LightningCLI):
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.set_defaults(
             {
-                "checkpoint.monitor": BEST_SCORE,
-                "checkpoint.mode": "max",
+                "checkpoint.monitor": task.score,
+                "checkpoint.mode": task.mode,
                 "checkpoint.filename": "best",
                 "checkpoint.enable_version_counter": False,
-                "early_stopping.monitor": BEST_SCORE,
-                "early_stopping.mode": "max",
+                "early_stopping.monitor": task.score,
+                "early_stopping.mode": task.mode,
                 "early_stopping.patience": 5,
             }
         )
-        parser.link_arguments("data.vocabulary", "model.vocabulary", apply_on="instantiate")
+        for value in task.linked:
+            parser.link_arguments(f"data.{value}", f"model.{value}", apply_on="instantiate")
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath")
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:  # noqa: ANN401 (as in LightningCLI)
@@ -140,17 +198,26 @@ def parse(args: Sequence[str]) -> CaptionerCLI:
         warnings.filterwarnings("ignore", message)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    return CaptionerCLI(
-        CaptioningModule,
-        CaptionData,
-        run=False,
-        args=list(args),
-        seed_everything_default=1,
-        save_config_callback=SaveConfigOnce,
-        auto_configure_optimizers=False,
-        trainer_defaults={"default_root_dir": "runs/captioner", "logger": None, "enable_model_summary": False},
-        parser_kwargs={"prog": "captioner train", "description": "Train a captioner."},
-    )
+    return CaptionerCLI(_task_of(args), args)
+
+
+def _task_of(args: Sequence[str]) -> str:
+    """What is to be trained: it decides which other arguments there are, so it is read before them."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("-c", "--config", action="append", default=[])
+    first.add_argument("--task")
+    known, _ = first.parse_known_args(args)
+    tasks = [known.task]
+    for file in reversed(known.config):
+        try:
+            content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            continue  # the parser itself says what is wrong with it
+        tasks.append(content.get("task") if isinstance(content, dict) else None)
+    task = next((each for each in tasks if each is not None), "captioning")
+    if task not in TASKS:
+        raise CaptionerError(f"train: task {task!r} is unknown; choose {' or '.join(TASKS)}")
+    return str(task)
 
 
 def train(args: Sequence[str]) -> Path:
@@ -160,7 +227,7 @@ def train(args: Sequence[str]) -> Path:
         args: As `parse` takes them.
 
     Returns:
-        The file ``captioner.safetensors`` in the run's folder.
+        The file ``captioner.safetensors`` or ``language_model.safetensors`` in the run's folder.
 
     Raises:
         CaptionerError: Something of the user's cannot be used.
@@ -178,7 +245,7 @@ def train(args: Sequence[str]) -> Path:
         raise KeyboardInterrupt from error
     best = cli.trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
     if not best:
-        raise CaptionerError("no epoch was completed, so no captioner was written; train for at least one epoch")
-    target = Path(cli.trainer.default_root_dir) / "captioner.safetensors"
+        raise CaptionerError("no epoch was completed, so no checkpoint was written; train for at least one epoch")
+    target = Path(cli.trainer.default_root_dir) / TASKS[cli.task].file
     checkpoint.write(target, checkpoint.read(best))
     return target

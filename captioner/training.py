@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +9,9 @@ import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
 
 from captioner import __version__
-from captioner.checkpoint import METADATA_KEY, Checkpoint
+from captioner.checkpoint import METADATA_KEY, Checkpoint, refuse_another
 from captioner.data.dataset import Batch
 from captioner.decoder import DecoderConfig
 from captioner.decoding import DecodingOptions, decode
@@ -24,6 +21,7 @@ from captioner.errors import CaptionerError
 from captioner.losses import attention_penalty, location_loss, word_loss
 from captioner.metrics import score
 from captioner.model import CaptionerConfig, CaptionModel
+from captioner.optimisation import make_optimizer
 from captioner.reading import drop_words, sample_words
 from captioner.seeds import batch_seed, run_seed
 from captioner.self_critical import make_reward, self_critical_loss
@@ -204,17 +202,9 @@ class CaptioningModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam with decoupled weight decay, each part at its own rate; warm-up, then a cosine to 0."""
-        groups = []
-        for part, rate in ((self.model.decoder, self.learning_rate), (self.model.encoder, self.encoder_learning_rate)):
-            trained = [parameter for parameter in part.parameters() if parameter.requires_grad]
-            for is_matrix, decay in ((True, self.weight_decay), (False, 0.0)):
-                members = [parameter for parameter in trained if (parameter.ndim > 1) == is_matrix]
-                if members:
-                    groups.append({"params": members, "lr": rate, "weight_decay": decay})
-        optimizer = torch.optim.AdamW(groups)
+        parts = [(self.model.decoder, self.learning_rate), (self.model.encoder, self.encoder_learning_rate)]
         total = int(self.trainer.estimated_stepping_batches)
-        schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, self.warmup_steps, total))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return make_optimizer(parts, self.weight_decay, self.warmup_steps, total)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what makes the file a captioner: configuration, words, card."""
@@ -222,18 +212,7 @@ class CaptioningModule(lightning.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses to resume from a file with other words: every id would mean something else."""
-        header = Checkpoint(self.model.config, self.vocabulary.words, {}, {}).header()
-        if METADATA_KEY not in checkpoint:
-            raise CaptionerError("the checkpoint to resume from was not written by captioner train")
-
-        old, new = json.loads(checkpoint[METADATA_KEY]), json.loads(header)
-        if old["words"] != new["words"]:
-            raise CaptionerError(
-                f"the checkpoint to resume from has {len(old['words'])} words, the data's vocabulary "
-                f"{len(new['words'])}, or in another order; resume with the data and min_count it was trained with"
-            )
-        if old["config"] != new["config"]:
-            raise CaptionerError("the checkpoint to resume from has another configuration of the model; use its own")
+        refuse_another(checkpoint, Checkpoint(self.model.config, self.vocabulary.words, {}, {}))
 
     def _words_to_read(self, grid: Tensor, captions: Tensor) -> Tensor:
         share = self.scheduled_sampling * self.global_step / max(1, int(self.trainer.estimated_stepping_batches))
@@ -264,11 +243,3 @@ class CaptioningModule(lightning.LightningModule):
                 if name.startswith("val/")
             },
         }
-
-
-def warmup_cosine(step: int, warmup: int, total: int) -> float:
-    """Share of the peak learning rate at a step: linear from 0 over ``warmup`` steps, then a half cosine to 0."""
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    progress = (step - warmup) / max(1, total - warmup)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

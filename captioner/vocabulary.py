@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from captioner.errors import CaptionerError
 from captioner.metrics.tokenizer import tokenize
@@ -57,11 +57,19 @@ class Vocabulary:
         Raises:
             CaptionerError: No word is frequent enough.
         """
-        counts = Counter(word for caption in captions for word in split_words(caption))
+        return cls.from_counts(Counter(word for caption in captions for word in split_words(caption)), min_count)
+
+    @classmethod
+    def from_counts(cls, counts: Mapping[str, int], min_count: int = 5) -> Vocabulary:
+        """The words counted at least ``min_count`` times, the most frequent first.
+
+        Raises:
+            CaptionerError: No word is frequent enough.
+        """
         kept = sorted((word for word, count in counts.items() if count >= min_count), key=lambda w: (-counts[w], w))
         if not kept:
             raise CaptionerError(
-                f"no word of the training captions occurs {min_count} times or more; lower min_count or add captions"
+                f"no word of the training captions occurs {min_count} times or more; lower min_count or add text"
             )
         return cls([*SPECIAL_WORDS, *(word for word in kept if word not in SPECIAL_WORDS)])
 

@@ -13,7 +13,7 @@ from make_shapes import write_shapes
 
 import captioner
 from captioner.cli import main
-from captioner.training import warmup_cosine
+from captioner.optimisation import warmup_cosine
 
 PICTURES = 40
 
@@ -123,6 +123,36 @@ def test_an_own_learning_rate_moves_the_encoder(config: dict[str, Any], tmp_path
     before, after = (load_ckpt(tmp_path / "run" / f"epoch={n}.ckpt")["state_dict"] for n in (0, 1))
     moved = {name.split(".")[1] for name, value in before.items() if (value - after[name]).abs().max() > 1e-20}
     assert moved == {"encoder"}
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["--model.decoder.attention", "none", "--model.decoder.cell", "gru"],
+        ["--model.decoder.attention", "none", "--model.decoder.image_input", "every_step"],
+        ["--model.decoder.attention", "multi_head", "--model.decoder.cell", "rnn"],
+        ["--model.decoder.attention", "hard", "--model.word_dropout", "0.2"],
+        ["--model.decoder.attention", "adaptive", "--model.decoder.cell", "peephole"],
+        ["--model.decoder.attention", "top_down", "--model.scheduled_sampling", "0.5"],
+        ["--model.decoder.layers", "2", "--model.decoder.variational_dropout", "true"],
+    ],
+    ids=lambda overrides: " ".join(overrides[1::2]),
+)
+def test_every_variant_trains_resumes_to_the_bit_and_writes_captions(
+    config: dict[str, Any], tmp_path: Path, shapes: Path, overrides: list[str]
+) -> None:
+    every_epoch = ["--checkpoint.save_top_k", "-1", "--checkpoint.filename", "{epoch}"]
+    assert run(config, tmp_path, *overrides, *every_epoch) == 0
+    first = str(tmp_path / "run" / "epoch=0.ckpt")
+    again = tmp_path / "again"
+    assert run(config, tmp_path, *overrides, "--trainer.default_root_dir", str(again), "--resume", first) == 0
+    expected, found = (load_ckpt(folder / "last.ckpt")["state_dict"] for folder in (tmp_path / "run", again))
+    assert [name for name, value in expected.items() if not torch.equal(value, found[name])] == []
+    begun = load_ckpt(Path(first))["state_dict"]
+    learned = {name.rsplit(".", 1)[0] for name, value in expected.items() if not torch.equal(value, begun[name])}
+    assert learned == {name.rsplit(".", 1)[0] for name in expected if not name.startswith("model.encoder")}
+    photograph = shapes / "images" / "00000.jpg"
+    assert len(captioner.load(again / "captioner.safetensors").caption(photograph, min_words=2).words) >= 2
 
 
 def refused(capsys: pytest.CaptureFixture[str]) -> str:

@@ -18,7 +18,7 @@ from captioner.cli.interrupt import EXIT_INTERRUPTED, interruptible
 from captioner.cli.terminal import printable
 from captioner.errors import CaptionerError
 
-VERBS = ("caption", "visualize", "train", "evaluate", "score", "info", "export")
+VERBS = ("caption", "visualize", "train", "evaluate", "score", "sample", "info", "export")
 
 EXIT_OK = 0
 EXIT_SOME_FAILED = 1

@@ -23,19 +23,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the model card."""
     from captioner import checkpoint
+    from captioner.model import CaptionerConfig
     from captioner.pipeline import embedded_checkpoint
 
     path = Path(args.model or embedded_checkpoint())
     content = checkpoint.read(path)
-    content.build()
+    config = content.config
+    if isinstance(config, CaptionerConfig):
+        content.build()
+        shape = {
+            "encoder": config.encoder + (f" to {config.encoder_stage}" if config.encoder_stage else ""),
+            "decoder": asdict(config.decoder),
+            "preprocessing": asdict(config.transform),
+        }
+    else:
+        content.build_language_model()
+        shape = {"language model of": config.unit, "decoder": asdict(config.decoder)}
     facts: dict[str, Any] = {
         "file": str(path),
         "size": f"{path.stat().st_size / 1e6:.1f} MB",
         "parameters": sum(value.numel() for value in content.weights.values() if value.is_floating_point()),
         "words": len(content.words),
-        "encoder": content.config.encoder + (f" to {stage}" if (stage := content.config.encoder_stage) else ""),
-        "decoder": asdict(content.config.decoder),
-        "preprocessing": asdict(content.config.transform),
+        **shape,
         **content.card,
     }
     print(json.dumps(facts) if args.json else "\n".join(map(printable, _lines(facts))))

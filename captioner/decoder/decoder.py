@@ -8,7 +8,7 @@ from torch.nn.functional import linear
 
 from captioner.decoder.adaptive import AdaptiveCore
 from captioner.decoder.config import DecoderConfig
-from captioner.decoder.core import Advanced, Core
+from captioner.decoder.core import Core
 from captioner.decoder.state import State, Step, TeacherForced
 from captioner.decoder.top_down import TopDownCore
 from captioner.vocabulary import PAD
@@ -88,19 +88,29 @@ class Decoder(nn.Module):
         steps = int(real.any(dim=(0, 1)).sum())
         real, targets = real[:, :, :steps], captions[:, :, 1 : steps + 1]
         words = (captions if read is None else read)[:, :, :steps]
-        state = self.start(grid).repeat(per_image)
-        embedded = self.embedding(words)  # (images, n, steps, embedding)
-        if self.training and self.config.variational_dropout and self.config.dropout > 0:
-            layers, size = state.hidden.shape[1:]
-            state = state._replace(masks=self.dropout(state.hidden.new_ones(images * per_image, 2, layers, size)))
-            embedded = embedded * self.dropout(embedded.new_ones(images, per_image, 1, embedded.shape[3]))
-        else:
-            embedded = self.dropout(embedded)
+        embedded, state = self._embed(words.flatten(0, 1), self.start(grid).repeat(per_image))
         if self.core.fused:
-            outputs, _ = self.core.read(embedded.flatten(0, 1), state, grid)
+            outputs, _ = self.core.read(embedded, state, grid)
             return TeacherForced(self._logits(self.dropout(outputs[real.flatten(0, 1)])), targets[real], None)
-        logits, attention, chosen = self._unroll(self.core.project(embedded), state, grid, real)
+        projected = self.core.project(embedded)
+        projected = projected.view(images, per_image, *projected.shape[1:])
+        logits, attention, chosen = self._unroll(projected, state, grid, real)
         return TeacherForced(logits, targets[real], attention, chosen)
+
+    def read(self, words: Tensor, state: State, grid: Tensor) -> tuple[Tensor, State]:
+        """Reads known words of sentences that go on before and after.
+
+        Args:
+            words: Ids, shape (sentences, steps).
+            state: The state after the words before them.
+            grid: Feature vectors, shape (images, cells, channels).
+
+        Returns:
+            Next-word logits after each word, shape (sentences, steps, vocabulary), and the state after the last.
+        """
+        embedded, state = self._embed(words, state)
+        outputs, state = self.core.read(embedded, state, grid)
+        return self._logits(self._drop(outputs, state)), state._replace(masks=None)
 
     def _unroll(
         self, projected: Tensor, state: State, grid: Tensor, real: Tensor
@@ -135,7 +145,7 @@ class Decoder(nn.Module):
             advanced = self.core.advance(projected[:height, :width, step].flatten(0, 1), state, grid)
             state = advanced.state
             is_real = real[:height, :width, step].flatten()
-            outputs.append(self._drop(advanced)[is_real])
+            outputs.append(self._drop(advanced.output, state)[is_real])
             places = rows[:height, :width].flatten()[is_real]
             for kept_values, values in ((looks, advanced.attention), (choices, advanced.chosen)):
                 if values is not None:
@@ -148,9 +158,22 @@ class Decoder(nn.Module):
         attention, chosen = (torch.stack(values, dim=1) if values else None for values in (looks, choices))
         return self._logits(torch.cat(outputs)[order]), attention, chosen
 
-    def _drop(self, advanced: Advanced) -> Tensor:
-        masks = advanced.state.masks
-        return self.dropout(advanced.output) if masks is None else advanced.output * masks[:, 1, -1]
+    def _embed(self, words: Tensor, state: State) -> tuple[Tensor, State]:
+        """The vectors of known words, shape (sentences, steps, embedding_size), after dropout, whose masks it draws."""
+        embedded = self.embedding(words)
+        if not (self.training and self.config.variational_dropout and self.config.dropout > 0):
+            return self.dropout(embedded), state
+        sentences, layers, size = state.hidden.shape
+        state = state._replace(masks=self.dropout(state.hidden.new_ones(sentences, 2, layers, size)))
+        return embedded * self.dropout(embedded.new_ones(sentences, 1, embedded.shape[2])), state
+
+    def _drop(self, output: Tensor, state: State) -> Tensor:
+        """Dropout before the output layer, for outputs of shape (sentences, …, hidden_size)."""
+        if state.masks is None:
+            return self.dropout(output)
+        mask = state.masks[:, 1, -1]
+        dropped: Tensor = output * (mask if output.ndim == mask.ndim else mask.unsqueeze(1))
+        return dropped
 
     def _logits(self, output: Tensor) -> Tensor:
         """From the core's output, shape (…, hidden_size), to next-word logits (…, vocabulary)."""

@@ -1,0 +1,1 @@
+"""The decoder without a picture: a language model of words or characters."""

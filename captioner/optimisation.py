@@ -1,0 +1,42 @@
+"""The optimiser of all training here: Adam, a warm-up, and a cosine to 0."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def make_optimizer(
+    parts: Iterable[tuple[nn.Module, float]], weight_decay: float, warmup: int, total: int
+) -> OptimizerLRScheduler:
+    """Adam with decoupled weight decay of matrices, each part at its own rate.
+
+    Args:
+        parts: Modules with the peak learning rate of each; what they do not train is left out.
+        weight_decay: Of matrices; vectors are not decayed.
+        warmup: Steps over which the rates rise.
+        total: Steps of the whole run.
+    """
+    groups = []
+    for part, rate in parts:
+        trained = [parameter for parameter in part.parameters() if parameter.requires_grad]
+        for is_matrix, decay in ((True, weight_decay), (False, 0.0)):
+            members = [parameter for parameter in trained if (parameter.ndim > 1) == is_matrix]
+            if members:
+                groups.append({"params": members, "lr": rate, "weight_decay": decay})
+    optimizer = torch.optim.AdamW(groups)
+    schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, warmup, total))
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def warmup_cosine(step: int, warmup: int, total: int) -> float:
+    """Share of the peak learning rate at a step: linear from 0 over ``warmup`` steps, then a half cosine to 0."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    progress = (step - warmup) / max(1, total - warmup)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
