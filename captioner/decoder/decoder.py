@@ -170,10 +170,10 @@ class Decoder(nn.Module):
     def _drop(self, output: Tensor, state: State) -> Tensor:
         """Dropout before the output layer, for outputs of shape (sentences, …, hidden_size)."""
         if state.masks is None:
-            return self.dropout(output)
+            dropped: Tensor = self.dropout(output)
+            return dropped
         mask = state.masks[:, 1, -1]
-        dropped: Tensor = output * (mask if output.ndim == mask.ndim else mask.unsqueeze(1))
-        return dropped
+        return output * (mask if output.ndim == mask.ndim else mask.unsqueeze(1))
 
     def _logits(self, output: Tensor) -> Tensor:
         """From the core's output, shape (…, hidden_size), to next-word logits (…, vocabulary)."""
