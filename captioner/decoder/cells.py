@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, linear
 
 from captioner.decoder.state import Memory
+from captioner.decoder.unrolled import Unrolled
 
 
 class StackedCells(nn.RNNBase):
@@ -116,7 +117,7 @@ class StackedRNN(StackedCells, nn.RNN):
 
     def update(self, layer: int, projected: Tensor, heard: Tensor, old: Memory) -> Memory:
         """The equation above."""
-        return (torch.tanh(projected + linear(heard, self.weights(layer)[1])),)
+        return (torch.tanh(projected + Unrolled.linear(heard, self.weights(layer)[1])),)
 
 
 class StackedGRU(StackedCells, nn.GRU):
@@ -137,7 +138,7 @@ class StackedGRU(StackedCells, nn.GRU):
     def update(self, layer: int, projected: Tensor, heard: Tensor, old: Memory) -> Memory:
         """The equations above."""
         _, weight, _, bias = self.weights(layer)
-        recurrent = linear(heard, weight)
+        recurrent = Unrolled.linear(heard, weight)
         size = self.hidden_size
         r, z = torch.sigmoid(projected[:, : 2 * size] + recurrent[:, : 2 * size]).chunk(2, dim=-1)
         n = torch.tanh(projected[:, 2 * size :] + r * (recurrent[:, 2 * size :] + bias[2 * size :]))
@@ -163,7 +164,7 @@ class StackedLSTM(StackedCells, nn.LSTM):
 
     def update(self, layer: int, projected: Tensor, heard: Tensor, old: Memory) -> Memory:
         """The equations above."""
-        i, f, g, o = (projected + linear(heard, self.weights(layer)[1])).chunk(4, dim=-1)
+        i, f, g, o = (projected + Unrolled.linear(heard, self.weights(layer)[1])).chunk(4, dim=-1)
         c = torch.sigmoid(f) * old[1] + torch.sigmoid(i) * torch.tanh(g)
         return torch.sigmoid(o) * torch.tanh(c), c
 
@@ -182,7 +183,7 @@ class PeepholeLSTM(StackedLSTM):
 
     def update(self, layer: int, projected: Tensor, heard: Tensor, old: Memory) -> Memory:
         """The equations above, with peepholes."""
-        i, f, g, o = (projected + linear(heard, self.weights(layer)[1])).chunk(4, dim=-1)
+        i, f, g, o = (projected + Unrolled.linear(heard, self.weights(layer)[1])).chunk(4, dim=-1)
         p_i, p_f, p_o = self.peepholes[layer]
         c = torch.sigmoid(f + p_f * old[1]) * old[1] + torch.sigmoid(i + p_i * old[1]) * torch.tanh(g)
         return torch.sigmoid(o + p_o * c) * torch.tanh(c), c

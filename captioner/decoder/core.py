@@ -14,6 +14,7 @@ from captioner.decoder.config import DecoderConfig
 from captioner.decoder.hard import HardAttention
 from captioner.decoder.multiplicative import MultiHeadAttention, MultiplicativeAttention
 from captioner.decoder.state import Seen, State
+from captioner.decoder.unrolled import Unrolled
 
 
 class Advanced(NamedTuple):
@@ -106,7 +107,7 @@ class Core(nn.Module):
         if self.attention is not None:
             assert state.seen.keys is not None
             context, attention, chosen = self.attention(state.hidden[:, -1], state.seen.keys, grid)
-            projected = projected + self.context(context)
+            projected = projected + Unrolled.linear(context, self.context.weight)
         memory = self.cells.step(projected, state.memory, state.masks)
         return Advanced(state._replace(memory=memory), memory[0][:, -1], attention, chosen)
 
@@ -125,9 +126,10 @@ class Core(nn.Module):
             outputs, memory = self.cells.read(embedded, state.memory)
             return outputs, state._replace(memory=memory)
         steps = []
-        for projected in self.project(embedded).unbind(dim=1):
-            state, output, *_ = self.advance(projected, state, grid)
-            steps.append(output)
+        with Unrolled():
+            for projected in self.project(embedded).unbind(dim=1):
+                state, output, *_ = self.advance(projected, state, grid)
+                steps.append(output)
         return torch.stack(steps, dim=1), state
 
 

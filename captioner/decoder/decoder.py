@@ -11,6 +11,7 @@ from captioner.decoder.config import DecoderConfig
 from captioner.decoder.core import Core
 from captioner.decoder.state import State, Step, TeacherForced
 from captioner.decoder.top_down import TopDownCore
+from captioner.decoder.unrolled import Unrolled
 from captioner.vocabulary import PAD
 
 
@@ -135,22 +136,23 @@ class Decoder(nn.Module):
         looks: list[Tensor] = []
         choices: list[Tensor] = []
         height, width = images, per_image
-        for step, (open_images, open_captions) in enumerate(extents):
-            if (open_images, open_captions) != (height, width):
-                kept = torch.arange(height * width, device=grid.device).view(height, width)
-                kept = kept[:open_images, :open_captions].flatten()
-                height, width = open_images, open_captions
-                grid = grid[:height]
-                state = state.select(kept, torch.arange(height, device=grid.device))
-            advanced = self.core.advance(projected[:height, :width, step].flatten(0, 1), state, grid)
-            state = advanced.state
-            is_real = real[:height, :width, step].flatten()
-            outputs.append(self._drop(advanced.output, state)[is_real])
-            places = rows[:height, :width].flatten()[is_real]
-            for kept_values, values in ((looks, advanced.attention), (choices, advanced.chosen)):
-                if values is not None:
-                    block = values.new_zeros(images * per_image, *values.shape[1:])
-                    kept_values.append(block.index_put((places,), values[is_real]))
+        with Unrolled():
+            for step, (open_images, open_captions) in enumerate(extents):
+                if (open_images, open_captions) != (height, width):
+                    kept = torch.arange(height * width, device=grid.device).view(height, width)
+                    kept = kept[:open_images, :open_captions].flatten()
+                    height, width = open_images, open_captions
+                    grid = grid[:height]
+                    state = state.select(kept, torch.arange(height, device=grid.device))
+                advanced = self.core.advance(projected[:height, :width, step].flatten(0, 1), state, grid)
+                state = advanced.state
+                is_real = real[:height, :width, step].flatten()
+                outputs.append(self._drop(advanced.output, state)[is_real])
+                places = rows[:height, :width].flatten()[is_real]
+                for kept_values, values in ((looks, advanced.attention), (choices, advanced.chosen)):
+                    if values is not None:
+                        block = values.new_zeros(images * per_image, *values.shape[1:])
+                        kept_values.append(block.index_put((places,), values[is_real]))
         # The loop collected word after word; the loss wants caption after caption.
         sentence, time = real.flatten(0, 1).nonzero(as_tuple=True)
         order = torch.empty_like(sentence)

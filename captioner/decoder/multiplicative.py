@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from captioner.decoder.attention import GridAttention, Look
+from captioner.decoder.unrolled import Unrolled
 
 
 class MultiplicativeAttention(GridAttention):
@@ -20,7 +21,7 @@ class MultiplicativeAttention(GridAttention):
     def scores(self, hidden: Tensor, keys: Tensor) -> Tensor:
         """The equation above."""
         size = keys.shape[2]
-        query: Tensor = self.query(hidden).view(len(keys), -1, size)
+        query = Unrolled.linear(hidden, self.query.weight).view(len(keys), -1, size)
         return query @ keys.transpose(1, 2) / math.sqrt(size)
 
 
@@ -48,7 +49,9 @@ class MultiHeadAttention(GridAttention):
     def forward(self, hidden: Tensor, keys: Tensor, grid: Tensor) -> Look:
         """Looks at the image of each sentence, with every head."""
         images, cells, size = keys.shape
-        query = self.query(hidden).view(images, -1, self.heads, size // self.heads).transpose(1, 2)
+        query = (
+            Unrolled.linear(hidden, self.query.weight).view(images, -1, self.heads, size // self.heads).transpose(1, 2)
+        )
         key = keys.view(images, cells, self.heads, size // self.heads).permute(0, 2, 3, 1)
         weights = (query @ key / math.sqrt(size // self.heads)).softmax(-1)  # (images, heads, n, cells)
         # A projection of a mixture is the mixture of projections, and there are fewer sentences than cells.

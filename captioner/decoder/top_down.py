@@ -8,6 +8,7 @@ from captioner.decoder.cells import stack_layers
 from captioner.decoder.config import DecoderConfig
 from captioner.decoder.core import Advanced, Core, add_update
 from captioner.decoder.state import State
+from captioner.decoder.unrolled import Unrolled
 
 
 class TopDownCore(Core):
@@ -27,7 +28,11 @@ class TopDownCore(Core):
         assert state.seen.keys is not None
         cells, masks = self.cells, state.masks
         heard = state.hidden[:, 1] if masks is None else state.hidden[:, 1] * masks[:, 0, 1]
-        lower = cells.step_layer(0, add_update(projected, state.seen) + self.feedback(heard), state.memory, masks)
+        lower = cells.step_layer(
+            0, add_update(projected, state.seen) + Unrolled.linear(heard, self.feedback.weight), state.memory, masks
+        )
         context, attention, chosen = self.attention(lower[0], state.seen.keys, grid)
-        upper = cells.step_layer(1, cells.rise(lower[0], 1, masks) + self.context(context), state.memory, masks)
+        upper = cells.step_layer(
+            1, cells.rise(lower[0], 1, masks) + Unrolled.linear(context, self.context.weight), state.memory, masks
+        )
         return Advanced(state._replace(memory=stack_layers([lower, upper])), upper[0], attention, chosen)
