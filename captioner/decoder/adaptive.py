@@ -50,9 +50,9 @@ class AdaptiveCore(Core):
         memory = self.cells.step(add_update(update, seen), state.memory, state.masks)
         hidden, cell = memory[0][:, -1], memory[1][:, -1]
         sentinel = torch.sigmoid(sentinel_word + self.sentinel_state(state.hidden[:, -1])) * torch.tanh(cell)
-        key, query = exponential(self.sentinel_key(sentinel)), exponential(self.attention.query(hidden))
+        key = exponential(self.sentinel_key(sentinel))
         cells = self.attention.scores(hidden, seen.keys)  # (images, n, cells)
-        looking_away = self.attention.energies(key, query).view(*cells.shape[:2], 1)
+        looking_away = self.attention.pair_scores(key, hidden).view(*cells.shape[:2], 1)
         weights = torch.cat([cells, looking_away], dim=-1).softmax(-1)
         mixing = weights.to(seen.values.dtype)
         known = mixing[..., -1:] * sentinel.view(*cells.shape[:2], size)

@@ -36,41 +36,57 @@ class AdditiveAttention(GridAttention):
         return exponential(self.key(grid))
 
     def scores(self, hidden: Tensor, keys: Tensor) -> Tensor:
-        """The equation above; where nothing is learned on a CPU, for as many images at a time as its cache holds."""
-        images = len(keys)
-        query = exponential(Unrolled.linear(hidden, self.query.weight)).view(
-            images, -1, keys.shape[2]
-        )  # (images, n, size)
-        whole = torch.is_grad_enabled() or keys.is_cuda
-        at_once = images if whole else max(1, SCRATCH_VALUES // (keys[0].numel() * query.shape[1]))
-        parts = (slice(begin, begin + at_once) for begin in range(0, images, at_once))
-        return torch.cat([self.energies(keys[part].unsqueeze(1), query[part].unsqueeze(2)) for part in parts])
+        """The equation above."""
+        query = exponential(Unrolled.linear(hidden, self.query.weight)).view(len(keys), -1, keys.shape[2])
+        scores: Tensor = _Scores.apply(keys, query, self._weight(keys))  # type: ignore[no-untyped-call]
+        return scores
 
-    def energies(self, keys: Tensor, queries: Tensor) -> Tensor:
-        """The scores of pairs of keys and queries, both exponentials, of shapes (…, size) that broadcast: (…,)."""
-        energies: Tensor = _Energies.apply(keys, queries, self.energy.weight[0].to(keys.dtype))  # type: ignore[no-untyped-call]
-        return energies
+    def pair_scores(self, keys: Tensor, hidden: Tensor) -> Tensor:
+        """The score of one key for each sentence: keys of shape (sentences, size), scores of shape (sentences,)."""
+        return _quotients(keys, exponential(self.query(hidden))) @ self._weight(keys)
+
+    def _weight(self, keys: Tensor) -> Tensor:
+        return -2 * self.energy.weight[0].to(keys.dtype)
 
 
-class _Energies(Function):
-    """-2 Σ_d w_d / (1 + k_d q_d), whose gradients reuse the quotients: half the passes over memory."""
+class _Scores(Function):
+    """Σ_d w_d / (1 + k_d q_d) for all pairs of the cells and the sentences of an image.
+
+    On a CPU, as many images at a time as its cache holds; backward computes the quotients anew, since there they cost
+    less than fetching them from memory.
+    """
 
     @staticmethod
     def forward(ctx: Any, keys: Tensor, queries: Tensor, weight: Tensor) -> Tensor:  # noqa: ANN401
-        share = (keys * queries).add_(1).reciprocal_()
-        ctx.save_for_backward(keys, queries, weight, share)
+        ctx.save_for_backward(keys, queries, weight)
         with torch.autocast(keys.device.type, enabled=False):
-            return share @ (-2 * weight)
+            parts = _parts(keys, queries)
+            return torch.cat([_quotients(keys[p].unsqueeze(1), queries[p].unsqueeze(2)) @ weight for p in parts])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ANN401
-        keys, queries, weight, share = ctx.saved_tensors
-        of_weight = -2 * (gradient.flatten() @ share.flatten(0, -2))
-        slope = share.square().mul_(gradient.unsqueeze(-1))  # but for 2 w, which comes after the sums
-        of_keys = (slope * queries).sum_to_size(keys.shape) * (2 * weight)
-        of_queries = slope.mul_(keys).sum_to_size(queries.shape) * (2 * weight)
-        return of_keys, of_queries, of_weight
+        keys, queries, weight = ctx.saved_tensors
+        of_keys, of_queries, of_weight = torch.empty_like(keys), torch.empty_like(queries), torch.zeros_like(weight)
+        for part in _parts(keys, queries):
+            key, query = keys[part].unsqueeze(1), queries[part].unsqueeze(2)
+            share = _quotients(key, query)  # (images, n, cells, size)
+            of_weight += gradient[part].flatten() @ share.flatten(0, 2)
+            slope = share.square_().mul_(gradient[part].unsqueeze(3))  # but for -w, which is common to all
+            of_keys[part] = (slope * query).sum(dim=1)
+            of_queries[part] = slope.mul_(key).sum(dim=2)
+        return of_keys.mul_(-weight), of_queries.mul_(-weight), of_weight
+
+
+def _quotients(keys: Tensor, queries: Tensor) -> Tensor:
+    return (keys * queries).add_(1).reciprocal_()
+
+
+def _parts(keys: Tensor, queries: Tensor) -> list[slice]:
+    """Images that are compared together."""
+    images, cells, size = keys.shape
+    at_once = images if keys.is_cuda else max(1, SCRATCH_VALUES // (cells * size * queries.shape[1]))
+    return [slice(begin, begin + at_once) for begin in range(0, images, at_once)]
 
 
 def exponential(x: Tensor) -> Tensor:
