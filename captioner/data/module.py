@@ -150,11 +150,11 @@ class CaptionData(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches in a new order each epoch."""
-        return self._loader(self.train, DrawSampler(len(self.train), shuffle=True, seen=self._seen))
+        return self._loader(self.train, shuffle=True, seen=self._seen)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Batches in the file's order."""
-        return self._loader(self.val, DrawSampler(len(self.val), shuffle=False))
+        return self._loader(self.val, shuffle=False)
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch that is to be gone on with, and how many images have been seen of it; for the checkpoint."""
@@ -162,7 +162,7 @@ class CaptionData(lightning.LightningDataModule):
         loop = self.trainer.fit_loop
         batches: int = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
         begun: int = loop.epoch_progress.current.started  # type: ignore[attr-defined]
-        images = batches * self.batch_size
+        images = batches * self.batch_size * self.trainer.world_size
         return {"epoch": begun - 1, "images": images} if images < len(self.train) else {"epoch": begun, "images": 0}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -180,7 +180,14 @@ class CaptionData(lightning.LightningDataModule):
         rank_zero_only(skipped.tell)()
         return records
 
-    def _loader(self, dataset: CaptionDataset, sampler: DrawSampler) -> DataLoader[Any]:
+    def _loader(self, dataset: CaptionDataset, shuffle: bool, seen: tuple[int, int] = (0, 0)) -> DataLoader[Any]:
+        assert self.trainer is not None
+        rank, processes = self.trainer.global_rank, self.trainer.world_size
+        if len(dataset) < processes:
+            raise CaptionerError(
+                f"a split of {len(dataset)} images is too small for {processes} processes; lower trainer.devices"
+            )
+        sampler = DrawSampler(len(dataset), shuffle, seen, rank, processes)
         return DataLoader(
             dataset,
             self.batch_size,
