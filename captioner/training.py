@@ -125,9 +125,6 @@ class CaptioningModule(lightning.LightningModule):
             "started from": Path(start_from).name if start_from else "nothing",
         }
         self._validated = Validated()
-        # Batch statistics stay as they are, so several processes need not send them to each other before every batch;
-        # in validation, of which a process may have a batch more than another, it would wait for that forever.
-        self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
 
     def configure_callbacks(self) -> list[WeightAveraging]:
         """What the trainer is to do beside."""

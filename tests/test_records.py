@@ -74,9 +74,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_only_line_feeds_end_a_line() -> None:
     text = '{"image": "a.jpg", "captions": ["one\u2028two\x85three"], "split": "val"}\r\n\r\n'
-    assert parse(text, "train") == [
-        Record(Path("a.jpg"), ("one\u2028two\x85three",), "val", "a.jpg")
-    ]
+    assert parse(text, "train") == [Record(Path("a.jpg"), ("one\u2028two\x85three",), "val", "a.jpg")]
 
 
 def test_a_line_without_split_gets_the_given_one() -> None:

@@ -39,18 +39,19 @@ SPLIT_WORD = re.compile(r"(?<![a-z])(train|val|test)(?![a-z])")
 Entry = TypeVar("Entry")
 
 
-def parse(captions: Path, splits: Path | None, split: str | None, skipped: Skipped) -> list[Record]:
+def parse(captions: Path, splits: Path | None, split: str | None, skipped: Skipped | None = None) -> list[Record]:
     """Parses a caption file of any of the five formats.
 
     Args:
         captions: The file.
         splits: Folder of the split files; for Flickr8k's token file only.
         split: The split of pictures for which the file itself gives none.
-        skipped: Takes the entries of a wrong form.
+        skipped: Takes the entries of a wrong form; by default there may be none.
 
     Raises:
         CaptionerError: The file cannot be read, or is of no known format, or is damaged.
     """
+    skipped = skipped or Skipped(captions)
     text = read_text(captions)
     start = len(text) - len(text.lstrip())
     if text[start] == "{":

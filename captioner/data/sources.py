@@ -150,7 +150,8 @@ def _encodable(text: str) -> bool:
 def _present(records: Sequence[Record], captions: Path, skipped: Skipped) -> list[Record]:
     """Passes over images that are missing."""
     listings: dict[str, frozenset[str]] = {}
-    present, missing = [], []
+    present: list[Record] = []
+    missing: list[Record] = []
     for record in records:
         folder, name = os.path.split(record.image)
         if folder not in listings:
