@@ -240,8 +240,8 @@ def test_pictures_that_cannot_be_read_are_found_without_decoding_the_others(tmp_
     for name in names:
         picture.save(tmp_path / name)
     shutil.copy(tmp_path / "a.jpg", tmp_path / "padded.jpg")  # as some cameras write it
-    with (tmp_path / "padded.jpg").open("ab") as file:
-        file.write(b"\0" * 64)
+    with (tmp_path / "padded.jpg").open("ab") as padded:
+        padded.write(b"\0" * 64)
     for name in names:
         whole = (tmp_path / name).read_bytes()
         (tmp_path / f"cut-{name}").write_bytes(whole[: len(whole) // 2])
@@ -264,6 +264,24 @@ def test_a_picture_damaged_in_its_middle_is_named(
     assert train(file, tmp_path / "run", "--data.workers", workers) == 2
     [told] = capsys.readouterr().err.splitlines()
     assert told.startswith(f"captioner: {folder / 'noise.png'}: is damaged: ")
+
+
+def test_a_run_does_not_go_on_when_an_image_is_lost(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = (folder / "images" / "00000.jpg").read_bytes()
+    # The words and their order stay as they are without the second.
+    more: list[Line] = [{"image": "a.jpg", "captions": ["zebra " * 200]}, {"image": "b.jpg", "captions": ["zebra"]}]
+    for line in more:
+        (folder / line["image"]).write_bytes(good)
+    file = write_lines(folder, [*read_lines(folder), *more], "more.jsonl")
+    assert train(file, tmp_path / "run") == 0
+    (folder / "b.jpg").unlink()
+    capsys.readouterr()
+    resume = ["--data.max_skipped", "0.1", "--resume", str(tmp_path / "run" / "last.ckpt")]
+    assert train(file, tmp_path / "run", *resume) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("captioner: the checkpoint to resume from was trained on 34 images, of which 33 can be used")
 
 
 @pytest.mark.parametrize("share", ["-0.1", "1.5"])

@@ -163,10 +163,22 @@ class CaptionData(lightning.LightningDataModule):
         batches: int = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
         begun: int = loop.epoch_progress.current.started  # type: ignore[attr-defined]
         images = batches * self.batch_size * self.trainer.world_size
-        return {"epoch": begun - 1, "images": images} if images < len(self.train) else {"epoch": begun, "images": 0}
+        size = len(self.train)
+        seen = {"epoch": begun - 1, "images": images} if images < size else {"epoch": begun, "images": 0}
+        return {**seen, "size": size}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on where the checkpoint's run was."""
+        """Goes on where the checkpoint's run was.
+
+        Raises:
+            CaptionerError: There are more or fewer images than there were, so that none has its place any more.
+        """
+        size = len(self.records["train"])
+        if state_dict["size"] != size:
+            raise CaptionerError(
+                f"the checkpoint to resume from was trained on {state_dict['size']} images, of which {size} can be "
+                "used now; resume with the same data"
+            )
         self._seen = state_dict["epoch"], state_dict["images"]
 
     def _usable(self, file: Path) -> list[Record]:
