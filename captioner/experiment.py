@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from captioner import checkpoint
 from captioner.atomic import replacing
+from captioner.breakdowns import told_in_one_line
 from captioner.data.module import CaptionData
 from captioner.errors import CaptionerError
 from captioner.keeping import DurableCheckpoints, SaveOften, newest_whole
@@ -68,6 +69,7 @@ EXPECTED_WARNINGS = (
     ".*does not have many workers",  # cached features need none
     "You're resuming from a checkpoint that ended before the epoch ended",  # DrawSampler skips what was seen
     "The number of training batches .* is smaller than the logging interval",  # of a small data set
+    "It is recommended to use `self.log\\('val/",  # in several processes the scores are those of all, in each
     ".*treespec, LeafSpec",  # Lightning with newer torch
 )
 """What Lightning warns of and is as it should be here."""
@@ -170,6 +172,8 @@ class CaptionerCLI(LightningCLI):
             kwargs.setdefault("logger", TensorBoardLogger(root, name="", version="tensorboard"))
         if config["plugins"] is None:
             kwargs.setdefault("plugins", [DurableCheckpoints()])
+        # CaptionData's sampler gives each process its share; Lightning's would score some validation images twice.
+        kwargs["use_distributed_sampler"] = False
         on_terminal = sys.stderr.isatty()
         kwargs.setdefault("enable_progress_bar", on_terminal and config["enable_progress_bar"] is not False)
         trainer = super().instantiate_trainer(**kwargs)
@@ -220,17 +224,18 @@ def _task_of(args: Sequence[str]) -> str:
     return str(task)
 
 
-def train(args: Sequence[str]) -> Path:
+def train(args: Sequence[str]) -> Path | None:
     """Trains and writes the best epoch as a checkpoint of this project.
 
     Args:
         args: As `parse` takes them.
 
     Returns:
-        The file ``captioner.safetensors`` or ``language_model.safetensors`` in the run's folder.
+        The file ``captioner.safetensors`` or ``language_model.safetensors`` in the run's folder; None in a process that
+        trains beside the first.
 
     Raises:
-        CaptionerError: Something of the user's cannot be used.
+        CaptionerError: Something of the user's cannot be used, or a process of the run has ended.
     """
     keep_freed_memory()
     torch.set_float32_matmul_precision("high")
@@ -238,11 +243,10 @@ def train(args: Sequence[str]) -> Path:
     resume = cli.config["resume"]
     if resume is not None:
         resume = newest_whole(Path(resume))
-    try:
+    with told_in_one_line():
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume, weights_only=True)
-    except SystemExit as error:
-        # Lightning's answer to Ctrl-C.
-        raise KeyboardInterrupt from error
+    if not cli.trainer.is_global_zero:
+        return None
     best = cli.trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
     if not best:
         raise CaptionerError("no epoch was completed, so no checkpoint was written; train for at least one epoch")

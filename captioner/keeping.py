@@ -15,8 +15,9 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
 
 from captioner.atomic import replacing
 from captioner.errors import CaptionerError
@@ -65,8 +66,8 @@ class DurableCheckpoints(TorchCheckpointIO):
         return content
 
 
-class SaveOften(Callback):
-    """Writes ``last.ckpt`` within epochs too.
+class SaveOften(Checkpoint):
+    """Writes ``last.ckpt`` within epochs too, when all other callbacks have done their part of a step.
 
     Args:
         folder: The run's folder.
@@ -114,7 +115,8 @@ def newest_whole(path: Path) -> Path:
     if _is_whole(path):
         return path
     if path.name == LAST and _is_whole(previous):
-        print(f"captioner: {path} is missing or damaged; the run goes on from {previous}", file=sys.stderr)
+        told = f"captioner: {path} is missing or damaged; the run goes on from {previous}"
+        rank_zero_only(print)(told, file=sys.stderr)
         return previous
     if not path.is_file():
         raise CaptionerError(f"checkpoint {path} to resume from: no such file; it is last.ckpt in the run's folder")

@@ -7,10 +7,12 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from captioner import __version__
+from captioner.averaging import moving_average
 from captioner.checkpoint import METADATA_KEY, Checkpoint, refuse_another
 from captioner.data.dataset import Batch
 from captioner.decoder import DecoderConfig
@@ -25,6 +27,7 @@ from captioner.optimisation import make_optimizer
 from captioner.reading import drop_words, sample_words
 from captioner.seeds import batch_seed, run_seed
 from captioner.self_critical import make_reward, self_critical_loss
+from captioner.validation import Validated
 from captioner.vocabulary import Vocabulary, join_words
 from captioner.warm_start import warm_start
 
@@ -65,6 +68,8 @@ class CaptioningModule(lightning.LightningModule):
             For a second phase, with ``start_from``.
         samples: Captions drawn of each image in self-critical training.
         validation_beam_size: Beam for the captions that are scored in validation; 1 is greedy.
+        ema: Decay of a moving average of the weights, such as 0.999, in [0, 1); the average is what is validated and
+            written for use. 0 keeps none.
     """
 
     def __init__(
@@ -92,6 +97,7 @@ class CaptioningModule(lightning.LightningModule):
         self_critical: float = 0.0,
         samples: int = 5,
         validation_beam_size: int = 1,
+        ema: float = 0.0,
     ) -> None:
         super().__init__()
         for name, share in (
@@ -105,6 +111,7 @@ class CaptioningModule(lightning.LightningModule):
             raise CaptionerError(f"model.samples is {samples}; it must be at least 2, for each to have a rival")
         if not 0 <= label_smoothing < 1:
             raise CaptionerError(f"model.label_smoothing is {label_smoothing}; it must be at least 0 and less than 1")
+        self.averaging = [moving_average(ema)] if ema else []
         grid_encoder = GridEncoder(encoder, encoder_weights, encoder_stage)
         grid_encoder.train_from(train_encoder_from)
         config = CaptionerConfig(encoder, encoder_stage, decoder, grid_encoder.default_transform(image_size, resize))
@@ -137,9 +144,14 @@ class CaptioningModule(lightning.LightningModule):
             "encoder weights": Path(encoder_weights).name,
             "encoder trained": f"from {train_encoder_from}" if train_encoder_from else "no",
             "self-critical": self_critical,
+            "moving average": ema,
             "started from": Path(start_from).name if start_from else "nothing",
         }
-        self._generated: dict[int, str] = {}
+        self._validated = Validated()
+
+    def configure_callbacks(self) -> list[WeightAveraging]:
+        """What the trainer is to do beside."""
+        return self.averaging
 
     def on_fit_start(self) -> None:
         """Counts what rewards are computed from."""
@@ -148,7 +160,7 @@ class CaptioningModule(lightning.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         """Seeds dropout by the batch, so that a resumed run goes on as the interrupted one would have."""
-        torch.manual_seed(batch_seed(self.current_epoch, batch_index))
+        torch.manual_seed(self._seed(batch_index))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """One step of teacher forcing."""
@@ -166,7 +178,7 @@ class CaptioningModule(lightning.LightningModule):
             self.location_baseline.lerp_(reward, BASELINE_RATE)
             loss = loss + self.location_reward * looking
         if self.self_critical > 0:
-            seed, places = batch_seed(self.current_epoch, batch_index), batch.places.tolist()
+            seed, places = self._seed(batch_index), batch.places.tolist()
             critical, mean = self_critical_loss(self.model.decoder, grid, places, self._reward, self.samples, seed)
             self.log("train/reward", mean, prog_bar=True, batch_size=len(places))
             loss = (1 - self.self_critical) * loss + self.self_critical * critical
@@ -182,23 +194,26 @@ class CaptioningModule(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Perplexity under teacher forcing, and captions that are generated, never teacher-forced."""
+        """Loss under teacher forcing, and captions that are generated, never teacher-forced."""
         grid = self._grid(batch)
-        loss = word_loss(self.model.decoder(grid, batch.captions))
-        self.log("val/loss", loss, batch_size=len(batch.places))
-        self.log("val/perplexity", loss.exp(), batch_size=len(batch.places))
-        for place, hypotheses in zip(
-            batch.places.tolist(), decode(self.model.decoder, grid, self.validation_options), strict=True
-        ):
-            self._generated[place] = join_words(self.vocabulary.decode(hypotheses[0].words))
+        outcome = self.model.decoder(grid, batch.captions)
+        words = len(outcome.targets)
+        hypotheses = decode(self.model.decoder, grid, self.validation_options)
+        captions = [join_words(self.vocabulary.decode(each[0].words)) for each in hypotheses]
+        generated = dict(zip(batch.places.tolist(), captions, strict=True))
+        self._validated += Validated(generated, float(word_loss(outcome)) * words, words)
 
     def on_validation_epoch_end(self) -> None:
-        """Scores the generated captions against all references."""
+        """Scores the generated captions against all references; of several processes, each scores those of all."""
+        whole = self._validated.of_all_processes()
+        self._validated = Validated()
+        loss = torch.tensor(whole.loss / whole.words)
+        self.log("val/loss", loss)
+        self.log("val/perplexity", loss.exp())
         records = self.trainer.datamodule.val.records  # type: ignore[attr-defined]
-        references = {place: records[place].captions for place in self._generated}
-        for name, value in score(self._generated, references).items():
+        references = {place: records[place].captions for place in whole.generated}
+        for name, value in score(whole.generated, references).items():
             self.log(f"val/{name}", value, prog_bar=name == "CIDEr")
-        self._generated = {}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam with decoupled weight decay, each part at its own rate; warm-up, then a cosine to 0."""
@@ -213,6 +228,14 @@ class CaptioningModule(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses to resume from a file with other words: every id would mean something else."""
         refuse_another(checkpoint, Checkpoint(self.model.config, self.vocabulary.words, {}, {}))
+
+        if ("averaging_state" in checkpoint) != bool(self.averaging):
+            kept = "a" if "averaging_state" in checkpoint else "no"
+            raise CaptionerError(f"the checkpoint to resume from has {kept} moving average; use its own model.ema")
+
+    def _seed(self, batch_index: int) -> int:
+        """The seed of a batch of this process: of all batches of an epoch, each has another."""
+        return batch_seed(self.current_epoch, batch_index * self.trainer.world_size + self.trainer.global_rank)
 
     def _words_to_read(self, grid: Tensor, captions: Tensor) -> Tensor:
         share = self.scheduled_sampling * self.global_step / max(1, int(self.trainer.estimated_stepping_batches))

@@ -223,7 +223,7 @@ def test_evaluate_scores_what_score_scores(
     evaluated = json.loads(capsys.readouterr().out)
     assert main(["score", "--references", str(references), "--candidates", str(results), "--json"]) == 0
     scored = json.loads(capsys.readouterr().out)
-    assert evaluated == {"split": "test", **scored}
+    assert evaluated == {"split": "test", "skipped": 0, **scored}
     assert scored["images"] == 3
 
 

@@ -104,6 +104,34 @@ def test_an_epoch_has_every_image_once_in_an_order_of_its_own() -> None:
     assert {d.seed for d in second}.isdisjoint(d.seed for d in first)
 
 
+@pytest.mark.parametrize(("size", "processes"), [(12, 3), (13, 3), (14, 3), (5, 4), (4, 4)])
+def test_several_processes_take_turns_and_equally_many(size: int, processes: int) -> None:
+    whole = list(DrawSampler(size, shuffle=True))
+    samplers = [DrawSampler(size, shuffle=True, rank=rank, processes=processes) for rank in range(processes)]
+    shares = [list(sampler) for sampler in samplers]
+    assert {len(share) for share in shares} == {len(sampler) for sampler in samplers} == {-(-size // processes)}
+    in_turns = [draw for turn in zip(*shares, strict=True) for draw in turn]
+    assert in_turns[:size] == whole
+    assert in_turns[size:] == whole[: len(in_turns) - size]
+
+
+@pytest.mark.parametrize(("size", "processes"), [(12, 3), (13, 3), (14, 3)])
+def test_several_processes_validate_each_image_once(size: int, processes: int) -> None:
+    samplers = [DrawSampler(size, shuffle=False, rank=rank, processes=processes) for rank in range(processes)]
+    shares = [list(sampler) for sampler in samplers]
+    assert [len(share) for share in shares] == [len(sampler) for sampler in samplers]
+    assert sorted(draw for share in shares for draw in share) == list(DrawSampler(size, shuffle=False))
+
+
+def test_several_processes_go_on_with_what_none_of_them_has_seen() -> None:
+    for rank in range(3):
+        whole = list(DrawSampler(14, shuffle=True, rank=rank, processes=3))
+        rest = DrawSampler(14, shuffle=True, seen=(0, 6), rank=rank, processes=3)
+        assert list(rest) == whole[2:]
+        rest.set_epoch(1)
+        assert len(list(rest)) == 5
+
+
 def test_validation_keeps_the_order() -> None:
     assert [draw.place for draw in DrawSampler(5, shuffle=False)] == [0, 1, 2, 3, 4]
 

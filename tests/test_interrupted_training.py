@@ -97,7 +97,9 @@ def assert_equal_runs(found: Path, expected: Path) -> None:
     """Weights, the optimiser's moments, the schedule and the best score, to the bit."""
     one, other = state(found), state(expected)
     assert one["global_step"] == other["global_step"]
-    assert [k for k, v in other["state_dict"].items() if not torch.equal(v, one["state_dict"][k])] == []
+    assert one.keys() == other.keys()
+    for part in {"state_dict", "current_model_state", "averaging_state"} & other.keys():
+        assert [k for k, v in other[part].items() if not torch.equal(v, one[part][k])] == []
     torch.testing.assert_close(one["optimizer_states"], other["optimizer_states"], rtol=0, atol=0)
     assert one["lr_schedulers"] == other["lr_schedulers"]
     for name, callback in other["callbacks"].items():
@@ -120,9 +122,13 @@ def test_killed_at_random_moments_a_run_ends_with_equal_weights(config: Path, tm
     assert_equal_runs(killed, whole)
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize(
+    ("workers", "options"),
+    [("0", []), ("2", []), ("0", ["--model.ema", "0.9"])],
+    ids=["alone", "workers", "averaged"],
+)
 def test_a_run_goes_on_from_any_step(
-    config: Path, tmp_path: Path, workers: str, monkeypatch: pytest.MonkeyPatch
+    config: Path, tmp_path: Path, workers: str, options: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = tmp_path / "whole"
     kept: list[Path] = []
@@ -136,12 +142,12 @@ def test_a_run_goes_on_from_any_step(
 
     with monkeypatch.context() as patch:
         patch.setattr(SaveOften, "on_train_batch_end", keep)
-        assert main(arguments(config, whole, "--save_every_steps", "1")) == 0
+        assert main(arguments(config, whole, "--save_every_steps", "1", *options)) == 0
     assert len(kept) == 4
     expected = tmp_path / "expected"
     shutil.copytree(whole, expected)
     for checkpoint in kept:
-        more = ["--resume", str(checkpoint), "--data.workers", workers]
+        more = ["--resume", str(checkpoint), "--data.workers", workers, *options]
         assert main(arguments(config, whole, *more)) == 0
         assert_equal_runs(whole, expected)
 

@@ -144,7 +144,7 @@ def png(width: int, height: int) -> bytes:
 def test_a_decompression_bomb_is_refused_by_a_limit_that_can_be_set(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(CaptionerError, match=r"has more than 2,000,000 pixels; .* raise the limit \(--max-pixels\)"):
+    with pytest.raises(CaptionerError, match=r"has more than 2,000,000 pixels; .* raise the limit \(--max-pixels"):
         open_image(png(60_000, 60_000))
     Image.new("RGB", (100, 100)).save(tmp_path / "image.png")
     command = ["caption", str(tmp_path), "--model", str(checkpoint), "--max-pixels"]

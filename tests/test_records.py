@@ -9,8 +9,15 @@ from pathlib import Path
 import pytest
 
 from captioner.data.records import Record, parse_jsonl, write_jsonl
+from captioner.data.skipped import Skipped
 from captioner.data.sources import read_records
 from captioner.errors import CaptionerError
+
+JSONL = Path("x.jsonl")
+
+
+def parse(text: str, split: str) -> list[Record]:
+    return parse_jsonl(text, JSONL, split, Skipped(JSONL))
 
 
 def written(records: list[Record], path: Path) -> list[dict[str, object]]:
@@ -67,13 +74,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_only_line_feeds_end_a_line() -> None:
     text = '{"image": "a.jpg", "captions": ["one\u2028two\x85three"], "split": "val"}\r\n\r\n'
-    assert parse_jsonl(text, Path("x.jsonl"), "train") == [
-        Record(Path("a.jpg"), ("one\u2028two\x85three",), "val", "a.jpg")
-    ]
+    assert parse(text, "train") == [Record(Path("a.jpg"), ("one\u2028two\x85three",), "val", "a.jpg")]
 
 
 def test_a_line_without_split_gets_the_given_one() -> None:
-    assert parse_jsonl('{"image": "a.jpg", "captions": ["a"]}', Path("x.jsonl"), "test")[0].split == "test"
+    assert parse('{"image": "a.jpg", "captions": ["a"]}', "test")[0].split == "test"
 
 
 @pytest.mark.parametrize(
@@ -103,6 +108,6 @@ def test_a_line_without_split_gets_the_given_one() -> None:
 def test_a_wrong_line_is_named(line: str, message: str) -> None:
     good = '{"image": "0.jpg", "captions": ["a"]}'
     with pytest.raises(CaptionerError) as raised:
-        parse_jsonl(f"{good}\n{line}\n", Path("x.jsonl"), "train")
+        parse(f"{good}\n{line}\n", "train")
     assert str(raised.value).startswith(message)
     assert "\n" not in str(raised.value)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from captioner.cli.options import add_decoding_arguments, add_model_arguments, decoding_options, set_pixel_limit
 from captioner.cli.report import add_java_arguments, describe, print_report, score_with_java
+from captioner.data.skipped import USUAL_SHARE, Skipped
 from captioner.errors import CaptionerError
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("generated", "reference"),
         help="whose words are looked up: the model's, or those of the captions in --data (default: generated)",
     )
+    text = "share of the images that may be unusable and are skipped; more are an error (default: 0.01)"
+    parser.add_argument("--max-skipped", type=float, default=USUAL_SHARE, metavar="SHARE", help=text)
     add_decoding_arguments(parser)
     add_java_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -57,10 +60,16 @@ def run(args: argparse.Namespace) -> int:
     options = decoding_options(args)
     set_pixel_limit(args)
     scenes = read_boxes(Path(args.grounding)) if args.grounding else {}
-    records = _records(args, scenes)
+    skipped = Skipped(Path(args.data or args.grounding), args.max_skipped)
+    records = _records(args, scenes, skipped)
     model = load(args.model, args.device)
-    captions = list(_generate(model, records, options, args.batch_size))
-    results: dict[str, Any] = {"images": len(records)}
+    pairs = list(_generate(model, records, options, args.batch_size, skipped))
+    skipped.refuse_too_many(len(pairs), sum(len(record.captions) for record, _ in pairs))
+    skipped.tell()
+    if not pairs:
+        raise CaptionerError(f"{skipped.source}: no image of it can be read; nothing is scored")
+    records, captions = [record for record, _ in pairs], [caption for _, caption in pairs]
+    results: dict[str, Any] = {"images": len(records), "skipped": skipped.images}
     grounding = None
     if args.data:
         evaluation = _score(records, captions, args.output)
@@ -94,7 +103,7 @@ def _check(args: argparse.Namespace) -> None:
                 raise CaptionerError(f"{option} needs captions and image ids; give them with --data")
 
 
-def _records(args: argparse.Namespace, scenes: dict[str, Scene]) -> list[Record]:
+def _records(args: argparse.Namespace, scenes: dict[str, Scene], skipped: Skipped) -> list[Record]:
     """The images to caption: those of a split, or without --data those that have boxes."""
     from captioner.data.places import place, refuse_links_out
     from captioner.data.records import Record
@@ -107,8 +116,10 @@ def _records(args: argparse.Namespace, scenes: dict[str, Scene]) -> list[Record]
         if not args.images_anywhere:
             refuse_links_out(found.values(), boxes, folder)
         return [Record(file, (), args.split, name) for name, file in found.items()]
-    records = read_records(Path(args.data), folder, splits, anywhere=args.images_anywhere)
-    records = [record for record in records if record.split == args.split]
+    records = read_records(
+        Path(args.data), folder, splits, anywhere=args.images_anywhere, wanted=(args.split,), skipped=skipped
+    )
+    skipped.refuse_too_many(len(records), sum(len(record.captions) for record in records))
     if not records:
         raise CaptionerError(f"{args.data}: no image is in split {args.split!r}; choose another --split")
     if scenes and not any(record.image.name in scenes for record in records):
@@ -117,16 +128,18 @@ def _records(args: argparse.Namespace, scenes: dict[str, Scene]) -> list[Record]
 
 
 def _generate(
-    model: Captioner, records: Sequence[Record], options: DecodingOptions, batch_size: int
-) -> Iterator[Caption]:
-    """Captions every record's image."""
+    model: Captioner, records: Sequence[Record], options: DecodingOptions, batch_size: int, skipped: Skipped
+) -> Iterator[tuple[Record, Caption]]:
+    """Captions every record's image, passing over those that cannot be read."""
     from rich.progress import track
 
     results = model.stream((record.image for record in records), options, batch_size)
-    for result in track(results, "Captioning", total=len(records), disable=not sys.stderr.isatty()):
+    shown = track(results, "Captioning", total=len(records), disable=not sys.stderr.isatty())
+    for record, result in zip(records, shown, strict=True):
         if isinstance(result, CaptionerError):
-            raise result
-        yield result
+            skipped.image("unreadable", record.image.name, result)
+        else:
+            yield record, result
 
 
 def _score(records: Sequence[Record], captions: Sequence[Caption], output: str | None) -> Evaluation[int | str]:

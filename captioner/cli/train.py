@@ -17,5 +17,7 @@ def run(args: argparse.Namespace) -> int:
     """Trains and prints the name of the checkpoint."""
     from captioner.experiment import train
 
-    print(printable(str(train(args.rest))))
+    written = train(args.rest)
+    if written is not None:
+        print(printable(str(written)))
     return 0

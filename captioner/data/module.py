@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -18,10 +19,12 @@ from torch.utils.data import DataLoader
 from captioner.data.dataset import Augmentation, CaptionDataset, DrawSampler, collate
 from captioner.data.features import FeatureCache, build_cache, describe_origin
 from captioner.data.records import Record
+from captioner.data.skipped import USUAL_SHARE, Skipped
 from captioner.data.sources import read_records
+from captioner.data.usable import with_pictures, with_words
 from captioner.encoder import GridEncoder
 from captioner.errors import CaptionerError
-from captioner.images import Transform, open_image, to_pixels
+from captioner.images import Transform, limit_pixels, open_image, to_pixels
 from captioner.vocabulary import Vocabulary
 
 
@@ -42,6 +45,9 @@ class CaptionData(lightning.LightningDataModule):
         feature_cache: File for the features of a frozen encoder, made when missing; None computes them each epoch.
         workers: Processes that load images; 0 loads in the process that trains.
         images_anywhere: Whether caption files may name images outside their folder.
+        max_skipped: Share of a caption file's images, and of its captions, that may be unusable and are skipped, in
+            [0, 1]; more are an error.
+        max_pixels: Pixels of the largest image that is read, for the whole process; None for 178,956,970.
     """
 
     def __init__(
@@ -57,6 +63,8 @@ class CaptionData(lightning.LightningDataModule):
         feature_cache: str | None = None,
         workers: int = 2,
         images_anywhere: bool = False,
+        max_skipped: float = USUAL_SHARE,
+        max_pixels: int | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("min_count", min_count), ("batch_size", batch_size), ("max_captions", max_captions)):
@@ -74,23 +82,21 @@ class CaptionData(lightning.LightningDataModule):
         self.feature_cache = Path(feature_cache) if feature_cache else None
         self.workers = workers
         self.images_anywhere = images_anywhere
+        self.max_skipped = max_skipped
+        if max_pixels is not None:
+            limit_pixels(max_pixels)
         self._seen = (0, 0)
         self.train: CaptionDataset
         self.val: CaptionDataset
 
     @cached_property
     def records(self) -> dict[str, list[Record]]:
-        """The records of ``train`` and ``val``.
+        """The usable records of ``train`` and ``val``; what is skipped is told on standard error.
 
         Raises:
-            CaptionerError: The files cannot be used, or one of the splits is empty.
+            CaptionerError: The files cannot be used, too much of them is unusable, or one of the splits is empty.
         """
-        folder, splits = (Path(p) if p else None for p in (self.images, self.splits))
-        records = [
-            record
-            for file in self.files
-            for record in read_records(Path(file), folder, splits, anywhere=self.images_anywhere)
-        ]
+        records = [record for file in self.files for record in self._usable(Path(file))]
         parts = {name: [record for record in records if record.split == name] for name in ("train", "val")}
         for name, part in parts.items():
             if not part:
@@ -144,11 +150,11 @@ class CaptionData(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches in a new order each epoch."""
-        return self._loader(self.train, DrawSampler(len(self.train), shuffle=True, seen=self._seen))
+        return self._loader(self.train, shuffle=True, seen=self._seen)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Batches in the file's order."""
-        return self._loader(self.val, DrawSampler(len(self.val), shuffle=False))
+        return self._loader(self.val, shuffle=False)
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch that is to be gone on with, and how many images have been seen of it; for the checkpoint."""
@@ -156,14 +162,44 @@ class CaptionData(lightning.LightningDataModule):
         loop = self.trainer.fit_loop
         batches: int = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
         begun: int = loop.epoch_progress.current.started  # type: ignore[attr-defined]
-        images = batches * self.batch_size
-        return {"epoch": begun - 1, "images": images} if images < len(self.train) else {"epoch": begun, "images": 0}
+        images = batches * self.batch_size * self.trainer.world_size
+        size = len(self.train)
+        seen = {"epoch": begun - 1, "images": images} if images < size else {"epoch": begun, "images": 0}
+        return {**seen, "size": size}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on where the checkpoint's run was."""
+        """Goes on where the checkpoint's run was.
+
+        Raises:
+            CaptionerError: There are more or fewer images than there were, so that none has its place any more.
+        """
+        size = len(self.records["train"])
+        if state_dict["size"] != size:
+            raise CaptionerError(
+                f"the checkpoint to resume from was trained on {state_dict['size']} images, of which {size} can be "
+                "used now; resume with the same data"
+            )
         self._seen = state_dict["epoch"], state_dict["images"]
 
-    def _loader(self, dataset: CaptionDataset, sampler: DrawSampler) -> DataLoader[Any]:
+    def _usable(self, file: Path) -> list[Record]:
+        folder, splits = (Path(p) if p else None for p in (self.images, self.splits))
+        skipped = Skipped(file, self.max_skipped)
+        records = read_records(
+            file, folder, splits, anywhere=self.images_anywhere, wanted=("train", "val"), skipped=skipped
+        )
+        records = with_pictures(with_words(records, skipped), skipped)
+        skipped.refuse_too_many(len(records), sum(len(record.captions) for record in records))
+        rank_zero_only(skipped.tell)()
+        return records
+
+    def _loader(self, dataset: CaptionDataset, shuffle: bool, seen: tuple[int, int] = (0, 0)) -> DataLoader[Any]:
+        assert self.trainer is not None
+        rank, processes = self.trainer.global_rank, self.trainer.world_size
+        if len(dataset) < processes:
+            raise CaptionerError(
+                f"a split of {len(dataset)} images is too small for {processes} processes; lower trainer.devices"
+            )
+        sampler = DrawSampler(len(dataset), shuffle, seen, rank, processes)
         return DataLoader(
             dataset,
             self.batch_size,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from captioner.atomic import replacing
 from captioner.data.fields import field, identity, parse_value, typed
+from captioner.data.skipped import MALFORMED, Skipped
 from captioner.errors import CaptionerError
 
 SPLITS = ("train", "val", "test")
@@ -36,16 +37,17 @@ class Record:
     image_id: int | str
 
 
-def parse_jsonl(text: str, captions: Path, split: str) -> list[Record]:
+def parse_jsonl(text: str, captions: Path, split: str, skipped: Skipped) -> list[Record]:
     """Parses JSON lines into records as they stand in the file: paths as written, captions unchecked.
 
     Args:
         text: The file's content.
         captions: The file's name, for error messages.
         split: The split of lines without one.
+        skipped: Takes lines and captions in which a field is missing or of a wrong type.
 
     Raises:
-        CaptionerError: A line is not JSON, or a field is missing or of a wrong type.
+        CaptionerError: A line is not JSON.
     """
     records = []
     # Only line feeds end a line: str.splitlines would also cut at characters that JSON leaves unescaped.
@@ -57,12 +59,24 @@ def parse_jsonl(text: str, captions: Path, split: str) -> list[Record]:
         value, end = parse_value(line, where)
         if end < len(line):
             raise CaptionerError(f"{where} goes on after its object: write one object a line")
-        entry = typed(value, dict, where)
-        image = field(entry, "image", str, where)
-        texts = tuple(typed(one, str, f"a caption of {where}") for one in field(entry, "captions", list, where))
-        part = field(entry, "split", str, where) if "split" in entry else split
-        records.append(Record(Path(image), texts, part, identity(entry.get("image_id", image), where)))
+        try:
+            records.append(_record(value, where, split, skipped))
+        except CaptionerError as error:
+            skipped.image(MALFORMED, f"line {number}", error)
     return records
+
+
+def _record(value: object, where: str, split: str, skipped: Skipped) -> Record:
+    entry = typed(value, dict, where)
+    image = field(entry, "image", str, where)
+    texts = []
+    for text in field(entry, "captions", list, where):
+        try:
+            texts.append(typed(text, str, f"a caption of {where}"))
+        except CaptionerError as error:
+            skipped.caption(MALFORMED, image, error)
+    part = field(entry, "split", str, where) if "split" in entry else split
+    return Record(Path(image), tuple(texts), part, identity(entry.get("image_id", image), where))
 
 
 def write_jsonl(records: Iterable[Record], path: Path) -> None:

@@ -1,0 +1,46 @@
+"""Failures of the processes beside the one that trains, told in one line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch.distributed
+
+from captioner.errors import CaptionerError
+
+_LOADER = re.compile(r"DataLoader worker \(pid\S* [\d, ]+\) (?P<end>.*?)\.?\s*$", re.DOTALL)
+_RAISED = f"{CaptionerError.__module__}.{CaptionerError.__qualname__}: "
+"""What Python puts before the message of an error in a traceback."""
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """Turns what torch and Lightning raise when another process of the run fails into what the user can mend.
+
+    Raises:
+        CaptionerError: A process that loads images was killed, or found an image that cannot be read; a process that
+            trains beside this one has ended.
+        KeyboardInterrupt: Ctrl-C, as Lightning answers it.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
+    except CaptionerError as error:
+        # torch hands on what a loading process raised with its traceback, on whose last line the message is.
+        raise CaptionerError(str(error).splitlines()[-1].removeprefix(_RAISED)) from error
+    except RuntimeError as error:
+        if loader := _LOADER.search(str(error)):
+            raise CaptionerError(
+                f"a process that loads images {loader['end'].splitlines()[0]}; if memory is short, lower data.workers "
+                "or data.batch_size; --resume goes on"
+            ) from error
+        # Gloo has no error class of its own.
+        if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
+            raise CaptionerError(
+                "another process of this run has ended: its own message says why, or it was killed, as when memory is "
+                "short; --resume goes on"
+            ) from error
+        raise
