@@ -228,7 +228,6 @@ class CaptioningModule(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses to resume from a file with other words: every id would mean something else."""
         refuse_another(checkpoint, Checkpoint(self.model.config, self.vocabulary.words, {}, {}))
-
         if ("averaging_state" in checkpoint) != bool(self.averaging):
             kept = "a" if "averaging_state" in checkpoint else "no"
             raise CaptionerError(f"the checkpoint to resume from has {kept} moving average; use its own model.ema")

@@ -218,16 +218,16 @@ def test_a_run_resumed_within_an_epoch_ends_where_an_uninterrupted_one_does(
     assert run(config, tmp_path, *overrides) == 0
     expected = load_ckpt(tmp_path / "run" / "last.ckpt")["state_dict"]
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def stop(epoch: int, batch: int) -> int:
         if (epoch, batch) == (1, 9):
-            raise Stop
+            raise StopError
         return batch_seed(epoch, batch)
 
     cut = ["--trainer.default_root_dir", str(tmp_path / "cut"), "--save_every_steps", "4", *overrides]
-    with monkeypatch.context() as patch, pytest.raises(Stop):
+    with monkeypatch.context() as patch, pytest.raises(StopError):
         patch.setattr("captioner.language.training.batch_seed", stop)
         run(config, tmp_path, *cut)
     last = tmp_path / "cut" / "last.ckpt"

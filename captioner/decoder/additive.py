@@ -38,7 +38,7 @@ class AdditiveAttention(GridAttention):
     def scores(self, hidden: Tensor, keys: Tensor) -> Tensor:
         """The equation above."""
         query = exponential(Unrolled.linear(hidden, self.query.weight)).view(len(keys), -1, keys.shape[2])
-        scores: Tensor = _Scores.apply(keys, query, self._weight(keys))  # type: ignore[no-untyped-call]
+        scores: Tensor = _Scores.apply(keys, query, self._weight(keys))
         return scores
 
     def pair_scores(self, keys: Tensor, hidden: Tensor) -> Tensor:

@@ -43,9 +43,9 @@ class Unrolled:
             kind = x.device.type
             lower = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
             tape: list[tuple[Tensor, Tensor]] = []
-            loop._weights[weight] = _Gather.apply(weight.to(lower), tape), tape  # type: ignore[no-untyped-call]
+            loop._weights[weight] = _Gather.apply(weight.to(lower), tape), tape
         gathered, tape = loop._weights[weight]
-        product: Tensor = _Product.apply(x.to(gathered.dtype), gathered, tape)  # type: ignore[no-untyped-call]
+        product: Tensor = _Product.apply(x.to(gathered.dtype), gathered, tape)
         return product
 
 
