@@ -98,10 +98,10 @@ class Captioner:
         self.vocabulary = vocabulary
         self.card = card
         self.transform = model.config.transform
-        self.grid_shape = model.encoder.grid_shape(self.transform.size)
+        views = [(m.encoder.grid_shape(m.config.transform.size), m.config.transform.resize) for m in self.members]
+        self.grid_shape = views[0][0]
         # Maps over other cells, or of another part of the photograph, have no mean.
-        views = {(m.encoder.grid_shape(m.config.transform.size), m.config.transform.resize) for m in self.members}
-        self._one_view = len(views) == 1
+        self._one_view = len(set(views)) == 1
 
     @overload
     def caption(self, images: ImageSource, *, batch_size: int = ..., **options: Any) -> Caption: ...  # noqa: ANN401
