@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib import resources
 from itertools import islice
@@ -21,7 +20,7 @@ from captioner.decoding import DecodingOptions, Hypothesis, decode, score_captio
 from captioner.errors import CaptionerError
 from captioner.images import ImageSource, open_image, to_pixels
 from captioner.model import CaptionModel
-from captioner.prefetch import map_ahead
+from captioner.threads import map_in_threads
 from captioner.vocabulary import PAD, Vocabulary, join_words
 from captioner.wording import with_ids
 
@@ -143,10 +142,10 @@ class Captioner:
     ) -> Iterator[Caption | CaptionerError]:
         """Captions any number of photographs, a batch at a time, as they come.
 
-        Threads read the next batch while one goes through the network; no more than two are in memory.
+        Threads decode a batch, then the network has all cores: side by side they would only hold each other up.
 
         Args:
-            images: Photographs, asked for only as they are needed.
+            images: Photographs, asked for a batch at a time.
             options: How captions are written.
             batch_size: Photographs that go through the network together.
 
@@ -156,16 +155,17 @@ class Captioner:
         if batch_size < 1:
             raise CaptionerError(f"batch size is {batch_size}; it must be at least 1")
         options = with_ids(options or DecodingOptions(), self.vocabulary)
-        with closing(map_ahead(self._load, images, torch.get_num_threads(), batch_size)) as loaded:
-            while batch := list(islice(loaded, batch_size)):
-                good = [image for image in batch if isinstance(image, _Loaded)]
-                hypotheses = iter(decode(self._decoders(), self._grids(good), options) if good else ())
-                for image in batch:
-                    if isinstance(image, _Loaded):
-                        first, *rest = self._captions(next(hypotheses), image)
-                        yield replace(first, alternatives=tuple(rest))
-                    else:
-                        yield image
+        remaining = iter(images)
+        while sources := list(islice(remaining, batch_size)):
+            batch = map_in_threads(self._load, sources, torch.get_num_threads())
+            good = [image for image in batch if isinstance(image, _Loaded)]
+            hypotheses = iter(decode(self._decoders(), self._grids(good), options) if good else ())
+            for image in batch:
+                if isinstance(image, _Loaded):
+                    first, *rest = self._captions(next(hypotheses), image)
+                    yield replace(first, alternatives=tuple(rest))
+                else:
+                    yield image
 
     @overload
     def score(self, image: ImageSource, captions: str) -> Caption: ...

@@ -227,9 +227,9 @@ def test_pillows_warnings_reach_nobody_however_many_threads_read(tmp_path: Path)
     program = (
         "import sys, warnings\n"
         "from captioner.images import limit_pixels, open_image\n"
-        "from captioner.prefetch import map_ahead\n"
+        "from captioner.threads import map_in_threads\n"
         "limit_pixels(40_000)\n"  # Pillow warns of more than half as many
-        "assert len(list(map_ahead(open_image, [sys.argv[1]] * 50, threads=4, ahead=8))) == 50"
+        "assert len(map_in_threads(open_image, [sys.argv[1]] * 50, threads=4)) == 50"
     )
     done = subprocess.run([sys.executable, "-c", program, picture], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
