@@ -7,7 +7,9 @@ the same order, and tests hold the two equal. Importing timm takes longer than i
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -85,6 +87,15 @@ class EfficientNetLite(nn.Module):
                 channels, size = module.out_channels, math.ceil(size / module.stride[0])
         return channels, size, size
 
+    def fold_batch_norm(self) -> None:
+        """Works every batch norm's fixed scale and shift into the convolution before it: less to do and to round."""
+        for part in list(self.modules()):
+            children = list(part.named_children())
+            for (_, convolution), (name, norm) in pairwise(children):
+                if isinstance(convolution, _Conv2dSame) and isinstance(norm, nn.BatchNorm2d):
+                    convolution.absorb(norm)
+                    setattr(part, name, nn.ReLU6(inplace=True) if isinstance(norm, _BatchNormReLU6) else nn.Identity())
+
 
 class _Conv2dSame(nn.Conv2d):
     """A convolution without bias, padded as TensorFlow pads: an odd column more goes to the right and below."""
@@ -103,7 +114,16 @@ class _Conv2dSame(nn.Conv2d):
             return super().forward(images)
         down, across = (max((math.ceil(n / stride) - 1) * stride + side - n, 0) for n in images.shape[-2:])
         images = functional.pad(images, (across // 2, across - across // 2, down // 2, down - down // 2))
-        return functional.conv2d(images, self.weight, None, stride, groups=self.groups)
+        return functional.conv2d(images, self.weight, self.bias, stride, groups=self.groups)
+
+    @torch.no_grad()
+    def absorb(self, norm: nn.BatchNorm2d) -> None:
+        """Does from now on what the batch norm after it does in evaluation mode."""
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        self.weight.mul_(scale.view(-1, 1, 1, 1))
+        self.bias = nn.Parameter(norm.bias - norm.running_mean * scale, requires_grad=False)
 
 
 class _BatchNormReLU6(nn.BatchNorm2d):

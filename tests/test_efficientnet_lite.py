@@ -46,3 +46,17 @@ def test_first_weights_are_drawn_as_by_timm() -> None:
         expected = reference.get_parameter(name)
         if weights.numel() > 5000:
             assert weights.std().item() == pytest.approx(expected.std().item(), rel=0.05)
+
+
+def test_folded_batch_norm_gives_the_same_maps() -> None:
+    torch.manual_seed(1)
+    network = EfficientNetLite("tf_efficientnet_lite0").eval()
+    for name, value in network.state_dict().items():
+        if "bn" in name and value.is_floating_point():
+            value.uniform_(0.5, 1.5)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        expected = network(images)
+        network.fold_batch_norm()
+        assert not [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+        torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-4)
