@@ -20,7 +20,7 @@ from captioner.decoding import DecodingOptions, Hypothesis, decode, score_captio
 from captioner.errors import CaptionerError
 from captioner.images import ImageSource, open_image, to_pixels
 from captioner.model import CaptionModel
-from captioner.precision import choose_dtype, prepare
+from captioner.precision import choose_dtypes, prepare
 from captioner.threads import map_in_threads
 from captioner.vocabulary import PAD, Vocabulary, join_words
 from captioner.wording import with_ids
@@ -77,8 +77,8 @@ class Captioner:
         card: What is to be known of the model.
         device: Where it runs, such as ``cpu`` or ``cuda``.
         others: Further networks with the same words: all write together, each log-probability the mean of theirs.
-        precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 on CPUs that multiply it faster. The networks keep
-            their float32; what captions are written with is fixed now.
+        precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 for the decoder on CPUs that multiply it faster.
+            The networks keep their float32; what captions are written with is fixed now.
 
     Raises:
         CaptionerError: There is no such device or precision.
@@ -99,8 +99,8 @@ class Captioner:
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise CaptionerError(f"device {str(device)!r} cannot be used: {reason}; try cpu") from error
-        self._dtype = choose_dtype(precision, self.device)
-        self._prepared = tuple(prepare(each, self._dtype) for each in self.members)
+        self._dtypes = choose_dtypes(precision, self.device)
+        self._prepared = tuple(prepare(each, self._dtypes) for each in self.members)
         self.model = model
         self.vocabulary = vocabulary
         self.card = card
@@ -229,7 +229,8 @@ class Captioner:
         grids = []
         for member, pixels in zip(self._prepared, zip(*(image.pixels for image in images), strict=True), strict=True):
             batch = torch.stack(pixels).to(self.device)
-            grids.append(member.encoder(member.config.transform.normalise(batch).to(self._dtype)))
+            seen = member.config.transform.normalise(batch).to(self._dtypes.encoder)
+            grids.append(member.encoder(seen).to(self._dtypes.decoder))
         return grids
 
     def _captions(self, hypotheses: Iterable[Hypothesis], image: _Loaded) -> list[Caption]:
@@ -267,7 +268,7 @@ def load(
         path: A checkpoint made by ``captioner train``; the embedded one by default. Several, trained on the same words,
             write each caption together: an ensemble.
         device: Where it runs, such as ``cpu`` or ``cuda``.
-        precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 on CPUs that multiply it faster.
+        precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 for the decoder on CPUs that multiply it faster.
 
     Raises:
         CaptionerError: There is no such checkpoint, it cannot be read safely, the words of an ensemble differ, or there

@@ -12,7 +12,7 @@ import captioner
 from captioner.cli.options import add_model_arguments
 from captioner.errors import CaptionerError
 from captioner.pipeline import Captioner
-from captioner.precision import PRECISIONS, choose_dtype, has_fast_bfloat16, prepare
+from captioner.precision import PRECISIONS, Dtypes, choose_dtypes, has_fast_bfloat16, prepare
 
 SAMPLES = Path(__file__).parents[1] / "data" / "samples"
 CPU = torch.device("cpu")
@@ -34,10 +34,11 @@ def test_without_linux_nothing_is_known_of_the_cpu(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fast", [True, False])
 def test_auto_takes_what_is_fast_here(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
     monkeypatch.setattr("captioner.precision.has_fast_bfloat16", lambda: fast)
-    assert choose_dtype("auto", CPU) == (torch.bfloat16 if fast else torch.float32)
-    assert choose_dtype("auto", torch.device("cuda")) == torch.float32
-    assert choose_dtype("float32", CPU) == torch.float32
-    assert choose_dtype("bfloat16", CPU) == torch.bfloat16
+    exact, half = torch.float32, torch.bfloat16
+    assert choose_dtypes("auto", CPU) == (exact, half if fast else exact)
+    assert choose_dtypes("auto", torch.device("cuda")) == (exact, exact)
+    assert choose_dtypes("float32", CPU) == (exact, exact)
+    assert choose_dtypes("bfloat16", CPU) == (half, half)
 
 
 def test_another_precision_is_refused(checkpoint: Path) -> None:
@@ -66,4 +67,4 @@ def test_the_model_itself_stays_as_it_was_loaded(tmp_path: Path) -> None:
 
 
 def test_where_nothing_is_to_gain_nothing_is_copied(tiny: Captioner) -> None:
-    assert prepare(tiny.model, torch.float32) is tiny.model
+    assert prepare(tiny.model, Dtypes(torch.float32, torch.float32)) is tiny.model
