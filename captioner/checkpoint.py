@@ -19,6 +19,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from captioner.atomic import replacing
 from captioner.decoder import DecoderConfig
@@ -101,13 +102,14 @@ class Checkpoint:
             )
         # Built without values (meta), then given the file's tensors: nothing is initialised in vain.
         try:
-            with torch.device("meta"):
+            with torch.device("meta"), _WithoutValues():
                 model = make(len(self.words))
         except (RuntimeError, TypeError, OverflowError) as error:
             raise CaptionerError(
                 f"the checkpoint's configuration makes no network ({first_line(error)}); it was edited"
             ) from error
-        for name, parameter in model.state_dict().items():
+        wanted = model.state_dict()
+        for name, parameter in wanted.items():
             if name not in self.weights:
                 raise CaptionerError(
                     f"the checkpoint lacks the weights {name}; it was cut or belongs to another version"
@@ -126,10 +128,24 @@ class Checkpoint:
         weights = {
             name: value.float() if value.is_floating_point() else value
             for name, value in self.weights.items()
-            if name in model.state_dict()
+            if name in wanted
         }
         model.load_state_dict(weights, assign=True)
         return model.eval()
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Skips the drawing of first weights, which on the meta device would import torch's compiler."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,  # noqa: ANN401
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        kwargs = kwargs or {}
+        return kwargs["tensor"] if getattr(func, "__module__", "") == "torch.nn.init" else func(*args, **kwargs)
 
 
 def write(path: str | os.PathLike[str], checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> None:

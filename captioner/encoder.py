@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from captioner.efficientnet_lite import VARIANTS, EfficientNetLite
 from captioner.errors import CaptionerError
 from captioner.images import IMAGENET_MEAN, IMAGENET_STD, Transform
 
@@ -73,7 +74,7 @@ class GridEncoder(nn.Module):
         super().__init__()
         self.name = name
         self.last_stage = last_stage
-        network = _timm_network(name, weights) if name.startswith(TIMM_PREFIX) else _torchvision_network(name, weights)
+        network = _network(name, weights)
         self.trunk = _trunk(network, name).to(memory_format=torch.channels_last)
         if last_stage is not None:
             self._cut_after(last_stage)
@@ -172,6 +173,8 @@ class GridEncoder(nn.Module):
         return features
 
     def _shape(self, size: int) -> tuple[int, int, int]:
+        if isinstance(self.trunk, EfficientNetLite):
+            return self.trunk.map_shape(size)
         # On the meta device nothing is computed: a forward pass costs milliseconds and tells the shape of any network.
         trunk = _meta_copy(self.trunk)
         try:
@@ -201,6 +204,12 @@ def torchvision_names() -> list[str]:
     return [name for name in models.list_models(module=models) if name.startswith(TORCHVISION_FAMILIES)]
 
 
+def _network(name: str, weights: str) -> nn.Module:
+    if not name.startswith(TIMM_PREFIX):
+        return _torchvision_network(name, weights)
+    return _lite_network(name, weights) if name.removeprefix(TIMM_PREFIX) in VARIANTS else _timm_network(name, weights)
+
+
 def _torchvision_network(name: str, weights: str) -> nn.Module:
     from torchvision import models
 
@@ -214,6 +223,15 @@ def _torchvision_network(name: str, weights: str) -> nn.Module:
     except OSError as error:
         raise _no_download(name, error) from error
     if weights not in (WEIGHTS_HUB, WEIGHTS_NONE):
+        _load(network, name, weights)
+    return network
+
+
+def _lite_network(name: str, weights: str) -> nn.Module:
+    network = EfficientNetLite(name.removeprefix(TIMM_PREFIX))
+    if weights == WEIGHTS_HUB:
+        network.load_state_dict(_timm_network(name, weights).state_dict())
+    elif weights != WEIGHTS_NONE:
         _load(network, name, weights)
     return network
 
@@ -245,6 +263,8 @@ def _no_download(name: str, error: Exception) -> CaptionerError:
 
 def _trunk(network: nn.Module, name: str) -> nn.Module:
     """The network up to its last feature map."""
+    if isinstance(network, EfficientNetLite):
+        return network
     if name.startswith(TIMM_PREFIX):
         if not hasattr(network, "forward_features"):
             raise CaptionerError(f"{name} has no feature map; choose a CNN, such as timm/tf_efficientnet_lite0")
@@ -295,11 +315,13 @@ def _meta_copy(module: nn.Module) -> nn.Module:
 def _load(network: nn.Module, name: str, weights: str) -> None:
     """Fills a whole network from a package or a file."""
     if weights == WEIGHTS_PACKAGE:
-        # The packaged tensors have other names but stand in the same order, every shape equal.
+        # The packaged tensors have other names but stand in the same order, every shape equal, the classifier's last.
         tensors = _read_state(_packaged_file(name), name)
         tensors = dict(zip(network.state_dict(), tensors.values(), strict=False))
     else:
         tensors = _read_state(Path(weights), name)
+        if isinstance(network, EfficientNetLite):
+            tensors = {key: value for key, value in tensors.items() if not key.startswith("classifier.")}
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import stat
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,8 +42,14 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 """Bytes 8 to 12 of a HEIC file (ISO/IEC 23008-12), after its size and ``ftyp``."""
 
+# Between its limit and twice its limit Pillow only warns; we read such pictures, and damaged EXIF as well. It is set
+# for the whole process, since `warnings.catch_warnings` in one thread undoes what another has set.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 # Pillow logs what it makes of damaged files; without a handler, Python would print that on standard error.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+_GIVEN = threading.Lock()
+"""Held while a PIL image is read: the same one may be given to two threads."""
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -161,7 +168,7 @@ def open_image(source: ImageSource, enough: int | None = None) -> Image.Image:
         CaptionerError: There is no such file, it is no regular file, or no image can be read from it.
     """
     if isinstance(source, Image.Image):
-        with _telling("the given image"):
+        with _telling("the given image"), _GIVEN:
             return _upright_rgb(source)
     if isinstance(source, np.ndarray):
         return _upright_rgb(_from_array(source))
@@ -219,9 +226,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
 
 
 def _read(file: io.BufferedReader | io.BytesIO, name: str, enough: int | None) -> Image.Image:
-    with _telling(name), warnings.catch_warnings():
-        # Between its limit and twice its limit Pillow only warns; we read such pictures, and damaged EXIF as well.
-        warnings.simplefilter("ignore")
+    with _telling(name):
         try:
             image = Image.open(file)
         except UnidentifiedImageError:

@@ -1,4 +1,4 @@
-"""Keeping freed memory for the next step of training."""
+"""Keeping freed memory for the next step of training, or the next batch of photographs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ _OPTIONS = {
 def keep_freed_memory() -> None:
     """Tells glibc's malloc not to give freed blocks back to the system.
 
-    A training step frees and asks for the same large blocks again and again; with malloc's defaults the kernel hands
-    out zeroed pages each time, which takes up to half of a training step on a CPU. Does nothing on other C libraries.
+    A training step, and a CNN in use, frees and asks for the same large blocks again and again; with malloc's defaults
+    the kernel hands out zeroed pages each time, which takes up to half of the time on a CPU. Does nothing on other C
+    libraries.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -20,6 +20,8 @@ from captioner.decoding import DecodingOptions, Hypothesis, decode, score_captio
 from captioner.errors import CaptionerError
 from captioner.images import ImageSource, open_image, to_pixels
 from captioner.model import CaptionModel
+from captioner.precision import choose_dtypes, prepare
+from captioner.threads import map_in_threads
 from captioner.vocabulary import PAD, Vocabulary, join_words
 from captioner.wording import with_ids
 
@@ -78,9 +80,11 @@ class Captioner:
         card: What is to be known of the model.
         device: Where it runs, such as ``cpu`` or ``cuda``.
         others: Further networks with the same words: all write together, each log-probability the mean of theirs.
+        precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 for the decoder on CPUs that multiply it faster.
+            The networks keep their float32; what captions are written with is fixed now.
 
     Raises:
-        CaptionerError: There is no such device.
+        CaptionerError: There is no such device or precision.
     """
 
     def __init__(
@@ -90,6 +94,7 @@ class Captioner:
         card: Mapping[str, Any],
         device: str | torch.device = "cpu",
         others: Sequence[CaptionModel] = (),
+        precision: str = "float32",
     ) -> None:
         try:
             self.device = torch.device(device)
@@ -97,14 +102,16 @@ class Captioner:
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise CaptionerError(f"device {str(device)!r} cannot be used: {reason}; try cpu") from error
+        self._dtypes = choose_dtypes(precision, self.device)
+        self._prepared = tuple(prepare(each, self._dtypes) for each in self.members)
         self.model = model
         self.vocabulary = vocabulary
         self.card = card
         self.transform = model.config.transform
-        self.grid_shape = model.encoder.grid_shape(self.transform.size)
+        views = [(m.encoder.grid_shape(m.config.transform.size), m.config.transform.resize) for m in self.members]
+        self.grid_shape = views[0][0]
         # Maps over other cells, or of another part of the photograph, have no mean.
-        views = {(m.encoder.grid_shape(m.config.transform.size), m.config.transform.resize) for m in self.members}
-        self._one_view = len(views) == 1
+        self._one_view = len(set(views)) == 1
 
     @overload
     def caption(self, images: ImageSource, *, batch_size: int = ..., **options: Any) -> Caption: ...  # noqa: ANN401
@@ -144,8 +151,10 @@ class Captioner:
     ) -> Iterator[Caption | CaptionerError]:
         """Captions any number of photographs, a batch at a time, as they come.
 
+        Threads decode a batch, then the network has all cores: side by side they would only hold each other up.
+
         Args:
-            images: Photographs, read only as they are needed.
+            images: Photographs, asked for a batch at a time.
             options: How captions are written.
             batch_size: Photographs that go through the network together.
 
@@ -156,11 +165,11 @@ class Captioner:
             raise CaptionerError(f"batch size is {batch_size}; it must be at least 1")
         options = with_ids(options or DecodingOptions(), self.vocabulary)
         remaining = iter(images)
-        while batch := list(islice(remaining, batch_size)):
-            loaded = [self._load(source) for source in batch]
-            good = [image for image in loaded if isinstance(image, _Loaded)]
+        while sources := list(islice(remaining, batch_size)):
+            batch = map_in_threads(self._load, sources, torch.get_num_threads())
+            good = [image for image in batch if isinstance(image, _Loaded)]
             hypotheses = iter(decode(self._decoders(), self._grids(good), options) if good else ())
-            for image in loaded:
+            for image in batch:
                 if isinstance(image, _Loaded):
                     first, *rest = self._captions(next(hypotheses), image)
                     yield replace(first, alternatives=tuple(rest))
@@ -215,15 +224,16 @@ class Captioner:
         return _Loaded(pixels, region)
 
     def _decoders(self) -> list[Decoder]:
-        return [member.decoder for member in self.members]
+        return [member.decoder for member in self._prepared]
 
     @torch.inference_mode()
     def _grids(self, images: Sequence[_Loaded]) -> list[Tensor]:
         """The feature vectors of each member's encoder, shape (images, cells, channels)."""
         grids = []
-        for member, pixels in zip(self.members, zip(*(image.pixels for image in images), strict=True), strict=True):
+        for member, pixels in zip(self._prepared, zip(*(image.pixels for image in images), strict=True), strict=True):
             batch = torch.stack(pixels).to(self.device)
-            grids.append(member.encoder(member.config.transform.normalise(batch)))
+            seen = member.config.transform.normalise(batch).to(self._dtypes.encoder)
+            grids.append(member.encoder(seen).to(self._dtypes.decoder))
         return grids
 
     def _captions(self, hypotheses: Iterable[Hypothesis], image: _Loaded) -> list[Caption]:
@@ -258,7 +268,9 @@ class _Loaded:
 
 
 def load(
-    path: FileName | list[FileName] | tuple[FileName, ...] | None = None, device: str | torch.device = "cpu"
+    path: FileName | list[FileName] | tuple[FileName, ...] | None = None,
+    device: str | torch.device = "cpu",
+    precision: str = "float32",
 ) -> Captioner:
     """Opens a captioner; the embedded one needs no file and no internet.
 
@@ -266,10 +278,11 @@ def load(
         path: A checkpoint made by ``captioner train``; the embedded one by default. Several, trained on the same words,
             write each caption together: an ensemble.
         device: Where it runs, such as ``cpu`` or ``cuda``.
+        precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 for the decoder on CPUs that multiply it faster.
 
     Raises:
         CaptionerError: There is no such checkpoint, it cannot be read safely, the words of an ensemble differ, or there
-            is no such device.
+            is no such device or precision.
     """
     if path is None:
         path = embedded_checkpoint()
@@ -288,7 +301,7 @@ def load(
                 "an ensemble needs models trained on one vocabulary"
             )
         members.append(member)
-    return Captioner(model, vocabulary, content.card, device, members)
+    return Captioner(model, vocabulary, content.card, device, members, precision)
 
 
 def embedded_checkpoint() -> os.PathLike[str]:

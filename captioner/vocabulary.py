@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from captioner.errors import CaptionerError
-from captioner.metrics.tokenizer import tokenize
 
 PAD, START, END, UNKNOWN = range(4)
 SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
@@ -18,6 +17,8 @@ _BRACKETS = frozenset({"-lrb-", "-rrb-", "-lsb-", "-rsb-", "-lcb-", "-rcb-"})
 
 def split_words(caption: str) -> list[str]:
     """The words of one caption, lower-case and without punctuation: the tokens of the COCO scores but for brackets."""
+    from captioner.metrics.tokenizer import tokenize  # its patterns take a while to compile, and writing needs none
+
     return [word for token in tokenize([caption])[0] for word in token.split() if word not in _BRACKETS]
 
 

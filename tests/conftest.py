@@ -33,6 +33,12 @@ def make_captioner(attention: str = "soft", size: int = 64, resize: str = "squas
     return Captioner(model, Vocabulary(WORDS), {"data": "none", "licence": "CC0"})
 
 
+@pytest.fixture(autouse=True)
+def _exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests compare with float32 whatever this machine's CPU is fast at."""
+    monkeypatch.setattr("captioner.precision.has_fast_bfloat16", lambda: False)
+
+
 @pytest.fixture(scope="session")
 def tiny() -> Captioner:
     """The small captioner."""

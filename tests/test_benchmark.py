@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import benchmark
 import pytest
@@ -26,3 +27,47 @@ def test_decoding_is_measured_beside_the_textbook(
 def test_a_table_has_its_columns_in_line() -> None:
     rows: list[benchmark.Row] = [{"way": "a", "images/s": 123.456}, {"way": "longer", "images/s": 1.0}]
     assert benchmark.table(rows).splitlines() == ["way     images/s", "a            123", "longer         1"]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]) -> list[str]:
+    """What the rows of a section are called."""
+    monkeypatch.setattr("torch.set_num_threads", lambda threads: None)
+    monkeypatch.setattr("sys.argv", ["benchmark.py", *arguments, "--json"])
+    benchmark.main()
+    return [next(iter(row.values())) for row in json.loads(capsys.readouterr().out)["rows"]]
+
+
+def test_a_training_step_is_measured_beside_the_textbooks_with_the_same_loss_and_gradients(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = "--images 2 --captions 3 --cells 5 --channels 6 --size 8 --vocabulary 40 --repeats 1"
+    names = run(monkeypatch, capsys, ["training", *small.split()])
+    assert names == [
+        "textbook, float32",
+        "captioner, float32",
+        "limit: matrix products alone, float32",
+        "textbook, bfloat16",
+        "captioner, bfloat16",
+        "limit: matrix products alone, bfloat16",
+        "Adam's step, beside each",
+    ]
+
+
+def test_a_folder_is_measured_beside_its_limits(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = run(monkeypatch, capsys, ["folder", "--images", str(photos), "--beam-size", "1", "--repeats", "1"])
+    assert names == [
+        "image by image, float32",
+        "limit: decoding the files",
+        "limit: decoding and the CNN",
+        "captioner",
+    ]
+
+
+def test_the_feature_cache_is_measured_beside_the_cnn(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = run(monkeypatch, capsys, ["features", "--images", str(photos), "--reads", "10"])
+    assert names[:3] == ["limit: the CNN alone", "image by image", "captioner"]
+    assert len(names) == 5

@@ -20,6 +20,7 @@ from captioner.endings import FUNCTION_WORDS
 from captioner.pipeline import Captioner
 
 README = Path(__file__).parents[1] / "README.md"
+PHOTO = README.parent / "data" / "samples" / "astronaut.jpg"
 
 
 def captioner(*args: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -313,6 +314,10 @@ def test_visualize_without_attention_asks_for_gradients(
         ("from captioner.cli import main; main(['caption', '--help'])", {"torch", "lightning", "matplotlib"}),
         ("from captioner.cli import main; main(['score', '--references', 'x', '--candidates', 'x'])", {"torch"}),
         ("import captioner; captioner.load()", {"lightning", "matplotlib"}),
+        (
+            f"from captioner.cli import main; main(['caption', {str(PHOTO)!r}])",
+            {"lightning", "matplotlib", "timm", "torchvision", "torch._dynamo", "sympy", "captioner.metrics"},
+        ),
         ("import captioner; captioner.visualize.plot", {"lightning", "matplotlib"}),
     ],
 )

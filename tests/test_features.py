@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from bench_features import make_sparse_cache
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from captioner.data.features import FeatureCache, build_cache, describe_origin
+from captioner.data.features import FeatureCache, build_cache, describe_origin, encode_images
 from captioner.encoder import GridEncoder
 from captioner.errors import CaptionerError
-from captioner.images import Transform
+from captioner.images import Transform, open_image
 
 IMAGES, VIEWS, SIZE = 3, 2, 64
 
@@ -47,6 +52,91 @@ def test_a_cache_gives_back_what_the_encoder_said(tmp_path: Path, encoder: GridE
             assert torch.equal(cache.grid(image, view), expected[view])
     assert torch.equal(FeatureCache(path, "origin", first=2).grid(0), cache.grid(2))
     assert load_file(path)["features"].shape == shape_of(encoder)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    """Seven files, each another noise."""
+    files = [tmp_path / f"{number}.png" for number in range(7)]
+    for number, file in enumerate(files):
+        Image.effect_noise((50, 40 + number), 100).convert("RGB").save(file)
+    return files
+
+
+def test_encoded_images_are_what_the_encoder_says_of_each(
+    tmp_path: Path, encoder: GridEncoder, pictures: list[Path]
+) -> None:
+    path, transform = tmp_path / "new" / "features", Transform(SIZE)
+    assert list(encode_images(path, "origin", encoder, transform, pictures, VIEWS, batch=3)) == [0, 3, 6, 7]
+    cache = FeatureCache(path, "origin")
+    for number, picture in enumerate(pictures):
+        seen = transform(open_image(picture))
+        with torch.inference_mode():
+            expected = encoder(torch.stack([seen, seen.flip(-1)]))
+        for view in range(VIEWS):
+            torch.testing.assert_close(cache.grid(number, view).float(), expected[view], rtol=2e-3, atol=1e-3)
+    assert [file.name for file in path.parent.iterdir()] == ["features"]
+
+
+def test_an_interrupted_build_is_gone_on_with(tmp_path: Path, encoder: GridEncoder, pictures: list[Path]) -> None:
+    def encode(name: str, origin: str = "origin") -> Iterator[int]:
+        return encode_images(tmp_path / name, origin, encoder, Transform(SIZE), pictures, VIEWS, batch=2)
+
+    list(encode("whole"))
+    interrupted = encode("later")
+    assert [next(interrupted) for _ in range(3)] == [0, 2, 4]
+    with pytest.raises(CaptionerError, match="later: another process is making this feature cache"):
+        next(encode("later"))
+    del interrupted
+    with (tmp_path / ".later.part").open("ab") as file:
+        file.write(b"part of an image")
+    assert not (tmp_path / "later").exists()
+    assert list(encode("later")) == [4, 6, 7]
+    assert (tmp_path / "later").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_what_is_left_of_another_job_is_not_gone_on_with(
+    tmp_path: Path, encoder: GridEncoder, pictures: list[Path]
+) -> None:
+    job = tmp_path / "features", "one", encoder, Transform(SIZE), pictures, VIEWS, 2
+    interrupted = encode_images(*job)
+    assert [next(interrupted), next(interrupted)] == [0, 2]
+    del interrupted
+    assert next(encode_images(job[0], "other", *job[2:])) == 0
+
+
+def test_a_cache_that_does_not_fit_is_refused_at_once(
+    tmp_path: Path, encoder: GridEncoder, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
+    build = encode_images(tmp_path / "features", "origin", encoder, Transform(SIZE), pictures, 1, 2)
+    with pytest.raises(CaptionerError, match="features: needs 28,672 bytes more, 1,000 are free; make room"):
+        next(build)
+
+
+def test_another_process_reads_the_same(tmp_path: Path, encoder: GridEncoder, batches: list[Tensor]) -> None:
+    path = tmp_path / "features"
+    list(build_cache(path, "origin", encoder, batches, shape_of(encoder)))
+    cache = FeatureCache(path, "origin", first=1)
+    again = pickle.loads(pickle.dumps(cache))
+    assert torch.equal(again.grid(1, 1), cache.grid(1, 1))
+
+
+def test_reading_all_of_a_large_cache_keeps_little_of_it_in_memory(tmp_path: Path) -> None:
+    path, images, cells, channels = tmp_path / "sparse", 3000, 49, 2048
+    program = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from captioner.data.features import FeatureCache\n"
+        "cache = FeatureCache(Path(sys.argv[1]), 'origin')\n"
+        "cache.grid(0)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"for image in range({images}): cache.grid(image)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    make_sparse_cache(path, "origin", (images, 1, cells, channels))
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
+    assert int(done.stdout) * 1024 < path.stat().st_size / 10
 
 
 def test_an_interrupted_build_leaves_nothing(tmp_path: Path, encoder: GridEncoder, batches: list[Tensor]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -217,3 +219,17 @@ def test_a_turned_jpeg_is_turned_at_any_size(tmp_path: Path) -> None:
     assert upright.size == (375, 500)
     red, green, _ = upright.getpixel((upright.width - 5, upright.height // 2))  # type: ignore[misc]
     assert red > 200 > 60 > green
+
+
+def test_pillows_warnings_reach_nobody_however_many_threads_read(tmp_path: Path) -> None:
+    picture = tmp_path / "wide.png"
+    Image.new("1", (300, 100)).save(picture)
+    program = (
+        "import sys, warnings\n"
+        "from captioner.images import limit_pixels, open_image\n"
+        "from captioner.threads import map_in_threads\n"
+        "limit_pixels(40_000)\n"  # Pillow warns of more than half as many
+        "assert len(map_in_threads(open_image, [sys.argv[1]] * 50, threads=4)) == 50"
+    )
+    done = subprocess.run([sys.executable, "-c", program, picture], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_captioner
+from PIL import Image
 
 import captioner
 from captioner.decoding import DecodingOptions
@@ -101,6 +104,27 @@ def test_a_bad_photograph_leaves_the_others_theirs(tiny: Captioner, photos: Path
     assert [type(result) for result in results] == [Caption, CaptionerError, Caption]
     with pytest.raises(CaptionerError, match=r"bad\.jpg: is no image"):
         tiny.caption([photos / name for name in names])
+
+
+def test_photographs_are_asked_for_a_batch_at_a_time(tiny: Captioner, photos: Path) -> None:
+    asked: list[int] = []
+
+    def endless() -> Iterator[Path]:
+        for number in count():
+            asked.append(number)
+            yield photos / f"{number % 3}.png"
+
+    results = tiny.stream(endless(), DecodingOptions(max_words=2), batch_size=4)
+    for taken in range(1, 10):
+        next(results)
+        assert len(asked) == -(-taken // 4) * 4
+
+
+def test_one_picture_given_often_is_read_by_one_thread_at_a_time(tiny: Captioner, photos: Path) -> None:
+    file = photos / "0.png"
+    with Image.open(file) as image:
+        texts = {caption.text for caption in tiny.caption([image] * 8)}
+    assert texts == {tiny.caption(file).text}
 
 
 def test_the_region_is_the_part_that_was_seen(photos: Path) -> None:

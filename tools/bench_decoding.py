@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 
 import torch
+from timing import fastest
 from torch import Tensor
 
 from captioner.decoder import Decoder, DecoderConfig
@@ -62,13 +62,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, str | float]]:
     }
     outcomes = {name: way() for name, way in ways.items()}
     assert outcomes["captioner, float32"] == outcomes["textbook, float32"], "the two beam searches disagree"
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(args.repeats):
-        for name, way in ways.items():
-            begin = time.perf_counter()
-            way()
-            seconds[name].append(time.perf_counter() - begin)
-    rates = {name: args.images / min(times) for name, times in seconds.items()}
+    rates = {name: args.images / seconds for name, seconds in fastest(ways, args.repeats).items()}
     return [
         {"way": name, "images/s": rate, "times textbook": rate / rates["textbook, float32"]}
         for name, rate in rates.items()

@@ -9,7 +9,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from captioner.cli.options import add_decoding_arguments, add_model_arguments, decoding_options, set_pixel_limit
+from captioner.cli.options import (
+    add_decoding_arguments,
+    add_model_arguments,
+    decoding_options,
+    load_model,
+    set_pixel_limit,
+)
 from captioner.cli.terminal import printable
 from captioner.errors import CaptionerError
 
@@ -41,12 +47,10 @@ def run(args: argparse.Namespace) -> int:
     """Captions every photograph; those that cannot be read are named on standard error."""
     if args.resume and not args.output:
         raise CaptionerError("--resume goes on with a file of captions; name it with --output")
-    from captioner.pipeline import load
-
     options = decoding_options(args)
     set_pixel_limit(args)
     names = list(_photographs(args.photos))
-    model = load(args.model, args.device)
+    model = load_model(args)
     if args.output:
         return _write(args, names, model, options)
     failed = False

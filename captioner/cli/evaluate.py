@@ -9,7 +9,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioner.cli.options import add_decoding_arguments, add_model_arguments, decoding_options, set_pixel_limit
+from captioner.cli.options import (
+    add_decoding_arguments,
+    add_model_arguments,
+    decoding_options,
+    load_model,
+    set_pixel_limit,
+)
 from captioner.cli.report import add_java_arguments, describe, print_report, score_with_java
 from captioner.data.skipped import USUAL_SHARE, Skipped
 from captioner.errors import CaptionerError
@@ -54,7 +60,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Captions every image once; prints corpus scores by the COCO protocol and the outcome of the pointing game."""
     from captioner.grounding import read_boxes
-    from captioner.pipeline import load
 
     _check(args)
     options = decoding_options(args)
@@ -62,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     scenes = read_boxes(Path(args.grounding)) if args.grounding else {}
     skipped = Skipped(Path(args.data or args.grounding), args.max_skipped)
     records = _records(args, scenes, skipped)
-    model = load(args.model, args.device)
+    model = load_model(args)
     pairs = list(_generate(model, records, options, args.batch_size, skipped))
     skipped.refuse_too_many(len(pairs), sum(len(record.captions) for record, _ in pairs))
     skipped.tell()

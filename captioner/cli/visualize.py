@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioner.cli.caption import STANDARD_INPUT, standard_input
-from captioner.cli.options import add_decoding_arguments, add_model_arguments, decoding_options, set_pixel_limit
+from captioner.cli.options import (
+    add_decoding_arguments,
+    add_model_arguments,
+    decoding_options,
+    load_model,
+    set_pixel_limit,
+)
 from captioner.cli.terminal import printable
 from captioner.errors import CaptionerError
 
@@ -69,10 +75,9 @@ def run(args: argparse.Namespace) -> int:
             raise CaptionerError(f"output {output}: a folder becomes a gallery; name it {output.stem}.html")
         return _gallery(args, options, output)
     from captioner.atomic import replacing
-    from captioner.pipeline import load
 
     image: ImageSource = standard_input() if args.photo == STANDARD_INPUT else args.photo
-    model = load(args.model, args.device)
+    model = load_model(args)
     caption = _with_maps(model, image, model.caption(image, **asdict(options)), args.saliency)
     content = _draw(suffix, image, caption, args)
     with replacing(output) as path:
@@ -103,13 +108,12 @@ def _draw(suffix: str, image: ImageSource, caption: Caption, args: argparse.Name
 
 def _gallery(args: argparse.Namespace, options: DecodingOptions, output: Path) -> int:
     from captioner.images import find_images
-    from captioner.pipeline import load
     from captioner.visualize.gallery import Photograph, write_gallery
 
     paths = list(find_images(args.photo))
     if not paths:
         raise CaptionerError(f"folder {args.photo}: has no image; give one with .jpg, .png or the like")
-    model = load(args.model, args.device)
+    model = load_model(args)
     failed = 0
 
     def photographs() -> Iterator[Photograph]:

@@ -7,13 +7,18 @@ was made from, and a file that was made from anything else is refused.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import math
+import mmap
 import operator
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -22,7 +27,8 @@ from torch import Tensor, nn
 from captioner.atomic import replacing
 from captioner.encoder import GridEncoder
 from captioner.errors import CaptionerError
-from captioner.images import Transform
+from captioner.images import Transform, open_image, to_pixels
+from captioner.threads import map_in_threads
 
 _LENGTH_BYTES = 8
 
@@ -57,11 +63,25 @@ class FeatureCache:
             )
         if path.stat().st_size != _LENGTH_BYTES + length + offsets[1]:
             raise CaptionerError(f"feature cache {path}: was cut; delete it")
-        self._values = np.memmap(path, np.float16, "r", _LENGTH_BYTES + length, shape)[first:]
+        self._origin, self._first = origin, first
+        _, self._views, *self._shape = shape
+        self._begin = _LENGTH_BYTES + length
+        with path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def __reduce__(self) -> tuple[type[FeatureCache], tuple[Path, str, int]]:
+        """A worker process that is not forked opens the file anew."""
+        return FeatureCache, (self.path, self._origin, self._first)
 
     def grid(self, image: int, view: int = 0) -> Tensor:
         """The features of one image in one view, float16, shape (cells, channels)."""
-        return torch.from_numpy(np.array(self._values[image, view]))
+        count = math.prod(self._shape)
+        start = self._begin + 2 * count * ((self._first + image) * self._views + view)
+        values = torch.from_numpy(np.frombuffer(self._map, np.float16, count, start).reshape(self._shape).copy())
+        # Pages once read would count as this process's memory until all of the file does.
+        page = start - start % mmap.PAGESIZE
+        self._map.madvise(mmap.MADV_DONTNEED, page, start + 2 * count - page)
+        return values
 
 
 def describe_origin(encoder: GridEncoder, transform: Transform, images: Sequence[Path], views: int) -> str:
@@ -102,6 +122,94 @@ def hash_weights(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def encode_images(
+    path: Path, origin: str, encoder: GridEncoder, transform: Transform, images: Sequence[Path], views: int, batch: int
+) -> Iterator[int]:
+    """Computes the features of images and writes them. An interrupted run is gone on with by the next.
+
+    Threads decode a batch, then the encoder has all cores. What is done lies in a file beside ``path`` that takes its
+    name in the end.
+
+    Args:
+        path: The file.
+        origin: What `describe_origin` says of the rest.
+        encoder: The frozen encoder, in evaluation mode.
+        transform: How images reach it.
+        images: The image files, in order.
+        views: 1, or 2 with the mirror image.
+        batch: Images that go through the encoder together.
+
+    Yields:
+        The number of images done, first those of an interrupted run, then after each batch.
+
+    Raises:
+        CaptionerError: An image cannot be read, the file cannot be written, or another process is writing it.
+    """
+    shape = (len(images), views, math.prod(encoder.grid_shape(transform.size)), encoder.channels)
+    header = _header(origin, shape)
+    size = 2 * math.prod(shape[1:])
+    part = path.with_name(f".{path.name}.part")
+    device = next(encoder.parameters()).device
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("a+b") as file:
+            _lock(file, path)
+            done = _resume(file, header, size)
+            _refuse_full_disk(path, size * (len(images) - done))
+            yield done
+            for start in range(done, len(images), batch):
+                several = images[start : start + batch]
+                pixels = torch.stack(map_in_threads(partial(_read, transform), several, torch.get_num_threads()))
+                seen = torch.stack([pixels, pixels.flip(-1)][:views], dim=1).flatten(0, 1).to(device)
+                with torch.inference_mode():
+                    features = encoder(transform.normalise(seen))
+                file.write(features.to("cpu", torch.float16).numpy().tobytes())
+                file.flush()
+                yield start + len(several)
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise CaptionerError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
+
+
+def _read(transform: Transform, path: Path) -> Tensor:
+    return to_pixels(transform.scale(open_image(path, transform.enough)))
+
+
+def _lock(file: BinaryIO, path: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise CaptionerError(f"{path}: another process is making this feature cache; wait until it has ended") from None
+
+
+def _resume(file: BinaryIO, header: bytes, size: int) -> int:
+    """Cuts the file to whole images of this very job, and says how many there are."""
+    file.seek(0)
+    if file.read(len(header)) != header:
+        file.truncate(0)
+        file.write(header)
+        return 0
+    done = (file.seek(0, os.SEEK_END) - len(header)) // size
+    file.truncate(len(header) + done * size)
+    return done
+
+
+def _refuse_full_disk(path: Path, needed: int) -> None:
+    """Says at once what would show in hours."""
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise CaptionerError(f"feature cache {path}: needs {needed:,} bytes more, {free:,} are free; make room")
+
+
+def _header(origin: str, shape: tuple[int, ...]) -> bytes:
+    """The beginning of the file, up to the values."""
+    entry = {"dtype": "F16", "shape": shape, "data_offsets": [0, 2 * math.prod(shape)]}
+    header = json.dumps({"__metadata__": {"origin": origin}, "features": entry}).encode()
+    header += b" " * (-len(header) % _LENGTH_BYTES)  # safetensors pads with blanks, so that values are aligned
+    return len(header).to_bytes(_LENGTH_BYTES, "little") + header
+
+
 def build_cache(
     path: Path, origin: str, encoder: GridEncoder, batches: Iterable[Tensor], shape: tuple[int, int, int, int]
 ) -> Iterator[int]:
@@ -120,14 +228,11 @@ def build_cache(
     Raises:
         CaptionerError: The file cannot be written.
     """
-    size = 2 * int(np.prod(shape))
-    entry = {"dtype": "F16", "shape": shape, "data_offsets": [0, size]}
-    header = json.dumps({"__metadata__": {"origin": origin}, "features": entry}).encode()
-    header += b" " * (-len(header) % _LENGTH_BYTES)  # safetensors pads with blanks, so that values are aligned
+    header = _header(origin, shape)
     seen = 0
     with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(len(header).to_bytes(_LENGTH_BYTES, "little") + header)
-        os.posix_fallocate(file.fileno(), 0, _LENGTH_BYTES + len(header) + size)  # a full disk shows now, not in hours
+        file.write(header)
+        os.posix_fallocate(file.fileno(), 0, len(header) + 2 * math.prod(shape))  # a full disk shows now, not in hours
         with torch.inference_mode():
             for images in batches:
                 features = encoder(images)

@@ -1,0 +1,78 @@
+"""How precisely captions are computed: float32, or bfloat16 where the processor multiplies that faster."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from captioner.efficientnet_lite import EfficientNetLite
+from captioner.errors import CaptionerError
+from captioner.model import CaptionModel
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+"""What Linux calls the instructions that multiply bfloat16; without them it is slower than float32."""
+
+
+class Dtypes(NamedTuple):
+    """What the two halves of a network compute with."""
+
+    encoder: torch.dtype
+    decoder: torch.dtype
+
+
+def choose_dtypes(precision: str, device: torch.device) -> Dtypes:
+    """The types to compute with.
+
+    Args:
+        precision: One of `PRECISIONS`; ``auto`` is bfloat16 for the decoder on CPUs that multiply it faster, otherwise
+            float32. In bfloat16 either half alone keeps the embedded model's scores within 0.5 %, both together do not
+            (docs/performance.md).
+        device: Where the network runs.
+
+    Raises:
+        CaptionerError: There is no such precision.
+    """
+    if precision not in PRECISIONS:
+        raise CaptionerError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
+    fast = device.type == "cpu" and has_fast_bfloat16()
+    return Dtypes(
+        encoder=torch.bfloat16 if precision == "bfloat16" else torch.float32,
+        decoder=torch.bfloat16 if precision == "bfloat16" or (precision == "auto" and fast) else torch.float32,
+    )
+
+
+def has_fast_bfloat16(cpu: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this CPU has instructions for bfloat16, as far as Linux tells.
+
+    Args:
+        cpu: The file in which it does.
+    """
+    try:
+        return any(not _FLAGS.isdisjoint(line.split()) for line in cpu.open() if line.startswith("flags"))
+    except OSError:
+        return False
+
+
+def prepare(model: CaptionModel, dtypes: Dtypes) -> CaptionModel:
+    """A network that computes the same captions faster and is good for nothing else.
+
+    Args:
+        model: The network, which stays as it is.
+        dtypes: What to compute with.
+
+    Returns:
+        A copy, or the network itself where there is nothing to gain.
+    """
+    if dtypes == (torch.float32, torch.float32) and not isinstance(model.encoder.trunk, EfficientNetLite):
+        return model
+    prepared = copy.deepcopy(model)
+    if isinstance(prepared.encoder.trunk, EfficientNetLite):
+        prepared.encoder.trunk.fold_batch_norm()
+    prepared.encoder.to(dtypes.encoder)
+    prepared.decoder.to(dtypes.decoder)
+    return prepared

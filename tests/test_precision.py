@@ -1,0 +1,70 @@
+"""float32, bfloat16, and which of them a machine gets."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+import torch
+
+import captioner
+from captioner.cli.options import add_model_arguments
+from captioner.errors import CaptionerError
+from captioner.pipeline import Captioner
+from captioner.precision import PRECISIONS, Dtypes, choose_dtypes, has_fast_bfloat16, prepare
+
+SAMPLES = Path(__file__).parents[1] / "data" / "samples"
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("flags", "has"), [("fpu avx512_bf16 sse", True), ("fpu amx_bf16", True), ("fpu avx512f", False), ("", False)]
+)
+def test_linux_tells_what_the_cpu_can(tmp_path: Path, flags: str, has: bool) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text(f"processor\t: 0\nbugs\t: amx_bf16\nflags\t\t: {flags}\n")
+    assert has_fast_bfloat16(file) == has
+
+
+def test_without_linux_nothing_is_known_of_the_cpu(tmp_path: Path) -> None:
+    assert not has_fast_bfloat16(tmp_path / "none")
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_auto_takes_what_is_fast_here(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
+    monkeypatch.setattr("captioner.precision.has_fast_bfloat16", lambda: fast)
+    exact, half = torch.float32, torch.bfloat16
+    assert choose_dtypes("auto", CPU) == (exact, half if fast else exact)
+    assert choose_dtypes("auto", torch.device("cuda")) == (exact, exact)
+    assert choose_dtypes("float32", CPU) == (exact, exact)
+    assert choose_dtypes("bfloat16", CPU) == (half, half)
+
+
+def test_another_precision_is_refused(checkpoint: Path) -> None:
+    with pytest.raises(CaptionerError, match="precision 'int3' is unknown; choose one of auto, float32, bfloat16"):
+        captioner.load(checkpoint, precision="int3")
+
+
+def test_the_command_line_offers_all_of_them() -> None:
+    parser = argparse.ArgumentParser()
+    add_model_arguments(parser)
+    assert [parser.parse_args(["--precision", each]).precision for each in PRECISIONS] == list(PRECISIONS)
+
+
+def test_bfloat16_reads_captions_nearly_as_float32() -> None:
+    exact, fast = captioner.load(), captioner.load(precision="bfloat16")
+    for photo in sorted(SAMPLES.glob("*.jpg")):
+        text = exact.caption(photo).text
+        expected = exact.score(photo, text).log_probability
+        assert fast.score(photo, text).log_probability == pytest.approx(expected, rel=0.05)
+
+
+def test_the_model_itself_stays_as_it_was_loaded(tmp_path: Path) -> None:
+    captioner.load().save(tmp_path / "exact.safetensors")
+    captioner.load(precision="bfloat16").save(tmp_path / "fast.safetensors")
+    assert (tmp_path / "fast.safetensors").read_bytes() == (tmp_path / "exact.safetensors").read_bytes()
+
+
+def test_where_nothing_is_to_gain_nothing_is_copied(tiny: Captioner) -> None:
+    assert prepare(tiny.model, Dtypes(torch.float32, torch.float32)) is tiny.model

@@ -1,0 +1,102 @@
+"""Features of a frozen CNN: making the cache beside the CNN alone, and reading one of COCO's size at random."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from captioner.data.features import FeatureCache, _header, encode_images
+from captioner.encoder import WEIGHTS_NONE, GridEncoder
+from captioner.images import find_images, open_image, to_pixels
+
+SUMMARY = "the feature cache: seconds to make, memory to read"
+
+COCO_SHAPE = (123_287, 1, 49, 2048)
+"""Karpathy's COCO images, ResNet's 7 × 7 grid at 224 pixels."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The section's arguments."""
+    parser.add_argument("--images", required=True, metavar="DIR", help="folder of photographs")
+    parser.add_argument("--count", type=int, default=500, metavar="N", help="of them that are used (default: 500)")
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="images at once (default: 16)")
+    parser.add_argument("--encoder", default="timm/tf_efficientnet_lite0", metavar="NAME", help="the CNN")
+    parser.add_argument("--reads", type=int, default=20_000, metavar="N", help="grids read of COCO's (default: 20000)")
+
+
+def measure(args: argparse.Namespace) -> list[dict[str, str | float]]:
+    """Times the CNN on pixels in memory, a straightforward loop and ours; then reads a cache of COCO's size."""
+    encoder = GridEncoder(args.encoder, WEIGHTS_NONE).eval()
+    transform = encoder.default_transform(224)
+    files = list(find_images(args.images))[: args.count]
+    pixels = torch.stack([to_pixels(transform.scale(open_image(file, transform.enough))) for file in files])
+    starts = range(0, len(files), args.batch_size)
+
+    @torch.inference_mode()
+    def cnn_alone() -> None:
+        for start in starts:
+            encoder(transform.normalise(pixels[start : start + args.batch_size]))
+
+    @torch.inference_mode()
+    def one_by_one() -> None:
+        for file in files:
+            encoder(transform(open_image(file)).unsqueeze(0)).half()
+
+    with tempfile.TemporaryDirectory() as folder:
+
+        def ours() -> None:
+            cache = Path(folder) / "features"
+            list(encode_images(cache, "origin", encoder, transform, files, 1, args.batch_size))
+
+        ways = {"limit: the CNN alone": cnn_alone, "image by image": one_by_one, "captioner": ours}
+        cnn_alone()
+        seconds = {name: _time(way) for name, way in ways.items()}
+        rows: list[dict[str, str | float]] = [
+            {"what": name, "seconds": each, "times limit": each / seconds["limit: the CNN alone"], "GB": 0.0}
+            for name, each in seconds.items()
+        ]
+        coco = Path(folder) / "coco"
+        make_sparse_cache(coco, "origin", COCO_SHAPE)
+        before = _resident()
+        cache, chance = FeatureCache(coco, "origin"), random.Random(1)
+        spent = _time(lambda: [cache.grid(chance.randrange(COCO_SHAPE[0])) for _ in range(args.reads)])
+        rows.append({"what": "COCO's cache: size on disk", "seconds": 0.0, "times limit": 0.0, "GB": _size(coco)})
+        rows.append(
+            {
+                "what": f"COCO's cache: {args.reads:,} grids at random, memory more than before",
+                "seconds": spent,
+                "times limit": 0.0,
+                "GB": _resident() - before,
+            }
+        )
+    return rows
+
+
+def make_sparse_cache(path: Path, origin: str, shape: tuple[int, int, int, int]) -> None:
+    """A cache of zeros that takes no room on the disk."""
+    header = _header(origin, shape)
+    path.write_bytes(header)
+    images, views, cells, channels = shape
+    os.truncate(path, len(header) + 2 * images * views * cells * channels)
+
+
+def _time(way: object) -> float:
+    begin = time.perf_counter()
+    way()  # type: ignore[operator]
+    return time.perf_counter() - begin
+
+
+def _size(path: Path) -> float:
+    return path.stat().st_size / 1e9
+
+
+def _resident() -> float:
+    """Most memory that the process has had, in GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
