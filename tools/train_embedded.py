@@ -1,0 +1,106 @@
+"""Trains the embedded model again from nothing: cross-entropy, then self-critical training, then its scores.
+
+    python tools/prepare_flickr8k.py
+    python tools/train_embedded.py --output runs/embedded
+
+Each phase is one `captioner train`; stopped at any moment, the same command goes on. Further options of `captioner
+train` apply to both, such as ``--data.images ../flickr8k/images``. At the end the folder holds the model with its card,
+``captioner.safetensors`` in float16, and ``evaluation.json``, its scores on the test images, which
+`tools/write_results.py` puts into the README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from write_results import test_scores
+
+from captioner.atomic import replacing
+from captioner.cli import main as captioner
+from captioner.errors import CaptionerError
+from captioner.experiment import train
+from captioner.keeping import LAST
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+CARD = Path(__file__).with_name("embedded_card.json")
+PHASES = ("flickr8k", "flickr8k_self_critical")
+"""Configurations, each beginning with the weights that the one before ended with."""
+
+
+def train_phases(output: Path, overrides: Sequence[str]) -> Path:
+    """Trains what is not trained yet.
+
+    Args:
+        output: Folder of the runs, a folder each.
+        overrides: Arguments of `captioner train` for all phases.
+
+    Returns:
+        The last phase's checkpoint.
+
+    Raises:
+        CaptionerError: Something of the user's cannot be used.
+    """
+    made: Path | None = None
+    for phase in PHASES:
+        folder = output / phase
+        finished = folder / "captioner.safetensors"
+        if not finished.exists():
+            start = ["--model.start_from", str(made)] if made else []
+            resume = ["--resume", str(folder / LAST)] if (folder / LAST).exists() else []
+            root = ["--trainer.default_root_dir", str(folder)]
+            train(["--config", str(CONFIGS / f"{phase}.yaml"), *start, *overrides, *root, *resume])
+        made = finished
+    assert made is not None
+    return made
+
+
+def evaluate(model: Path, data: str, images: str) -> dict[str, object]:
+    """The scores of a model on the test images, with METEOR where Java is.
+
+    Raises:
+        CaptionerError: The images cannot be captioned.
+    """
+    printed = io.StringIO()
+    java = ["--meteor"] if shutil.which("java") else []
+    with contextlib.redirect_stdout(printed):
+        code = captioner(["evaluate", "--model", str(model), "--data", data, "--images", images, "--json", *java])
+    if code:
+        raise CaptionerError(f"{model}: could not be evaluated on {data}")
+    scores: dict[str, object] = json.loads(printed.getvalue())
+    return scores
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Trains, exports and evaluates."""
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("runs/embedded"), metavar="FOLDER", help="where to work")
+    args, overrides = parser.parse_known_args(arguments)
+    try:
+        best = train_phases(args.output, overrides)
+        data = yaml.safe_load((best.parent / "config.yaml").read_text(encoding="utf-8"))["data"]
+        target, card = args.output / "captioner.safetensors", args.output / "card.json"
+        export = ["export", str(best), "--dtype", "float16", "--output", str(target), "--card"]
+        captioner([*export, str(CARD)])
+        scores = evaluate(target, data["captions"][0], data["images"])
+        with replacing(args.output / "evaluation.json") as file:
+            file.write_text(json.dumps(scores, indent=1), encoding="utf-8")
+        described = json.loads(CARD.read_text(encoding="utf-8"))
+        card.write_text(json.dumps({**described, "test scores": test_scores(scores)}), encoding="utf-8")
+        captioner([*export, str(card)])
+    except CaptionerError as error:
+        print(f"train_embedded: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
