@@ -170,6 +170,16 @@ def test_more_than_the_share_is_an_error(tmp_path: Path, bad: int) -> None:
     )
 
 
+def test_the_first_of_the_kind_that_is_too_many_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "captions.csv"
+    skipped = Skipped(file, 0.1)
+    skipped.image("missing", "a.jpg", CaptionerError("an image"))
+    for text in ("a caption", "another"):
+        skipped.caption("empty", "b.jpg", CaptionerError(text))
+    with pytest.raises(CaptionerError, match=r"^2 of 10 captions of .* The first: a caption$"):
+        skipped.refuse_too_many(images=9, captions=8)
+
+
 COCO: Line = {
     "images": [{"id": 1, "file_name": "a.jpg"}, {"id": "2"}, {"id": 3, "file_name": "c.jpg"}, 4],
     "annotations": [

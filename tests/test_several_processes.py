@@ -29,6 +29,9 @@ TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.stra
 PATIENCE = 60
 """Seconds within which every process of a run has ended after one of them has."""
 
+LONGEST = 300
+"""Seconds that a whole run may take on a busy machine; it takes some 15."""
+
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -68,10 +71,10 @@ class Run:
         self.folder = folder
         self.process = subprocess.Popen(command, env=environment, text=True, start_new_session=True, **pipes)  # type: ignore[call-overload]
 
-    def wait(self) -> tuple[int, str, str]:
+    def wait(self, seconds: float = LONGEST) -> tuple[int, str, str]:
         """The exit code, standard output and standard error, complete when no process has them open any more."""
         try:
-            out, err = self.process.communicate(timeout=PATIENCE)
+            out, err = self.process.communicate(timeout=seconds)
         finally:
             self.kill()
         return self.process.returncode, out, err
@@ -139,7 +142,7 @@ def test_a_process_that_is_killed_brings_the_other_down(config: Path, tmp_path: 
     run.until_saved()
     [other] = run.children()
     os.kill(other if rank else run.process.pid, signal.SIGKILL)
-    code, out, err = run.wait()
+    code, out, err = run.wait(PATIENCE)
     assert code != 0
     assert out == ""
     [told] = [line for line in err.splitlines() if not line.startswith("epoch")]
@@ -165,7 +168,7 @@ def test_a_killed_loader_is_told_in_one_line(config: Path, tmp_path: Path) -> No
     run = Run(config, tmp_path / "run", "--data.workers", "2", "--trainer.max_epochs", "999")
     run.until_saved()
     os.kill(run.children()[-1], signal.SIGKILL)
-    code, out, err = run.wait()
+    code, out, err = run.wait(PATIENCE)
     assert (code, out) == (2, "")
     [told] = [line for line in err.splitlines() if not line.startswith("epoch")]
     assert told.startswith("captioner: a process that loads images is killed by signal: Killed; if memory is short")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from captioner.errors import CaptionerError
+
+Kind: TypeAlias = Literal["images", "captions"]
 
 USUAL_SHARE = 0.01
 """Of a data set's images, and of its captions, that may be unusable: more is no dirt but a mistake."""
@@ -25,7 +28,7 @@ class Skipped:
             first raises what is wrong with it.
 
     Raises:
-        CaptionerError: The share is none.
+        CaptionerError: The share is not within its bounds.
     """
 
     def __init__(self, source: Path, most: float = 0.0) -> None:
@@ -33,19 +36,18 @@ class Skipped:
             raise CaptionerError(f"the share that may be skipped is {most}; it must be at least 0 and at most 1")
         self.source = source
         self.most = most
-        self._images: dict[str, list[str]] = {}
-        self._captions: dict[str, list[str]] = {}
-        self._first: CaptionerError | None = None
+        self._found: dict[Kind, dict[str, list[str]]] = {"images": {}, "captions": {}}
+        self._first: dict[Kind, CaptionerError] = {}
 
     @property
     def images(self) -> int:
         """How many images are passed over."""
-        return sum(map(len, self._images.values()))
+        return self._count("images")
 
     @property
     def captions(self) -> int:
-        """How many captions of images that are used, or of no image, are passed over."""
-        return sum(map(len, self._captions.values()))
+        """How many captions are passed over, beside those of images that are."""
+        return self._count("captions")
 
     def image(self, reason: str, name: str, error: CaptionerError) -> None:
         """Passes over an image.
@@ -58,11 +60,11 @@ class Skipped:
         Raises:
             CaptionerError: ``error``, where nothing may be passed over.
         """
-        self._add(self._images, reason, name, error)
+        self._add("images", reason, name, error)
 
     def caption(self, reason: str, name: str, error: CaptionerError) -> None:
         """Passes over a caption; as `image`."""
-        self._add(self._captions, reason, name, error)
+        self._add("captions", reason, name, error)
 
     def refuse_too_many(self, images: int, captions: int) -> None:
         """Holds what is passed over against what is left.
@@ -74,39 +76,35 @@ class Skipped:
         Raises:
             CaptionerError: More than the share is passed over.
         """
-        for kind, found, used in (("images", self._images, images), ("captions", self._captions, captions)):
-            count = sum(map(len, found.values()))
-            if count > self.most * (count + used):
+        used: dict[Kind, int] = {"images": images, "captions": captions}
+        for kind, first in self._first.items():
+            count, total = self._count(kind), self._count(kind) + used[kind]
+            if count > self.most * total:
                 raise CaptionerError(
-                    f"{count} of {count + used} {kind} of {self.source} cannot be used ({_told(found)}), more than the "
+                    f"{count} of {total} {kind} of {self.source} cannot be used ({self._reasons(kind)}), more than the "
                     f"share of {self.most} that may be skipped (training: data.max_skipped, evaluate: --max-skipped); "
-                    f"mend the data or raise the share. The first: {self._first}"
+                    f"mend the data or raise the share. The first: {first}"
                 )
 
     def tell(self) -> None:
         """Says on standard error what is passed over, if anything is."""
-        told = [
-            f"{count} {kind} ({_told(found)})"
-            for kind, found, count in (
-                ("images", self._images, self.images),
-                ("captions", self._captions, self.captions),
-            )
-            if found
-        ]
+        told = [f"{self._count(kind)} {kind} ({self._reasons(kind)})" for kind in self._found if self._found[kind]]
         if told:
             print(f"captioner: {str(self.source)!r}: skipped {' and '.join(told)}", file=sys.stderr)
 
-    def _add(self, found: dict[str, list[str]], reason: str, name: str, error: CaptionerError) -> None:
+    def _add(self, kind: Kind, reason: str, name: str, error: CaptionerError) -> None:
         if self.most == 0:
             raise error
-        found.setdefault(reason, []).append(name)
-        self._first = self._first or error
+        self._found[kind].setdefault(reason, []).append(name)
+        self._first.setdefault(kind, error)
 
+    def _count(self, kind: Kind) -> int:
+        return sum(map(len, self._found[kind].values()))
 
-def _told(found: dict[str, list[str]]) -> str:
-    """Reasons, the most frequent first, each with how many and which; names as Python writes texts, safe to print."""
-    parts = []
-    for reason, names in sorted(found.items(), key=lambda item: -len(item[1])):
-        more = ", …" if len(names) > _NAMED else ""
-        parts.append(f"{len(names)} {reason}: {', '.join(map(repr, names[:_NAMED]))}{more}")
-    return "; ".join(parts)
+    def _reasons(self, kind: Kind) -> str:
+        """Reasons, the most frequent first, with how many and which; names as Python writes them, safe to print."""
+        parts = []
+        for reason, names in sorted(self._found[kind].items(), key=lambda item: -len(item[1])):
+            more = ", …" if len(names) > _NAMED else ""
+            parts.append(f"{len(names)} {reason}: {', '.join(map(repr, names[:_NAMED]))}{more}")
+        return "; ".join(parts)
