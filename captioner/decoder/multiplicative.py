@@ -55,6 +55,8 @@ class MultiHeadAttention(GridAttention):
         key = keys.view(images, cells, self.heads, size // self.heads).permute(0, 2, 3, 1)
         weights = (query @ key / math.sqrt(size // self.heads)).softmax(-1)  # (images, heads, n, cells)
         # A projection of a mixture is the mixture of projections, and there are fewer sentences than cells.
-        mixed = weights.to(grid.dtype) @ grid.unsqueeze(1)  # (images, heads, n, channels)
+        mixed = (weights.to(grid.dtype).flatten(1, 2) @ grid).view(
+            *weights.shape[:3], -1
+        )  # (images, heads, n, channels)
         context = (mixed @ self.value.transpose(1, 2)).transpose(1, 2).reshape(-1, size)
         return Look(self.gated(context, hidden), weights.mean(dim=1).flatten(0, 1))
