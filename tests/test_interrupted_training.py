@@ -109,6 +109,7 @@ def assert_equal_runs(found: Path, expected: Path) -> None:
     assert [name for name, value in wanted.items() if not torch.equal(value, best[name])] == []
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_a_run_ends_with_equal_weights(config: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

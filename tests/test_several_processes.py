@@ -124,6 +124,7 @@ def test_the_scores_are_those_of_one_process(config: Path, tmp_path: Path) -> No
     )
 
 
+@pytest.mark.slow
 def test_killed_within_an_epoch_a_run_ends_with_equal_weights(config: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     options = [*TWO, "--model.self_critical", "0.5", "--model.train_encoder_from", "layer4", "--model.ema", "0.9"]
