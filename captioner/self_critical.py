@@ -34,7 +34,7 @@ def self_critical_loss(
     """Draws captions and weighs their log-probabilities by how much better they did than the image's others.
 
     Args:
-        decoder: The decoder, in training mode; captions are drawn in evaluation mode, without dropout.
+        decoder: The decoder, in training mode.
         grid: Feature vectors, shape (images, cells, channels).
         places: Which of the reward's images they are.
         reward: Made by `make_reward`.
@@ -44,10 +44,10 @@ def self_critical_loss(
     Returns:
         -Σ (r - b) log p over all words of all captions, a word, and the mean reward.
     """
-    decoder.eval()
     options = DecodingOptions(sample=True, num_captions=samples, max_words=MAX_WORDS, seed=seed)
+    # Without dropout, here and below: what is drawn must be what the gradient is of.
+    decoder.eval()
     drawn = [[_closed(each) for each in group] for group in decode(decoder, grid, options)]
-    decoder.train()
     rewards = torch.tensor([reward(place, group) for place, group in zip(places, drawn, strict=True)])
     others = (rewards.sum(dim=1, keepdim=True) - rewards) / (samples - 1)
     captions = torch.full((len(drawn), samples, MAX_WORDS + 2), PAD)
@@ -55,7 +55,9 @@ def self_critical_loss(
     for row, group in enumerate(drawn):
         for column, ids in enumerate(group):
             captions[row, column, 1 : len(ids) + 1] = torch.tensor(ids)
-    outcome = decoder(grid, captions.to(grid.device))
+    with torch.backends.cudnn.flags(enabled=False):  # its recurrent kernels keep no gradients in evaluation mode
+        outcome = decoder(grid, captions.to(grid.device))
+    decoder.train()
     lengths = (captions[:, :, 1:] != PAD).sum(dim=2).flatten()
     advantages = (rewards - others).flatten().repeat_interleave(lengths).to(grid.device)
     losses = cross_entropy(outcome.logits.float(), outcome.targets, reduction="none")

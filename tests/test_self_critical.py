@@ -48,8 +48,6 @@ def test_the_loss_is_reinforce_with_the_mean_of_the_others() -> None:
     torch.manual_seed(0)
     grid = torch.randn(2, 4, decoder.core.context.in_features)
     reward = make_reward([[[START, 4, 6, 8, END]], [[START, 5, 7, 9, END]]])
-    for dropout in (module for module in decoder.modules() if isinstance(module, torch.nn.Dropout)):
-        dropout.p = 0.0
     loss, mean = self_critical_loss(decoder, grid, [0, 1], reward, samples=3, seed=7)
     assert decoder.training
 
