@@ -94,6 +94,14 @@ class Checkpoint:
         vocabulary = Vocabulary(self.words)
         return self._fill(lambda words: LanguageModel(config, words)), vocabulary
 
+    def verify(self) -> None:
+        """Refuses what makes no network, captioner or language model.
+
+        Raises:
+            CaptionerError: As above.
+        """
+        self.build() if isinstance(self.config, CaptionerConfig) else self.build_language_model()
+
     def _fill(self, make: Callable[[int], ModelT]) -> ModelT:
         """A network for so many words, with the file's weights."""
         if self.config.decoder.layers > max(1, len(self.weights)):

@@ -301,3 +301,7 @@ def test_a_captioner_cannot_be_sampled_nor_a_language_model_caption(
     assert "is of a language model, which sees no pictures" in capsys.readouterr().err
     assert main(["info", "--model", str(file)]) == 0
     assert "language model of: words" in capsys.readouterr().out
+    small = tmp_path / "small.safetensors"
+    assert main(["export", str(file), "--dtype", "float16", "--output", str(small)]) == 0
+    assert small.stat().st_size < file.stat().st_size
+    assert main(["sample", "--model", str(small), "--count", "1"]) == 0

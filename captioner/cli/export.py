@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from captioner.errors import CaptionerError
 
     content = checkpoint.read(args.checkpoint)
-    content.build()
+    content.verify()
     if args.card:
         try:
             card = json.loads(Path(args.card).read_text(encoding="utf-8"))

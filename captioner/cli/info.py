@@ -28,16 +28,15 @@ def run(args: argparse.Namespace) -> int:
 
     path = Path(args.model or embedded_checkpoint())
     content = checkpoint.read(path)
+    content.verify()
     config = content.config
     if isinstance(config, CaptionerConfig):
-        content.build()
         shape = {
             "encoder": config.encoder + (f" to {config.encoder_stage}" if config.encoder_stage else ""),
             "decoder": asdict(config.decoder),
             "preprocessing": asdict(config.transform),
         }
     else:
-        content.build_language_model()
         shape = {"language model of": config.unit, "decoder": asdict(config.decoder)}
     facts: dict[str, Any] = {
         "file": str(path),
