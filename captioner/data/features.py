@@ -32,6 +32,9 @@ from captioner.threads import map_in_threads
 
 _LENGTH_BYTES = 8
 
+_MAPPED = 2 << 20
+"""Bytes that Linux maps at most around a page that is asked for: 64 kB by default, a huge page at the utmost."""
+
 
 class FeatureCache:
     """The grids of many images, on disk.
@@ -79,8 +82,8 @@ class FeatureCache:
         start = self._begin + 2 * count * ((self._first + image) * self._views + view)
         values = torch.from_numpy(np.frombuffer(self._map, np.float16, count, start).reshape(self._shape).copy())
         # Pages once read would count as this process's memory until all of the file does.
-        page = start - start % mmap.PAGESIZE
-        self._map.madvise(mmap.MADV_DONTNEED, page, start + 2 * count - page)
+        begin, end = start // _MAPPED * _MAPPED, -(-(start + 2 * count) // _MAPPED) * _MAPPED
+        self._map.madvise(mmap.MADV_DONTNEED, begin, end - begin)
         return values
 
 
