@@ -15,43 +15,19 @@ import torch
 from bench_features import make_sparse_cache
 from PIL import Image
 from safetensors.torch import load_file
-from torch import Tensor
 
-from captioner.data.features import FeatureCache, build_cache, describe_origin, encode_images
+from captioner.data.features import FeatureCache, describe_origin, encode_images
 from captioner.encoder import GridEncoder
 from captioner.errors import CaptionerError
 from captioner.images import Transform, open_image
 
-IMAGES, VIEWS, SIZE = 3, 2, 64
+VIEWS, SIZE = 2, 64
 
 
 @pytest.fixture(scope="module")
 def encoder() -> GridEncoder:
     torch.manual_seed(1)
     return GridEncoder("resnet18").eval()
-
-
-@pytest.fixture
-def batches() -> list[Tensor]:
-    return list(torch.randn(IMAGES, VIEWS, 3, SIZE, SIZE))
-
-
-def shape_of(encoder: GridEncoder) -> tuple[int, int, int, int]:
-    rows, columns = encoder.grid_shape(SIZE)
-    return IMAGES, VIEWS, rows * columns, encoder.channels
-
-
-def test_a_cache_gives_back_what_the_encoder_said(tmp_path: Path, encoder: GridEncoder, batches: list[Tensor]) -> None:
-    path = tmp_path / "features.safetensors"
-    assert list(build_cache(path, "origin", encoder, batches, shape_of(encoder))) == [2, 4, 6]
-    cache = FeatureCache(path, "origin")
-    for image, views in enumerate(batches):
-        with torch.inference_mode():
-            expected = encoder(views).half()
-        for view in range(VIEWS):
-            assert torch.equal(cache.grid(image, view), expected[view])
-    assert torch.equal(FeatureCache(path, "origin", first=2).grid(0), cache.grid(2))
-    assert load_file(path)["features"].shape == shape_of(encoder)
 
 
 @pytest.fixture
@@ -76,6 +52,8 @@ def test_encoded_images_are_what_the_encoder_says_of_each(
         for view in range(VIEWS):
             torch.testing.assert_close(cache.grid(number, view).float(), expected[view], rtol=2e-3, atol=1e-3)
     assert [file.name for file in path.parent.iterdir()] == ["features"]
+    assert torch.equal(FeatureCache(path, "origin", first=2).grid(0), cache.grid(2))
+    assert load_file(path)["features"].shape == (len(pictures), VIEWS, 4, encoder.channels)
 
 
 def test_an_interrupted_build_is_gone_on_with(tmp_path: Path, encoder: GridEncoder, pictures: list[Path]) -> None:
@@ -114,9 +92,9 @@ def test_a_cache_that_does_not_fit_is_refused_at_once(
         next(build)
 
 
-def test_another_process_reads_the_same(tmp_path: Path, encoder: GridEncoder, batches: list[Tensor]) -> None:
+def test_another_process_reads_the_same(tmp_path: Path, encoder: GridEncoder, pictures: list[Path]) -> None:
     path = tmp_path / "features"
-    list(build_cache(path, "origin", encoder, batches, shape_of(encoder)))
+    list(encode_images(path, "origin", encoder, Transform(SIZE), pictures, VIEWS, 2))
     cache = FeatureCache(path, "origin", first=1)
     again = pickle.loads(pickle.dumps(cache))
     assert torch.equal(again.grid(1, 1), cache.grid(1, 1))
@@ -139,19 +117,9 @@ def test_reading_all_of_a_large_cache_keeps_little_of_it_in_memory(tmp_path: Pat
     assert int(done.stdout) * 1024 < path.stat().st_size / 10
 
 
-def test_an_interrupted_build_leaves_nothing(tmp_path: Path, encoder: GridEncoder, batches: list[Tensor]) -> None:
-    def interrupted() -> Iterator[Tensor]:
-        yield batches[0]
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        list(build_cache(tmp_path / "features", "origin", encoder, interrupted(), shape_of(encoder)))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_cut_cache_is_refused(tmp_path: Path, encoder: GridEncoder, batches: list[Tensor]) -> None:
+def test_a_cut_cache_is_refused(tmp_path: Path, encoder: GridEncoder, pictures: list[Path]) -> None:
     path = tmp_path / "features"
-    list(build_cache(path, "origin", encoder, batches, shape_of(encoder)))
+    list(encode_images(path, "origin", encoder, Transform(SIZE), pictures, VIEWS, 2))
     os.truncate(path, path.stat().st_size - 1)
     with pytest.raises(CaptionerError, match="was cut; delete it"):
         FeatureCache(path, "origin")
@@ -167,13 +135,13 @@ def test_a_file_that_is_no_cache_is_refused(tmp_path: Path, content: bytes) -> N
 
 @pytest.mark.parametrize("changed", ["encoder", "weights", "transform", "images", "views"])
 def test_a_stale_cache_is_refused_and_says_what_changed(
-    tmp_path: Path, encoder: GridEncoder, batches: list[Tensor], changed: str
+    tmp_path: Path, encoder: GridEncoder, pictures: list[Path], changed: str
 ) -> None:
     picture = tmp_path / "picture.png"
     Image.new("RGB", (4, 4)).save(picture)
     old = describe_origin(encoder, Transform(SIZE), [picture], VIEWS)
     path = tmp_path / "features"
-    list(build_cache(path, old, encoder, batches, shape_of(encoder)))
+    list(encode_images(path, old, encoder, Transform(SIZE), pictures, VIEWS, 2))
     FeatureCache(path, describe_origin(encoder, Transform(SIZE), [picture], VIEWS))
     other = {
         "encoder": lambda: describe_origin(GridEncoder("resnet34"), Transform(SIZE), [picture], VIEWS),

@@ -15,7 +15,7 @@ import mmap
 import operator
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from captioner.atomic import replacing
 from captioner.encoder import GridEncoder
 from captioner.errors import CaptionerError
 from captioner.images import Transform, open_image, to_pixels
@@ -40,7 +39,7 @@ class FeatureCache:
     """The grids of many images, on disk.
 
     Args:
-        path: The file, made by `build_cache`.
+        path: The file, made by `encode_images`.
         origin: What `describe_origin` says of the features that are wanted.
         first: The image in the file that is number 0 here.
 
@@ -211,37 +210,6 @@ def _header(origin: str, shape: tuple[int, ...]) -> bytes:
     header = json.dumps({"__metadata__": {"origin": origin}, "features": entry}).encode()
     header += b" " * (-len(header) % _LENGTH_BYTES)  # safetensors pads with blanks, so that values are aligned
     return len(header).to_bytes(_LENGTH_BYTES, "little") + header
-
-
-def build_cache(
-    path: Path, origin: str, encoder: GridEncoder, batches: Iterable[Tensor], shape: tuple[int, int, int, int]
-) -> Iterator[int]:
-    """Computes features and writes them, whole or not at all.
-
-    Args:
-        path: The file.
-        origin: What `describe_origin` says.
-        encoder: The frozen encoder, in evaluation mode.
-        batches: Normalised images, all views of an image one after the other, (batch, 3, size, size) each.
-        shape: Images, views, cells and channels.
-
-    Yields:
-        The number of images seen after each batch.
-
-    Raises:
-        CaptionerError: The file cannot be written.
-    """
-    header = _header(origin, shape)
-    seen = 0
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(header)
-        os.posix_fallocate(file.fileno(), 0, len(header) + 2 * math.prod(shape))  # a full disk shows now, not in hours
-        with torch.inference_mode():
-            for images in batches:
-                features = encoder(images)
-                file.write(features.to("cpu", torch.float16).numpy().tobytes())
-                seen += len(images)
-                yield seen
 
 
 def _difference(found: str, wanted: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,18 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.utilities import rank_zero_only
-from rich.progress import track
-from torch import Tensor
+from rich.progress import Progress
 from torch.utils.data import DataLoader
 
 from captioner.data.dataset import Augmentation, CaptionDataset, DrawSampler, collate
-from captioner.data.features import FeatureCache, build_cache, describe_origin
+from captioner.data.features import FeatureCache, describe_origin, encode_images
 from captioner.data.records import Record
 from captioner.data.skipped import USUAL_SHARE, Skipped
 from captioner.data.sources import read_records
 from captioner.data.usable import with_pictures, with_words
 from captioner.encoder import GridEncoder
 from captioner.errors import CaptionerError
-from captioner.images import Transform, limit_pixels, open_image, to_pixels
+from captioner.images import Transform, limit_pixels
 from captioner.vocabulary import Vocabulary
 
 
@@ -126,13 +124,14 @@ class CaptionData(lightning.LightningDataModule):
         if self.feature_cache is None or self.feature_cache.exists():
             return
         encoder, transform = self._encoder(), self._transform()
-        rows, columns = encoder.grid_shape(transform.size)
-        shape = (len(self._cached_images()), self._views, rows * columns, encoder.channels)
-        batches = max(1, self.batch_size // self._views)
-        progress = build_cache(self.feature_cache, self._origin(), encoder.eval(), self._views_of_all(batches), shape)
-        total = -(-shape[0] // batches)
-        for _ in track(progress, "Encoding images", total=total, disable=not sys.stderr.isatty()):
-            pass
+        images = self._cached_images()
+        progress = encode_images(
+            self.feature_cache, self._origin(), encoder.eval(), transform, images, self._views, self.batch_size
+        )
+        with Progress(disable=not sys.stderr.isatty()) as bar:
+            task = bar.add_task("Encoding images", total=len(images))
+            for done in progress:
+                bar.update(task, completed=done)
 
     def setup(self, stage: str) -> None:
         """Builds the datasets; Lightning calls it in every process."""
@@ -230,18 +229,3 @@ class CaptionData(lightning.LightningDataModule):
 
     def _origin(self) -> str:
         return describe_origin(self._encoder(), self._transform(), self._cached_images(), self._views)
-
-    def _views_of_all(self, batch: int) -> Iterator[Tensor]:
-        images, transform = self._cached_images(), self._transform()
-        for start in range(0, len(images), batch):
-            pixels = torch.stack(
-                [
-                    to_pixels(transform.scale(open_image(path, transform.enough)))
-                    for path in images[start : start + batch]
-                ]
-            )
-            views = [pixels, pixels.flip(-1)][: self._views]
-            yield transform.normalise(torch.stack(views, dim=1).flatten(0, 1)).to(self._device())
-
-    def _device(self) -> torch.device:
-        return next(self._encoder().parameters()).device
