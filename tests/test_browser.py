@@ -325,5 +325,5 @@ def test_a_thousand_photographs_stay_usable(tab: Any, tmp_path: Path) -> None:
     assert tab.locator("#photos li").count() == 1000
     assert 0 < sum(url.endswith(".jpg") for url in fetched) < 100
     tab.locator("#search").fill("number77")
-    assert tab.locator("#count").text_content() == "11 of 1000 photographs"
+    tab.locator("#count", has_text="11 of 1000 photographs").wait_for()
     assert tab.locator("#photos li:visible").count() == 11
