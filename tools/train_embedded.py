@@ -1,4 +1,4 @@
-"""Trains the embedded model again from nothing: cross-entropy, then self-critical training, then its scores.
+"""Trains the embedded model again from nothing: a frozen CNN first, then its upper half too, then the scores.
 
     python tools/prepare_flickr8k.py
     python tools/train_embedded.py --output runs/embedded
@@ -31,7 +31,7 @@ from captioner.keeping import LAST
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CARD = Path(__file__).with_name("embedded_card.json")
-PHASES = ("flickr8k", "flickr8k_self_critical")
+PHASES = ("flickr8k", "flickr8k_finetune")
 """Configurations, each beginning with the weights that the one before ended with."""
 
 
