@@ -105,6 +105,14 @@ class SaveOften(Checkpoint):
             self._saved_step = trainer.global_step
 
 
+def progress(trainer: lightning.Trainer) -> tuple[int, int]:
+    """How far a run is: epochs that have begun, and batches of the newest that are done."""
+    loop = trainer.fit_loop
+    begun: int = loop.epoch_progress.current.started  # type: ignore[attr-defined]
+    batches: int = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
+    return begun, batches
+
+
 def newest_whole(path: Path) -> Path:
     """The checkpoint to resume from: the given one, or the previous one where it is damaged.
 

@@ -237,8 +237,8 @@ class CaptioningModule(lightning.LightningModule):
         return batch_seed(self.current_epoch, batch_index * self.trainer.world_size + self.trainer.global_rank)
 
     def _words_to_read(self, grid: Tensor, captions: Tensor) -> Tensor:
-        share = self.scheduled_sampling * self.global_step / max(1, int(self.trainer.estimated_stepping_batches))
-        if share > 0:
+        if self.scheduled_sampling > 0 and self.global_step > 0:
+            share = self.scheduled_sampling * self.global_step / max(1, int(self.trainer.estimated_stepping_batches))
             captions = sample_words(self.model.decoder, grid, captions, share)
         return drop_words(captions, self.word_dropout) if self.word_dropout > 0 else captions
 

@@ -19,6 +19,8 @@ from captioner.vocabulary import SPECIAL_WORDS, Vocabulary
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
+from make_shapes import write_shapes
+
 WORDS = (*SPECIAL_WORDS, *["a", "the", "dog", "cat", "runs", "sits", "on", "grass", "road", "red", "'s"])
 
 
@@ -73,3 +75,11 @@ def official() -> dict[str, Any]:
         pytest.skip(f"{file} with the official scores is not here")
     content: dict[str, Any] = json.loads(file.read_text())
     return content
+
+
+@pytest.fixture(scope="module")
+def shapes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of the module's own number of PICTURES."""
+    folder = tmp_path_factory.mktemp("shapes")
+    write_shapes(folder, request.module.PICTURES, seed=1, size=64)
+    return folder

@@ -15,44 +15,14 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
-from make_shapes import write_shapes
 
 from captioner.cli import main
 from captioner.errors import CaptionerError
 from captioner.keeping import LAST, PREVIOUS, SaveOften, newest_whole
+from runs import kill_at_random
 
 PICTURES = 40
 KILLS = 12
-
-KILLED_AT_RANDOM = f"""
-import os, random, signal, sys, time
-import captioner.experiment
-from captioner.cli import main
-last, *arguments = sys.argv[1:]
-random.seed(1)
-kills = 0
-while True:
-    resume = ["--resume", last] if os.path.exists(last) else []
-    child = os.fork()
-    if child == 0:
-        os._exit(main([*arguments, *resume]))
-    if kills < {KILLS}:
-        time.sleep(random.uniform(0.3, 2.5))
-        os.kill(child, signal.SIGKILL)
-    code = os.waitpid(child, 0)[1]
-    if os.WIFEXITED(code):
-        break
-    kills += 1
-print(kills)
-sys.exit(os.WEXITSTATUS(code))
-"""
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shapes")
-    write_shapes(folder, PICTURES, seed=1, size=64)
-    return folder
 
 
 @pytest.fixture
@@ -116,7 +86,7 @@ def test_killed_at_random_moments_a_run_ends_with_equal_weights(config: Path, tm
     done = subprocess.run([sys.executable, "-m", "captioner", *arguments(config, whole)], env=environment)
     assert done.returncode == 0
     command = arguments(config, killed, "--save_every_steps", "1")
-    again = [sys.executable, "-c", KILLED_AT_RANDOM, str(killed / LAST), *command]
+    again = kill_at_random(KILLS, 0.3, 2.5, "captioner.experiment", command, last=killed / LAST)
     done = subprocess.run(again, env=environment, stdout=subprocess.PIPE)
     assert done.returncode == 0
     assert int(done.stdout.split()[-1]) >= 3

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from torch.nn.functional import cross_entropy
 
 from captioner import checkpoint
@@ -24,6 +23,7 @@ from captioner.language.model import BLIND, LanguageConfig, LanguageModel
 from captioner.language.text import read_text
 from captioner.seeds import batch_seed
 from captioner.vocabulary import END, START
+from runs import load_ckpt, run
 
 LINES = [
     f"{number} {size} {animal} {verb}"
@@ -44,17 +44,6 @@ def config(tmp_path: Path) -> dict[str, Any]:
         "model": {"decoder": decoder, "learning_rate": 0.02},
         "data": {"text": [str(text)], "min_count": 1, "batch_size": 4, "steps": 7},
     }
-
-
-def run(config: dict[str, Any], tmp_path: Path, *overrides: str) -> int:
-    file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump(config))
-    return main(["train", "--config", str(file), *overrides])
-
-
-def load_ckpt(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = torch.load(path, weights_only=True)
-    return content
 
 
 # Text files.

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import yaml
-from make_shapes import write_shapes
 from PIL import Image
 from test_interrupted_training import assert_equal_runs
 
@@ -31,13 +30,6 @@ PATIENCE = 60
 
 LONGEST = 300
 """Seconds that a whole run may take on a busy machine; it takes some 15."""
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shapes")
-    write_shapes(folder, PICTURES, seed=1, size=64)
-    return folder
 
 
 @pytest.fixture

@@ -8,21 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
-from make_shapes import write_shapes
 
 import captioner
-from captioner.cli import main
 from captioner.optimisation import warmup_cosine
+from runs import load_ckpt, run
 
 PICTURES = 40
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shapes")
-    write_shapes(folder, PICTURES, seed=1, size=64)
-    return folder
 
 
 @pytest.fixture
@@ -37,17 +28,6 @@ def config(shapes: Path, tmp_path: Path) -> dict[str, Any]:
         },
         "data": {"captions": [str(shapes / "captions.jsonl")], "min_count": 1, "batch_size": 8, "workers": 0},
     }
-
-
-def run(config: dict[str, Any], tmp_path: Path, *overrides: str) -> int:
-    file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump(config))
-    return main(["train", "--config", str(file), *overrides])
-
-
-def load_ckpt(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = torch.load(path, weights_only=True)
-    return content
 
 
 def test_a_run_leaves_a_captioner_and_what_is_needed_to_go_on(

@@ -23,6 +23,7 @@ from captioner.data.usable import with_pictures, with_words
 from captioner.encoder import GridEncoder
 from captioner.errors import CaptionerError
 from captioner.images import Transform, limit_pixels
+from captioner.keeping import progress
 from captioner.vocabulary import Vocabulary
 
 
@@ -158,9 +159,7 @@ class CaptionData(lightning.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """The epoch that is to be gone on with, and how many images have been seen of it; for the checkpoint."""
         assert self.trainer is not None
-        loop = self.trainer.fit_loop
-        batches: int = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
-        begun: int = loop.epoch_progress.current.started  # type: ignore[attr-defined]
+        begun, batches = progress(self.trainer)
         images = batches * self.batch_size * self.trainer.world_size
         size = len(self.train)
         seen = {"epoch": begun - 1, "images": images} if images < size else {"epoch": begun, "images": 0}

@@ -37,13 +37,20 @@ class AdditiveAttention(GridAttention):
 
     def scores(self, hidden: Tensor, keys: Tensor) -> Tensor:
         """The equation above."""
-        query = exponential(Unrolled.linear(hidden, self.query.weight)).view(len(keys), -1, keys.shape[2])
-        scores: Tensor = _Scores.apply(keys, query, self._weight(keys))
+        return self.compare(self.queries(hidden), keys)
+
+    def queries(self, hidden: Tensor) -> Tensor:
+        """e^(2 W_h h) for each sentence, shape (sentences, size), at least float32."""
+        return exponential(Unrolled.linear(hidden, self.query.weight))
+
+    def compare(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """The scores of the cells of each sentence's image, shape (images, sentences an image, cells)."""
+        scores: Tensor = _Scores.apply(keys, queries.view(len(keys), -1, keys.shape[2]), self._weight(keys))
         return scores
 
-    def pair_scores(self, keys: Tensor, hidden: Tensor) -> Tensor:
-        """The score of one key for each sentence: keys of shape (sentences, size), scores of shape (sentences,)."""
-        return _quotients(keys, exponential(self.query(hidden))) @ self._weight(keys)
+    def compare_pairs(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """The score of one key for each sentence: both of shape (sentences, size), scores of shape (sentences,)."""
+        return _quotients(keys, queries) @ self._weight(keys)
 
     def _weight(self, keys: Tensor) -> Tensor:
         return -2 * self.energy.weight[0].to(keys.dtype)

@@ -62,12 +62,9 @@ class Core(nn.Module):
         elif config.image_input == "initial_state":
             self.initial_state = nn.Linear(channels, self.cells.parts * layers * config.hidden_size)
 
-    @property
-    def fused(self) -> bool:
+    def fuses(self, state: State) -> bool:
         """Whether known sentences need no loop over their words: nothing but words enters, and no mask along time."""
-        config = self.config
-        varies = self.training and config.variational_dropout and config.dropout > 0
-        return self.cells.fused and self.attention is None and config.image_input != "every_step" and not varies
+        return self.cells.fused and self.attention is None and state.seen.update is None and state.masks is None
 
     def start(self, grid: Tensor) -> State:
         """Shows the pictures, shape (images, cells, channels), before any word: the state of a sentence for each."""
@@ -122,7 +119,7 @@ class Core(nn.Module):
         Returns:
             The output after each, shape (sentences, steps, hidden_size), and the state after the last.
         """
-        if self.fused:
+        if self.fuses(state):
             outputs, memory = self.cells.read(embedded, state.memory)
             return outputs, state._replace(memory=memory)
         steps = []

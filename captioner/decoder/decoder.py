@@ -90,7 +90,7 @@ class Decoder(nn.Module):
         real, targets = real[:, :, :steps], captions[:, :, 1 : steps + 1]
         words = (captions if read is None else read)[:, :, :steps]
         embedded, state = self._embed(words.flatten(0, 1), self.start(grid).repeat(per_image))
-        if self.core.fused:
+        if self.core.fuses(state):
             outputs, _ = self.core.read(embedded, state, grid)
             return TeacherForced(self._logits(self.dropout(outputs[real.flatten(0, 1)])), targets[real], None)
         projected = self.core.project(embedded)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from captioner.errors import CaptionerError
+from captioner.keeping import progress
 from captioner.language.model import Unit, split_text
 from captioner.language.text import read_text
 from captioner.seeds import epoch_seed
@@ -170,9 +171,7 @@ class TextData(lightning.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """The epoch that is to be gone on with, and how many chunks have been seen of it; for the checkpoint."""
         assert self.trainer is not None
-        loop = self.trainer.fit_loop
-        chunks: int = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
-        begun: int = loop.epoch_progress.current.started  # type: ignore[attr-defined]
+        begun, chunks = progress(self.trainer)
         whole = chunks >= self.trainer.num_training_batches
         return {"epoch": begun, "chunks": 0} if whole else {"epoch": begun - 1, "chunks": chunks}
 
