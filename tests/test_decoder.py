@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from captioner.decoder import Decoder, DecoderConfig
+from captioner.decoder import Decoder, DecoderConfig, core
+from captioner.decoder.dropout import Dropout
 from captioner.errors import CaptionerError
 from captioner.losses import location_loss, word_loss
 from captioner.vocabulary import PAD
@@ -238,3 +239,37 @@ def test_a_senseless_shape_is_refused(field: str, value: object, message: str) -
 def test_choices_that_exclude_each_other_are_named(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(CaptionerError, match=message):
         DecoderConfig(**fields)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_dropout_drops_its_share_and_keeps_the_mean(share: float) -> None:
+    torch.manual_seed(1)
+    dropout = Dropout(share)
+    values = torch.full((1000, 101), 2.0, requires_grad=True)
+    dropped = dropout(values)
+    kept = dropped != 0
+    assert float((~kept).float().mean()) == pytest.approx(share, abs=0.01)
+    torch.testing.assert_close(dropped[kept], torch.full_like(dropped[kept], 2 / (1 - share)), rtol=2e-4, atol=0)
+    # Neighbours, which share a drawn number, are independent.
+    both = (~kept[:, :100:2] & ~kept[:, 1::2]).float().mean()
+    assert float(both) == pytest.approx(share**2, abs=0.01)
+    (gradient,) = torch.autograd.grad(dropped.sum(), values)
+    torch.testing.assert_close(gradient, dropped.detach() / 2)
+    assert dropout.eval()(values) is values
+
+
+@pytest.mark.parametrize("attention", ["soft", "multiplicative", "hard", "top_down"])
+def test_a_context_may_be_multiplied_before_it_is_mixed(attention: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """W_z Σ p_i v_i = Σ p_i W_z v_i, forward and backward, for grids of few cells and of many."""
+    torch.manual_seed(1)
+    decoder = Decoder(vary(attention=attention), CHANNELS, WORDS).eval()
+    grid = torch.rand(2, CELLS, CHANNELS, requires_grad=True)
+    captions = torch.tensor([[[1, 5, 6, 7, 2], [1, 8, 2, 0, 0]], [[1, 9, 4, 2, 0], [1, 2, 0, 0, 0]]])
+    outcomes = []
+    for few in (CELLS, CELLS - 1):
+        monkeypatch.setattr(core, "FEW_CELLS", few)
+        assert (decoder.start(grid).seen.values is None) == (few < CELLS)
+        loss = word_loss(decoder(grid, captions))
+        outcomes.append([loss, *torch.autograd.grad(loss, [grid, *decoder.parameters()], allow_unused=True)])
+    for early, late in zip(*outcomes, strict=True):
+        torch.testing.assert_close(early, late)

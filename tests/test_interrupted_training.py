@@ -15,11 +15,11 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
+from training_runs import kill_at_random
 
 from captioner.cli import main
 from captioner.errors import CaptionerError
 from captioner.keeping import LAST, PREVIOUS, SaveOften, newest_whole
-from runs import kill_at_random
 
 PICTURES = 40
 KILLS = 12

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
+from training_runs import load_ckpt, run
 
 from captioner import checkpoint
 from captioner.cli import main
@@ -23,7 +24,6 @@ from captioner.language.model import BLIND, LanguageConfig, LanguageModel
 from captioner.language.text import read_text
 from captioner.seeds import batch_seed
 from captioner.vocabulary import END, START
-from runs import load_ckpt, run
 
 LINES = [
     f"{number} {size} {animal} {verb}"

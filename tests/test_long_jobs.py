@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from training_runs import kill_at_random
 
 from captioner.cli import main
-from runs import kill_at_random
 
 CAPTION = [sys.executable, "-m", "captioner", "caption"]
 KILLS = 20

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from training_runs import load_ckpt, run
 
 import captioner
 from captioner.optimisation import warmup_cosine
-from runs import load_ckpt, run
 
 PICTURES = 40
 

@@ -9,7 +9,8 @@ from torch.nn.functional import relu
 from captioner.decoder.additive import AdditiveAttention, exponential
 from captioner.decoder.config import DecoderConfig
 from captioner.decoder.core import Advanced, Core, add_update
-from captioner.decoder.state import Seen, State
+from captioner.decoder.state import State
+from captioner.decoder.unrolled import Unrolled
 
 
 class AdaptiveCore(Core):
@@ -32,9 +33,9 @@ class AdaptiveCore(Core):
         self.sentinel_key = nn.Linear(size, config.attention_size)
         self.mix = nn.Linear(size, size)
 
-    def see(self, grid: Tensor) -> Seen:
-        """Keys of the cells, and what of them can be mixed with the sentinel."""
-        return super().see(grid)._replace(values=relu(self.value(grid)))
+    def values(self, grid: Tensor) -> Tensor:
+        """relu(V v_i), which can be mixed with the sentinel."""
+        return relu(self.value(grid))
 
     def project(self, embedded: Tensor) -> Tensor:
         """What a word changes of the gates, and of the sentinel after them."""
@@ -54,7 +55,6 @@ class AdaptiveCore(Core):
         cells = self.attention.compare(queries, seen.keys)  # (images, n, cells)
         looking_away = self.attention.compare_pairs(queries, exponential(self.sentinel_key(sentinel)))
         weights = torch.cat([cells, looking_away.view(*cells.shape[:2], 1)], dim=-1).softmax(-1)
-        mixing = weights.to(seen.values.dtype)
-        known = mixing[..., -1:] * sentinel.view(*cells.shape[:2], size)
-        context = (mixing[..., :-1] @ seen.values + known).flatten(0, 1)
+        known = weights[..., -1:].to(sentinel.dtype) * sentinel.view(*cells.shape[:2], size)
+        context = (Unrolled.matmul(weights[..., :-1], seen.values) + known).flatten(0, 1)
         return Advanced(state._replace(memory=memory), self.mix(context + hidden), weights.flatten(0, 1))

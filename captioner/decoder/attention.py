@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from captioner.decoder.unrolled import Unrolled
+
 
 class Look(NamedTuple):
     """The outcome of looking at a picture.
@@ -36,6 +38,8 @@ class GridAttention(nn.Module):
 
     context_size: int
     """Length of the context."""
+    mixes_features = True
+    """Whether the context is a weighted mean of the cells' vectors, whatever these are."""
 
     def __init__(self, channels: int, hidden_size: int, size: int) -> None:
         super().__init__()
@@ -68,20 +72,20 @@ class GridAttention(nn.Module):
         """
         raise NotImplementedError
 
-    def forward(self, hidden: Tensor, keys: Tensor, grid: Tensor) -> Look:
+    def forward(self, hidden: Tensor, keys: Tensor, values: Tensor) -> Look:
         """Looks at the image of each sentence.
 
         Args:
             hidden: The decoder's state, shape (sentences, hidden_size). The sentences of an image stand side by side,
                 equally many for each image.
             keys: What `keys` returned, shape (images, cells, size).
-            grid: Feature vectors, shape (images, cells, channels).
+            values: The vectors v_i that are mixed, shape (images, cells, size of the context).
 
         Returns:
             The gated context, and the weights p.
         """
         weights = self.scores(hidden, keys).softmax(-1)
-        context = (weights.to(grid.dtype) @ grid).flatten(0, 1)
+        context = Unrolled.matmul(weights, values).flatten(0, 1)
         return Look(self.gated(context, hidden), weights.flatten(0, 1))
 
     def gated(self, context: Tensor, hidden: Tensor) -> Tensor:

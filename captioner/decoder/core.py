@@ -8,13 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from captioner.decoder.additive import AdditiveAttention
-from captioner.decoder.attention import GridAttention
+from captioner.decoder.attention import GridAttention, Look
 from captioner.decoder.cells import CELLS
 from captioner.decoder.config import DecoderConfig
 from captioner.decoder.hard import HardAttention
 from captioner.decoder.multiplicative import MultiHeadAttention, MultiplicativeAttention
 from captioner.decoder.state import Seen, State
 from captioner.decoder.unrolled import Unrolled
+
+FEW_CELLS = 64
+"""Up to how many cells of a grid it is cheaper to multiply each by W_z than each context: captions of five to an image,
+or beams of five, have about as many words."""
 
 
 class Advanced(NamedTuple):
@@ -84,8 +88,16 @@ class Core(nn.Module):
         every_step = self.config.image_input == "every_step"
         return Seen(
             keys=None if self.attention is None else self.attention.keys(grid),
+            values=self.values(grid),
             update=self.image_update(grid.mean(dim=1)) if every_step else None,
         )
+
+    def values(self, grid: Tensor) -> Tensor | None:
+        """What attention mixes, if not the grid itself: W_z v_i, as W_z Σ p_i v_i = Σ p_i W_z v_i."""
+        if self.attention is None or not self.attention.mixes_features or grid.shape[1] > FEW_CELLS:
+            return None
+        values: Tensor = self.context(grid)
+        return values
 
     def project(self, embedded: Tensor) -> Tensor:
         """What a word changes by itself, for any number of words: (…, embedding_size) → (…, size)."""
@@ -102,11 +114,20 @@ class Core(nn.Module):
         projected = add_update(projected, state.seen)
         attention = chosen = None
         if self.attention is not None:
-            assert state.seen.keys is not None
-            context, attention, chosen = self.attention(state.hidden[:, -1], state.seen.keys, grid)
-            projected = projected + Unrolled.linear(context, self.context.weight)
+            update, attention, chosen = self.look(state.hidden[:, -1], state.seen, grid)
+            projected = projected + update
         memory = self.cells.step(projected, state.memory, state.masks)
         return Advanced(state._replace(memory=memory), memory[0][:, -1], attention, chosen)
+
+    def look(self, hidden: Tensor, seen: Seen, grid: Tensor) -> Look:
+        """Looks at the grid with h, shape (sentences, hidden_size); the context is multiplied by W_z."""
+        assert self.attention is not None
+        assert seen.keys is not None
+        if seen.values is not None:
+            look: Look = self.attention(hidden, seen.keys, seen.values)
+            return look
+        look = self.attention(hidden, seen.keys, grid)
+        return look._replace(context=Unrolled.linear(look.context, self.context.weight))
 
     def read(self, embedded: Tensor, state: State, grid: Tensor) -> tuple[Tensor, State]:
         """Reads many words that are known.

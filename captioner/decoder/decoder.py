@@ -7,8 +7,10 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from captioner.decoder.adaptive import AdaptiveCore
+from captioner.decoder.blocks import Blocks
 from captioner.decoder.config import DecoderConfig
-from captioner.decoder.core import Core
+from captioner.decoder.core import Advanced, Core
+from captioner.decoder.dropout import Dropout
 from captioner.decoder.state import State, Step, TeacherForced
 from captioner.decoder.top_down import TopDownCore
 from captioner.decoder.unrolled import Unrolled
@@ -33,7 +35,7 @@ class Decoder(nn.Module):
         self.embedding = nn.Embedding(vocabulary_size, config.embedding_size, padding_idx=PAD)
         cores: dict[str, type[Core]] = {"adaptive": AdaptiveCore, "top_down": TopDownCore}
         self.core = cores.get(config.attention, Core)(config, channels)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         # A tied E needs the output in word-embedding space.
         needs_reduction = config.tied_embedding and size != config.embedding_size
         self.reduction = nn.Linear(size, config.embedding_size, bias=False) if needs_reduction else nn.Identity()
@@ -84,19 +86,22 @@ class Decoder(nn.Module):
         Returns:
             Logits and targets of the real words, and the attention.
         """
-        images, per_image, _ = captions.shape
         real = captions[:, :, 1:] != PAD  # (images, n, steps)
         steps = int(real.any(dim=(0, 1)).sum())
         real, targets = real[:, :, :steps], captions[:, :, 1 : steps + 1]
-        words = (captions if read is None else read)[:, :, :steps]
-        embedded, state = self._embed(words.flatten(0, 1), self.start(grid).repeat(per_image))
+        words = (captions if read is None else read)[:, :, :steps].flatten(0, 1)
+        state, mask = self._with_masks(self.start(grid).repeat(captions.shape[1]))
         if self.core.fuses(state):
-            outputs, _ = self.core.read(embedded, state, grid)
+            outputs, _ = self.core.read(self.dropout(self.embedding(words)), state, grid)
             return TeacherForced(self._logits(self.dropout(outputs[real.flatten(0, 1)])), targets[real], None)
-        projected = self.core.project(embedded)
-        projected = projected.view(images, per_image, *projected.shape[1:])
-        logits, attention, chosen = self._unroll(projected, state, grid, real)
-        return TeacherForced(logits, targets[real], attention, chosen)
+        blocks = Blocks(real)
+        embedded = self.embedding(words[blocks.sentence, blocks.step])
+        embedded = self._drop(embedded, None if mask is None else mask[blocks.sentence])
+        output, attention, chosen = self._unroll(self.core.project(embedded), blocks, state, grid)
+        mask = None if state.masks is None else state.masks[:, 1, -1][blocks.sentence]
+        logits = self._logits(blocks.caption_after_caption(self._drop(output, mask)))
+        looks = (None if each is None else blocks.laid_out(each) for each in (attention, chosen))
+        return TeacherForced(logits, targets[real], *looks)
 
     def read(self, words: Tensor, state: State, grid: Tensor) -> tuple[Tensor, State]:
         """Reads known words of sentences that go on before and after.
@@ -109,73 +114,54 @@ class Decoder(nn.Module):
         Returns:
             Next-word logits after each word, shape (sentences, steps, vocabulary), and the state after the last.
         """
-        embedded, state = self._embed(words, state)
+        state, mask = self._with_masks(state)
+        embedded = self._drop(self.embedding(words), None if mask is None else mask.unsqueeze(1))
         outputs, state = self.core.read(embedded, state, grid)
-        return self._logits(self._drop(outputs, state)), state._replace(masks=None)
+        mask = None if state.masks is None else state.masks[:, 1, -1].unsqueeze(1)
+        return self._logits(self._drop(outputs, mask)), state._replace(masks=None)
 
     def _unroll(
-        self, projected: Tensor, state: State, grid: Tensor, real: Tensor
+        self, projected: Tensor, blocks: Blocks, state: State, grid: Tensor
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """The recurrence over known captions.
 
-        Each step runs on the smallest block of images × captions that holds every sentence which is not over.
-
         Args:
-            projected: What the core made of the words, shape (images, n, steps, size).
-            state: State at the start, of images · n sentences.
+            projected: What the core made of the words, block after block.
+            blocks: Which words are read at each step.
+            state: State at the start.
             grid: Feature vectors, shape (images, cells, channels).
-            real: Which words are no padding, shape (images, n, steps).
 
         Returns:
-            Logits of the real words, attention and chosen cells as in `TeacherForced`.
+            The core's output, attention and chosen cells, block after block.
         """
-        images, per_image, _ = real.shape
-        rows = torch.arange(images * per_image, device=grid.device).view(images, per_image)
-        extents = [(int(r.any(1).nonzero().max()) + 1, int(r.any(0).nonzero().max()) + 1) for r in real.unbind(2)]
-        outputs: list[Tensor] = []
-        looks: list[Tensor] = []
-        choices: list[Tensor] = []
-        height, width = images, per_image
+        advances: list[Advanced] = []
+        images, captions = len(grid), len(state.hidden) // len(grid)
         with Unrolled():
-            for step, (open_images, open_captions) in enumerate(extents):
-                if (open_images, open_captions) != (height, width):
-                    kept = torch.arange(height * width, device=grid.device).view(height, width)
-                    kept = kept[:open_images, :open_captions].flatten()
-                    height, width = open_images, open_captions
-                    grid = grid[:height]
-                    state = state.select(kept, torch.arange(height, device=grid.device))
-                advanced = self.core.advance(projected[:height, :width, step].flatten(0, 1), state, grid)
-                state = advanced.state
-                is_real = real[:height, :width, step].flatten()
-                outputs.append(self._drop(advanced.output, state)[is_real])
-                places = rows[:height, :width].flatten()[is_real]
-                for kept_values, values in ((looks, advanced.attention), (choices, advanced.chosen)):
-                    if values is not None:
-                        block = values.new_zeros(images * per_image, *values.shape[1:])
-                        kept_values.append(block.index_put((places,), values[is_real]))
-        # The loop collected word after word; the loss wants caption after caption.
-        sentence, time = real.flatten(0, 1).nonzero(as_tuple=True)
-        order = torch.empty_like(sentence)
-        order[torch.argsort(time * (images * per_image) + sentence)] = torch.arange(len(sentence), device=grid.device)
-        attention, chosen = (torch.stack(values, dim=1) if values else None for values in (looks, choices))
-        return self._logits(torch.cat(outputs)[order]), attention, chosen
+            for block, (height, width) in zip(projected.split(blocks.sizes), blocks.extents, strict=True):  # type: ignore[no-untyped-call]
+                if (height, width) != (images, captions):
+                    state, grid = state.crop(captions, height, width), grid[:height]
+                    images, captions = height, width
+                advances.append(self.core.advance(block, state, grid))
+                state = advances[-1].state
+        _, outputs, *looks = zip(*advances, strict=True)
+        attention, chosen = (None if part[0] is None else torch.cat(part) for part in looks)
+        return torch.cat(outputs), attention, chosen
 
-    def _embed(self, words: Tensor, state: State) -> tuple[Tensor, State]:
-        """The vectors of known words, shape (sentences, steps, embedding_size), after dropout, whose masks it draws."""
-        embedded = self.embedding(words)
+    def _with_masks(self, state: State) -> tuple[State, Tensor | None]:
+        """Draws the masks of variational dropout, where it is used: the state's, and one of the words' vectors.
+
+        The latter has the shape (sentences, embedding_size).
+        """
         if not (self.training and self.config.variational_dropout and self.config.dropout > 0):
-            return self.dropout(embedded), state
+            return state, None
         sentences, layers, size = state.hidden.shape
-        state = state._replace(masks=self.dropout(state.hidden.new_ones(sentences, 2, layers, size)))
-        return embedded * self.dropout(embedded.new_ones(sentences, 1, embedded.shape[2])), state
+        masks = self.dropout(state.hidden.new_ones(sentences, 2, layers, size))
+        return state._replace(masks=masks), self.dropout(state.hidden.new_ones(sentences, self.config.embedding_size))
 
-    def _drop(self, output: Tensor, state: State) -> Tensor:
-        """Dropout before the output layer, for outputs of shape (sentences, …, hidden_size)."""
-        if state.masks is None:
-            dropped: Tensor = self.dropout(output)
-            return dropped
-        mask = state.masks[:, 1, -1]
-        return output * (mask if output.ndim == mask.ndim else mask.unsqueeze(1))
+    def _drop(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Dropout, by a mask that has been drawn or by a new one."""
+        dropped: Tensor = self.dropout(x) if mask is None else x * mask
+        return dropped
 
     def _logits(self, output: Tensor) -> Tensor:
         """From the core's output, shape (…, hidden_size), to next-word logits (…, vocabulary)."""

@@ -16,15 +16,15 @@ class HardAttention(AdditiveAttention):
     (`captioner.losses.location_loss`). When it writes, s is the likeliest cell, so that captions do not depend on luck.
     """
 
-    def forward(self, hidden: Tensor, keys: Tensor, grid: Tensor) -> Look:
+    def forward(self, hidden: Tensor, keys: Tensor, values: Tensor) -> Look:
         """Looks at one cell of the image of each sentence."""
         scores = self.scores(hidden, keys)  # (images, n, cells)
         logarithms = scores.log_softmax(-1)
         weights = logarithms.exp()
         if self.training:
-            cells = torch.multinomial(weights.detach().flatten(0, 1), 1).view(len(grid), -1, 1)
+            cells = torch.multinomial(weights.detach().flatten(0, 1), 1).view(len(values), -1, 1)
         else:
             cells = weights.argmax(-1, keepdim=True)
-        context = grid.gather(1, cells.expand(-1, -1, grid.shape[2])).flatten(0, 1)
+        context = values.gather(1, cells.expand(-1, -1, values.shape[2])).flatten(0, 1)
         chosen = logarithms.gather(2, cells).flatten()
         return Look(self.gated(context, hidden), weights.flatten(0, 1), chosen)

@@ -38,6 +38,8 @@ class MultiHeadAttention(GridAttention):
         heads: How many.
     """
 
+    mixes_features = False
+
     def __init__(self, channels: int, hidden_size: int, size: int, heads: int) -> None:
         super().__init__(channels, hidden_size, size)
         self.heads = heads
@@ -46,7 +48,7 @@ class MultiHeadAttention(GridAttention):
         bound = 1 / math.sqrt(channels)  # as in nn.Linear
         nn.init.uniform_(self.value, -bound, bound)
 
-    def forward(self, hidden: Tensor, keys: Tensor, grid: Tensor) -> Look:
+    def forward(self, hidden: Tensor, keys: Tensor, values: Tensor) -> Look:
         """Looks at the image of each sentence, with every head."""
         images, cells, size = keys.shape
         query = (
@@ -55,7 +57,7 @@ class MultiHeadAttention(GridAttention):
         key = keys.view(images, cells, self.heads, size // self.heads).permute(0, 2, 3, 1)
         weights = (query @ key / math.sqrt(size // self.heads)).softmax(-1)  # (images, heads, n, cells)
         # A projection of a mixture is the mixture of projections, and there are fewer sentences than cells.
-        mixed = (weights.to(grid.dtype).flatten(1, 2) @ grid).view(
+        mixed = Unrolled.matmul(weights.flatten(1, 2), values).view(
             *weights.shape[:3], -1
         )  # (images, heads, n, channels)
         context = (mixed @ self.value.transpose(1, 2)).transpose(1, 2).reshape(-1, size)

@@ -15,7 +15,7 @@ class Seen(NamedTuple):
 
     Attributes:
         keys: What attention compares the state with, shape (images, cells, attention_size).
-        values: What attention mixes where it is not the grid itself, shape (images, cells, hidden_size).
+        values: What attention mixes where it is not the grid itself, shape (images, cells, any size).
         update: The picture's share of every update, shape (images, gates · hidden_size).
     """
 
@@ -26,6 +26,10 @@ class Seen(NamedTuple):
     def select(self, images: Tensor) -> Seen:
         """Chosen images, by index."""
         return Seen(*(None if part is None else part[images] for part in self))
+
+    def crop(self, images: int) -> Seen:
+        """The first images."""
+        return Seen(*(part if part is None or len(part) == images else part[:images] for part in self))
 
 
 class State(NamedTuple):
@@ -65,6 +69,18 @@ class State(NamedTuple):
             tuple(part[sentences] for part in self.memory),
             self.seen if images is None else self.seen.select(images),
             None if self.masks is None else self.masks[sentences],
+        )
+
+    def crop(self, width: int, images: int, sentences: int) -> State:
+        """The first images, and of each the first of its ``width`` sentences."""
+
+        def cropped(part: Tensor) -> Tensor:
+            return part.view(-1, width, *part.shape[1:])[:images, :sentences].flatten(0, 1)
+
+        return State(
+            tuple(map(cropped, self.memory)),
+            self.seen.crop(images),
+            None if self.masks is None else cropped(self.masks),
         )
 
 

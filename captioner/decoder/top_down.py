@@ -24,15 +24,11 @@ class TopDownCore(Core):
 
     def advance(self, projected: Tensor, state: State, grid: Tensor) -> Advanced:
         """Reads one word: the lower layer, a look, the upper layer."""
-        assert self.attention is not None
-        assert state.seen.keys is not None
         cells, masks = self.cells, state.masks
         heard = state.hidden[:, 1] if masks is None else state.hidden[:, 1] * masks[:, 0, 1]
         lower = cells.step_layer(
             0, add_update(projected, state.seen) + Unrolled.linear(heard, self.feedback.weight), state.memory, masks
         )
-        context, attention, chosen = self.attention(lower[0], state.seen.keys, grid)
-        upper = cells.step_layer(
-            1, cells.rise(lower[0], 1, masks) + Unrolled.linear(context, self.context.weight), state.memory, masks
-        )
+        update, attention, chosen = self.look(lower[0], state.seen, grid)
+        upper = cells.step_layer(1, cells.rise(lower[0], 1, masks) + update, state.memory, masks)
         return Advanced(state._replace(memory=stack_layers([lower, upper])), upper[0], attention, chosen)

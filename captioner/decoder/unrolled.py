@@ -1,4 +1,4 @@
-"""Weight gradients of a loop over words in one product."""
+"""Gradients of the matrices that a loop over words multiplies, in one product each."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch.nn.functional import linear
 
 
 class Unrolled:
-    """While it is entered, `step_linear` puts the gradients of weights off until the loop's last step is done.
+    """While it is entered, gradients of matrices that steps multiply are put off until the loop's last step is done.
 
-    A step multiplies a weight by few rows, so that its gradient, a sum over the steps of products of those rows, costs
+    A step multiplies a matrix by few rows, so that its gradient, a sum over the steps of products of those rows, costs
     more for reading and writing the sum than for arithmetic. Kept until the end of the backward pass, all rows of all
     steps make one product.
     """
@@ -23,7 +23,7 @@ class Unrolled:
     _entered: ClassVar[Unrolled | None] = None
 
     def __init__(self) -> None:
-        self._weights: dict[Tensor, tuple[Tensor, list[tuple[Tensor, Tensor]]]] = {}
+        self._matrices: dict[Tensor, tuple[Tensor, list[tuple[Tensor, Tensor]]]] = {}
 
     def __enter__(self) -> None:
         Unrolled._entered = self
@@ -36,50 +36,65 @@ class Unrolled:
     @classmethod
     def linear(cls, x: Tensor, weight: Tensor) -> Tensor:
         """The product x Wᵀ, within the loop that has been entered, if any."""
+        return cls._product(x, weight, transposed=True)
+
+    @classmethod
+    def matmul(cls, x: Tensor, matrices: Tensor) -> Tensor:
+        """The products x M of shapes (n, rows, k) and (n, k, columns), within the loop that has been entered."""
+        return cls._product(x, matrices, transposed=False)
+
+    @classmethod
+    def _product(cls, x: Tensor, matrix: Tensor, transposed: bool) -> Tensor:
         loop = cls._entered
-        if loop is None or not weight.requires_grad or not torch.is_grad_enabled():
-            return linear(x, weight)
-        if weight not in loop._weights:
+        if loop is None or not matrix.requires_grad or not torch.is_grad_enabled():
+            return linear(x, matrix) if transposed else x.to(matrix.dtype) @ matrix
+        if matrix not in loop._matrices:
             kind = x.device.type
-            lower = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+            lower = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else matrix.dtype
             tape: list[tuple[Tensor, Tensor]] = []
-            loop._weights[weight] = _Gather.apply(weight.to(lower), tape), tape
-        gathered, tape = loop._weights[weight]
-        product: Tensor = _Product.apply(x.to(gathered.dtype), gathered, tape)
+            loop._matrices[matrix] = _Gather.apply(matrix.to(lower), tape, transposed), tape
+        gathered, tape = loop._matrices[matrix]
+        product: Tensor = _Product.apply(x.to(gathered.dtype), gathered, tape, transposed)
         return product
 
 
 class _Gather(Function):
-    """A weight as the loop sees it; backward, which comes after that of all products, makes its gradient."""
+    """A matrix as the loop sees it; backward, which comes after that of all products, makes its gradient."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, tape: list[tuple[Tensor, Tensor]]) -> Tensor:  # noqa: ANN401
-        ctx.tape = tape
+    def forward(ctx: Any, matrix: Tensor, tape: list[tuple[Tensor, Tensor]], transposed: bool) -> Tensor:  # noqa: ANN401
+        ctx.tape, ctx.transposed = tape, transposed
         ctx.set_materialize_grads(False)
-        return weight.view_as(weight)
+        return matrix.view_as(matrix)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, _: None) -> tuple[Tensor | None, None]:  # noqa: ANN401
+    def backward(ctx: Any, _: None) -> tuple[Tensor | None, None, None]:  # noqa: ANN401
         if not ctx.tape:
-            return None, None
-        inputs, gradients = (torch.cat(parts) for parts in zip(*ctx.tape, strict=True))
+            return None, None, None
+        inputs, gradients = (torch.cat(parts, dim=-2) for parts in zip(*ctx.tape, strict=True))
         ctx.tape.clear()
-        return gradients.T @ inputs, None
+        return gradients.mT @ inputs if ctx.transposed else inputs.mT @ gradients, None, None
 
 
 class _Product(Function):
-    """A step's x Wᵀ, which leaves what the gradient of W is made of."""
+    """A step's product, which leaves what the gradient of the matrix is made of."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, tape: list[tuple[Tensor, Tensor]]) -> Tensor:  # noqa: ANN401
-        ctx.save_for_backward(x, weight)
-        ctx.tape = tape
-        return x @ weight.T
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        x: Tensor,
+        matrix: Tensor,
+        tape: list[tuple[Tensor, Tensor]],
+        transposed: bool,
+    ) -> Tensor:
+        ctx.save_for_backward(x, matrix)
+        ctx.tape, ctx.transposed = tape, transposed
+        return x @ (matrix.mT if transposed else matrix)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
-        x, weight = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401
+        x, matrix = ctx.saved_tensors
         ctx.tape.append((x, gradient))
-        return gradient @ weight, None, None
+        return gradient @ (matrix if ctx.transposed else matrix.mT), None, None, None

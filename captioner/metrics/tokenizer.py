@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from captioner.metrics.ptb import is_closed, next_token, plain_word, skip_spaces
 
@@ -30,7 +31,7 @@ def tokenize(captions: Sequence[str]) -> list[list[str]]:
     text = "\n".join(lines)
     # Most pieces between spaces have the same tokens wherever they stand, and most captions have no others.
     pieces = {piece for line in lines for piece in line.split(" ")}
-    closed = {piece: _read_closed(piece) for piece in pieces if is_closed(piece)}
+    closed = {piece: known for piece in pieces if (known := _read_closed(piece)) is not None}
     tokens, start = [], 0
     for line in lines:
         try:
@@ -41,9 +42,13 @@ def tokenize(captions: Sequence[str]) -> list[list[str]]:
     return tokens
 
 
-def _read_closed(piece: str) -> list[str]:
+@lru_cache(maxsize=1 << 16)
+def _read_closed(piece: str) -> tuple[str, ...] | None:
+    """The tokens of what stands between two spaces; None where they depend on what is around it."""
+    if not is_closed(piece):
+        return None
     word = plain_word(piece)
-    return [word] if word else _read(f"{piece} ", 0, len(piece), {})
+    return (word,) if word else tuple(_read(f"{piece} ", 0, len(piece), {}))
 
 
 def _strip_end(tokens: list[str], line: str) -> list[str]:
@@ -53,7 +58,7 @@ def _strip_end(tokens: list[str], line: str) -> list[str]:
     return tokens
 
 
-def _read(text: str, start: int, end: int, closed: Mapping[str, list[str]]) -> list[str]:
+def _read(text: str, start: int, end: int, closed: Mapping[str, Sequence[str]]) -> list[str]:
     """The tokens that begin between two places."""
     tokens: list[str] = []
     while start < end:
