@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -381,10 +380,8 @@ def shared() -> Path:
 
 
 @pytest.mark.shared_data
-def test_real_flickr8k_is_read_within_a_second(shared: Path) -> None:
-    begin = time.process_time()
+def test_real_flickr8k_is_read(shared: Path) -> None:
     records = read_records(shared / "flickr8k/dataset_flickr8k.json", shared / "flickr8k/images")
-    assert time.process_time() - begin < 1
     assert Counter(record.split for record in records) == {"train": 6000, "val": 1000, "test": 1000}
     assert sum(len(record.captions) for record in records) == 40_000
     assert records[0].captions[0] == "A black dog is running after a white dog in the snow ."
