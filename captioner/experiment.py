@@ -177,6 +177,8 @@ class CaptionerCLI(LightningCLI):
         on_terminal = sys.stderr.isatty()
         kwargs.setdefault("enable_progress_bar", on_terminal and config["enable_progress_bar"] is not False)
         trainer = super().instantiate_trainer(**kwargs)
+        if not trainer.limit_val_batches:
+            raise CaptionerError("trainer.limit_val_batches is 0, but the best epoch is chosen by validation; raise it")
         if kwargs["enable_progress_bar"]:
             trainer.callbacks = [c for c in trainer.callbacks if type(c).__name__ != "TQDMProgressBar"]  # type: ignore[attr-defined]
             trainer.callbacks.append(RichProgressBar())  # type: ignore[attr-defined]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
+from typing import NamedTuple
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 
 from captioner import checkpoint
 from captioner.errors import CaptionerError
@@ -14,12 +17,19 @@ from captioner.vocabulary import Vocabulary
 _ONE_ROW_A_WORD = frozenset({"decoder.embedding.weight", "decoder.output.weight", "decoder.output_bias"})
 
 
+class Taken(NamedTuple):
+    """How much of a model came from a checkpoint: words of its vocabulary, and tensors."""
+
+    words: int
+    tensors: int
+
+
 @torch.no_grad()
-def warm_start(model: CaptionModel, vocabulary: Vocabulary, path: str | os.PathLike[str]) -> int:
+def warm_start(model: CaptionModel, vocabulary: Vocabulary, path: str | os.PathLike[str]) -> Taken:
     """Copies a checkpoint's weights into a model.
 
     What belongs to a word goes to the same word, whatever its id; words and layers that the checkpoint lacks keep their
-    values.
+    values. One line on standard error tells how much was taken.
 
     Args:
         model: The model, changed in place.
@@ -27,18 +37,21 @@ def warm_start(model: CaptionModel, vocabulary: Vocabulary, path: str | os.PathL
         path: The checkpoint.
 
     Returns:
-        How many of the model's words the checkpoint has.
+        What was taken.
 
     Raises:
-        CaptionerError: The checkpoint cannot be read, or a layer has another shape there.
+        CaptionerError: The checkpoint cannot be read, has nothing of this decoder, or a layer of another shape.
     """
     content = checkpoint.read(path)
     places = {word: place for place, word in enumerate(content.words)}
     shared = [(id_, places[word]) for id_, word in enumerate(vocabulary.words) if word in places]
     ids, old_ids = torch.tensor(shared).T
-    for name, value in model.state_dict().items():
-        if name not in content.weights:
-            continue
+    own = model.state_dict()
+    common = [name for name in own if name in content.weights]
+    if not any(name.startswith("decoder.") for name in common):
+        raise CaptionerError(f"{path}: has no weights of such a decoder; start from another checkpoint")
+    for name in common:
+        value = own[name]
         other = content.weights[name].to(value)
         if name in _ONE_ROW_A_WORD and value.shape[1:] == other.shape[1:]:
             value[ids] = other[old_ids]
@@ -49,4 +62,11 @@ def warm_start(model: CaptionModel, vocabulary: Vocabulary, path: str | os.PathL
                 f"{path}: {name} has shape {tuple(other.shape)}, the model's {tuple(value.shape)}; start from a "
                 "checkpoint of a model of the same shape"
             )
-    return len(shared)
+    taken = Taken(len(shared), len(common))
+    rank_zero_only(_tell)(taken, len(vocabulary), len(own), path)
+    return taken
+
+
+def _tell(taken: Taken, words: int, tensors: int, path: str | os.PathLike[str]) -> None:
+    told = f"{taken.tensors} of {tensors} tensors and {taken.words} of {words} words"
+    print(f"captioner: starts from {os.fspath(path)!r}: {told}", file=sys.stderr)

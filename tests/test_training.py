@@ -155,6 +155,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
         (["--data.min_count", "1000"], "no word of the training captions occurs 1000 times"),
         (["--data.batch_size", "0"], "data.batch_size is 0; it must be at least 1"),
         (["--resume", "nowhere.ckpt"], "checkpoint nowhere.ckpt to resume from: no such file"),
+        (["--trainer.limit_val_batches", "0"], "trainer.limit_val_batches is 0, but the best epoch is chosen"),
         (["--model.word_vectors", "nowhere.txt"], "word vectors nowhere.txt: cannot be read"),
         (["--model.train_encoder_from", "all", "--data.feature_cache", "f"], "data.feature_cache needs a frozen"),
     ],

@@ -9,20 +9,25 @@ import pytest
 import torch
 from conftest import make_captioner
 
+from captioner import checkpoint
 from captioner.errors import CaptionerError
 from captioner.model import CaptionModel
 from captioner.vocabulary import Vocabulary
 from captioner.warm_start import warm_start
 
 
-def test_what_belongs_to_a_word_goes_to_that_word(tmp_path: Path) -> None:
+def test_what_belongs_to_a_word_goes_to_that_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old = make_captioner()
     old.save(tmp_path / "old.safetensors")
     kept = old.vocabulary.words[5:]
     vocabulary = Vocabulary([*old.vocabulary.words[:4], "zebra", *reversed(kept)])
     model = CaptionModel(old.model.config, len(vocabulary))
     zebra = model.decoder.embedding.weight[4].clone()
-    assert warm_start(model, vocabulary, tmp_path / "old.safetensors") == len(vocabulary) - 1
+    tensors = len(model.state_dict())
+    taken = warm_start(model, vocabulary, tmp_path / "old.safetensors")
+    assert taken == (len(vocabulary) - 1, tensors)
+    told = f"{tensors} of {tensors} tensors and {len(vocabulary) - 1} of {len(vocabulary)} words"
+    assert capsys.readouterr().err == f"captioner: starts from {str(tmp_path / 'old.safetensors')!r}: {told}\n"
     for name, value in model.state_dict().items():
         other = old.model.state_dict()[name]
         if value.ndim and value.shape[0] == len(vocabulary):
@@ -39,3 +44,13 @@ def test_a_layer_of_another_shape_is_named(tmp_path: Path) -> None:
     larger = CaptionModel(config, len(tiny.vocabulary))
     with pytest.raises(CaptionerError, match=r"tiny.safetensors: decoder.* has shape .*start from a checkpoint"):
         warm_start(larger, tiny.vocabulary, tmp_path / "tiny.safetensors")
+
+
+def test_a_checkpoint_with_nothing_of_the_decoder_is_refused(tmp_path: Path) -> None:
+    tiny = make_captioner()
+    tiny.save(tmp_path / "tiny.safetensors")
+    content = checkpoint.read(tmp_path / "tiny.safetensors")
+    renamed = {name.replace("decoder.", "old_decoder."): value for name, value in content.weights.items()}
+    checkpoint.write(tmp_path / "renamed.safetensors", replace(content, weights=renamed))
+    with pytest.raises(CaptionerError, match=r"renamed.safetensors: has no weights of such a decoder; start from"):
+        warm_start(tiny.model, tiny.vocabulary, tmp_path / "renamed.safetensors")

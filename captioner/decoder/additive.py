@@ -79,7 +79,7 @@ class _Scores(Function):
             key, query = keys[part].unsqueeze(1), queries[part].unsqueeze(2)
             share = _quotients(key, query)  # (images, n, cells, size)
             of_weight += gradient[part].flatten() @ share.flatten(0, 2)
-            slope = share.square_().mul_(gradient[part].unsqueeze(3))  # but for -w, which is common to all
+            slope = share.mul_(share).mul_(gradient[part].unsqueeze(3))  # but for -w, which is common to all
             of_keys[part] = (slope * query).sum(dim=1)
             of_queries[part] = slope.mul_(key).sum(dim=2)
         return of_keys.mul_(-weight), of_queries.mul_(-weight), of_weight
