@@ -14,7 +14,7 @@ _DRAWN_BITS = 64
 class Dropout(nn.Dropout):
     """Dropout (Srivastava et al., 2014), drawn on a CPU four values at a time.
 
-    There torch draws a random number of 64 bits for each value, which took a seventh of a training step; here each has
+    There torch draws a random number of 64 bits for each value, which took 6 % of a training step; here each has
     sixteen of those bits. The share is met to 1/65,536, and what is kept is scaled by just that.
     """
 
