@@ -17,6 +17,7 @@ from make_shapes import write_shapes
 from PIL import Image
 
 from captioner.cli import main
+from captioner.data.module import CaptionData
 from captioner.data.skipped import Skipped
 from captioner.data.sources import read_records
 from captioner.data.usable import MOST_WORDS, with_pictures, with_words
@@ -300,3 +301,18 @@ def test_a_share_that_is_none_is_told(
 ) -> None:
     assert train(folder / "captions.jsonl", tmp_path / "run", "--data.max_skipped", share) == 2
     assert f"the share that may be skipped is {float(share)}; it must be" in capsys.readouterr().err
+
+
+def test_an_image_of_two_caption_files_counts_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else it could be learned from and validated with."""
+    lines = read_lines(folder)
+    image = next(line["image"] for line in lines if line["split"] == "train")
+    again = write_lines(folder, [{"image": f"./{image}", "captions": ["a red circle"], "split": "val"}], "again.jsonl")
+    files = [str(folder / "captions.jsonl"), str(again)]
+    with pytest.raises(
+        CaptionerError, match=f"1 listed in another file.*{re.escape(image)} is in a caption file before"
+    ):
+        CaptionData(files).records  # noqa: B018
+    records = CaptionData(files, max_skipped=1).records
+    assert sum(len(part) for part in records.values()) == sum(line["split"] != "test" for line in lines)
+    assert capsys.readouterr().err.endswith(f"skipped 1 images (1 listed in another file: {Path(image).name!r})\n")

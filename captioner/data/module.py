@@ -95,7 +95,9 @@ class CaptionData(lightning.LightningDataModule):
         Raises:
             CaptionerError: The files cannot be used, too much of them is unusable, or one of the splits is empty.
         """
-        records = [record for file in self.files for record in self._usable(Path(file))]
+        records: list[Record] = []
+        for file in self.files:
+            records += self._usable(Path(file), {record.image.resolve() for record in records})
         parts = {name: [record for record in records if record.split == name] for name in ("train", "val")}
         for name, part in parts.items():
             if not part:
@@ -179,13 +181,19 @@ class CaptionData(lightning.LightningDataModule):
             )
         self._seen = state_dict["epoch"], state_dict["images"]
 
-    def _usable(self, file: Path) -> list[Record]:
+    def _usable(self, file: Path, taken: set[Path]) -> list[Record]:
+        """What can be used of a caption file, but for images that another has."""
         folder, splits = (Path(p) if p else None for p in (self.images, self.splits))
         skipped = Skipped(file, self.max_skipped)
         records = read_records(
             file, folder, splits, anywhere=self.images_anywhere, wanted=("train", "val"), skipped=skipped
         )
         records = with_pictures(with_words(records, skipped), skipped)
+        for record in records:
+            if record.image.resolve() in taken:
+                told = f"{record.image} is in a caption file before {file} as well; take it out of one"
+                skipped.image("listed in another file", record.image.name, CaptionerError(told))
+        records = [record for record in records if record.image.resolve() not in taken]
         skipped.refuse_too_many(len(records), sum(len(record.captions) for record in records))
         rank_zero_only(skipped.tell)()
         return records
