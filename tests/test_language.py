@@ -169,6 +169,8 @@ def test_characters_are_learned_as_words_are(
     capsys.readouterr()
     assert main(["sample", "--model", str(file), "--count", "20", "--temperature", "0.3", "--max-words", "30"]) == 0
     assert set("".join(capsys.readouterr().out.split())) <= set("".join(LINES))
+    assert main(["info", "--model", str(file)]) == 0
+    assert f"size: {file.stat().st_size / 1000:.1f} kB" in capsys.readouterr().out.splitlines()
 
 
 def test_the_perplexity_is_that_of_the_whole_stream(config: dict[str, Any], tmp_path: Path) -> None:

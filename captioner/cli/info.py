@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     path = Path(args.model or embedded_checkpoint())
     content = checkpoint.read(path)
     content.verify()
-    config = content.config
+    config, size = content.config, path.stat().st_size
     if isinstance(config, CaptionerConfig):
         shape = {
             "encoder": config.encoder + (f" to {config.encoder_stage}" if config.encoder_stage else ""),
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         shape = {"language model of": config.unit, "decoder": asdict(config.decoder)}
     facts: dict[str, Any] = {
         "file": str(path),
-        "size": f"{path.stat().st_size / 1e6:.1f} MB",
+        "size": f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB",
         "parameters": sum(value.numel() for value in content.weights.values() if value.is_floating_point()),
         "words": len(content.words),
         **shape,
