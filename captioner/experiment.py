@@ -204,11 +204,18 @@ def parse(args: Sequence[str]) -> CaptionerCLI:
         warnings.filterwarnings("ignore", message)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    return CaptionerCLI(_task_of(args), args)
+    return CaptionerCLI(task_of(args), args)
 
 
-def _task_of(args: Sequence[str]) -> str:
-    """What is to be trained: it decides which other arguments there are, so it is read before them."""
+def task_of(args: Sequence[str]) -> str:
+    """What is to be trained, one of `TASKS`: it decides which other arguments there are, so it is read before them.
+
+    Args:
+        args: As `parse` takes them.
+
+    Raises:
+        CaptionerError: It is none of them.
+    """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("-c", "--config", action="append", default=[])
     first.add_argument("--task")

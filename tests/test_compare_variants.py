@@ -1,9 +1,11 @@
-"""tools/compare_variants.py on generated pictures: trained once, resumed where it stopped, told in a table."""
+"""tools/compare_variants.py on generated data: trained once, resumed where it stopped, told in a table."""
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,17 @@ import pytest
 import torch
 import torchvision
 import yaml
-from compare_variants import VARIANTS, planned, read_variants, table
+from compare_variants import CONFIGS, planned, read_variants, table
 from make_shapes import write_shapes
 from safetensors.torch import load_file
 
+from captioner import checkpoint
 from captioner.cli import main as captioner_main
 from captioner.errors import CaptionerError
 from captioner.experiment import CaptionerCLI, ScoreLines, parse
 
 PICTURES = 40
-FLICKR8K = VARIANTS.with_name("flickr8k.yaml")
+FLICKR8K = CONFIGS / "flickr8k.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +61,32 @@ def command(shapes: Path, tmp_path: Path) -> list[str]:
     (tmp_path / "variants.yaml").write_text(yaml.safe_dump(variants, sort_keys=False))
     files = ["--config", str(tmp_path / "base.yaml"), "--variants", str(tmp_path / "variants.yaml")]
     return [*files, "--epochs", "1", "--seeds", "1", "2"]
+
+
+@pytest.fixture
+def language_command(tmp_path: Path) -> list[str]:
+    """The same for language models, that read numbers aloud."""
+    text = tmp_path / "text.txt"
+    text.write_text("".join(f"{one} {other}\n" for one in range(20) for other in range(20)))
+    config = {
+        "task": "language_model",
+        "trainer": {"gradient_clip_val": 1.0},
+        "model": {
+            "learning_rate": 1e-2,
+            "decoder": {"attention": "none", "image_input": "none", "embedding_size": 16, "hidden_size": 16},
+        },
+        "data": {"text": [str(text)], "min_count": 1, "batch_size": 4, "steps": 9},
+    }
+    (tmp_path / "language.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "ladder.yaml").write_text("plain: {}\ntied: {model.decoder.tied_embedding: true}\n")
+    files = ["--config", str(tmp_path / "language.yaml"), "--variants", str(tmp_path / "ladder.yaml")]
+    return [*files, "--epochs", "2", "--seeds", "1"]
+
+
+@pytest.fixture
+def without_instantiation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flickr8k and text may not be here."""
+    monkeypatch.setattr(CaptionerCLI, "instantiate_classes", lambda self: None)
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -145,6 +174,62 @@ def test_a_run_that_fails_does_not_stop_the_others(
     assert results(tmp_path / "runs")["right/seed-1"]["outcome"] is not None
 
 
+@pytest.mark.parametrize("unit", ["words", "characters"])
+def test_language_models_are_told_by_their_perplexity(
+    language_command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], unit: str
+) -> None:
+    output = tmp_path / "runs"
+    command = [*language_command, "--data.unit", unit, "--output", str(output)]
+    assert compare_variants.main(command) == 0
+    printed = capsys.readouterr()
+    told = [float(line.split("perplexity ")[1].split()[0]) for line in printed.err.splitlines() if "perplexity" in line]
+    assert len(told) == 4
+    for number, name in enumerate(("plain/seed-1", "tied/seed-1")):
+        content = checkpoint.read(output / name / "language_model.safetensors")
+        outcome = results(output)[name]["outcome"]
+        assert content.config.unit == unit  # type: ignore[union-attr]
+        assert outcome["perplexity"] == pytest.approx(min(told[2 * number : 2 * number + 2]), abs=1e-3)
+        assert 2 ** outcome["bits"] == pytest.approx(outcome["perplexity"])
+        assert outcome["parameters"] == sum(value.numel() for value in content.weights.values())
+        assert outcome["tokens_per_second"] > 0
+
+    files = {file: file.stat().st_mtime_ns for file in output.rglob("*.*") if file.name != "table.md"}
+    assert compare_variants.main(command) == 0
+    again = capsys.readouterr()
+    assert (again.out, again.err) == (printed.out, "")
+    assert {file: file.stat().st_mtime_ns for file in output.rglob("*.*") if file.name != "table.md"} == files
+
+
+def test_a_language_model_whose_run_was_interrupted_goes_on_to_the_same_end(
+    language_command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert compare_variants.main([*language_command, "--output", str(tmp_path / "whole")]) == 0
+
+    def interrupt(self: ScoreLines, trainer: Any, module: Any) -> None:
+        if trainer.current_epoch == 1:
+            raise KeyboardInterrupt
+
+    stopped = [*language_command, "--output", str(tmp_path / "stopped")]
+    with monkeypatch.context() as patch:
+        patch.setattr(ScoreLines, "on_validation_end", interrupt)
+        assert compare_variants.main(stopped) == 130
+    assert compare_variants.main(stopped) == 0
+    found, expected = (
+        {n: r["outcome"]["perplexity"] for n, r in results(tmp_path / way).items()} for way in ("stopped", "whole")
+    )
+    assert found == expected
+
+
+def test_captioners_and_language_models_are_not_put_into_one_table(
+    command: list[str], language_command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = {"config": "base.yaml 0", "arguments": [], "beam_size": 3}
+    for wrong, outcome in ((command, {"perplexity": 9.0}), (language_command, {"CIDEr": 0.5})):
+        (tmp_path / "results.json").write_text(json.dumps({"other/seed-1": {"plan": plan, "outcome": outcome}}))
+        assert compare_variants.main([*wrong, "--output", str(tmp_path)]) == 2
+        assert "has runs of another task than" in capsys.readouterr().err
+
+
 def test_runs_of_another_plan_are_not_mixed_in(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -177,9 +262,23 @@ def test_the_table_has_mean_and_spread_and_the_best_first() -> None:
         "c/seed-1": {"plan": {}, "outcome": None},
         "b/seed-2": result(0.62, 30, 7),
     }
-    assert table(found).splitlines()[2:] == [
+    assert table(found, "captioning").splitlines()[2:] == [
         "| b | 61.0 ± 1.4 | 25.0 ± 0.0 | 2 | 7 | 25.0 ± 7.1 |",
         "| a | 50.0 | 25.0 | 1 | 1,234,567 | 10.0 |",
+    ]
+
+
+def test_the_least_perplexity_is_the_best() -> None:
+    def result(perplexity: float) -> dict[str, Any]:
+        bits = math.log2(perplexity)
+        outcome = {"perplexity": perplexity, "bits": bits, "parameters": 1234, "tokens_per_second": 5678.9}
+        return {"plan": {}, "outcome": outcome}
+
+    assert table({"a/seed-1": result(32), "b/seed-1": result(16.5)}, "language_model").splitlines() == [
+        "| variant | perplexity | bits per token | seeds | decoder's parameters | tokens/s, training |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| b | 16.50 | 4.044 | 1 | 1,234 | 5,679 |",
+        "| a | 32.00 | 5.000 | 1 | 1,234 | 5,679 |",
     ]
 
 
@@ -208,14 +307,44 @@ def test_values_become_words_of_a_command_line(tmp_path: Path) -> None:
     assert read_variants(tmp_path / "variants.yaml") == {"a": written}
 
 
-def test_the_shipped_variants_are_a_dozen_different_decoders(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CaptionerCLI, "instantiate_classes", lambda self: None)  # Flickr8k may not be here
-    args = argparse.Namespace(config=FLICKR8K, variants=VARIANTS, seeds=[1], epochs=7, beam_size=3, output=Path("runs"))
-    decoders = {}
-    for run in planned(args, ["--data.images", "elsewhere"]):
-        config = parse(["--config", str(FLICKR8K), *run.plan["arguments"]]).config
+def configurations(base: str, variants: str) -> dict[str, Any]:
+    """That of each variant of a shipped file, which has to keep to the budget and the user's options."""
+    args = argparse.Namespace(
+        config=CONFIGS / base, variants=CONFIGS / variants, seeds=[1], epochs=7, beam_size=3, output=Path("runs")
+    )
+    found = {}
+    for run in planned(args, ["--data.batch_size", "9"]):
+        config = parse(["--config", str(args.config), *run.plan["arguments"]]).config
         assert config["trainer"]["max_epochs"] == config["early_stopping"]["patience"] == 7
-        assert config["data"]["images"] == "elsewhere"
-        assert config["data"]["feature_cache"]
-        decoders[run.name] = tuple(sorted(vars(config["model"]["decoder"]).items()))
-    assert len(decoders) == len(set(decoders.values())) == 12
+        assert config["data"]["batch_size"] == 9
+        found[run.name.removesuffix("/seed-1")] = config
+    return found
+
+
+@pytest.mark.usefixtures("without_instantiation")
+def test_the_shipped_captioners_are_a_dozen_different_decoders_of_equal_features() -> None:
+    found = configurations("flickr8k.yaml", "variants.yaml").values()
+    assert len(found) == len({tuple(sorted(vars(config["model"]["decoder"]).items())) for config in found}) == 12
+    assert all(config["data"]["feature_cache"] for config in found)
+
+
+@pytest.mark.usefixtures("without_instantiation")
+def test_the_shipped_language_models_are_a_ladder_of_single_steps_and_other_cells() -> None:
+    shipped = configurations("language_model.yaml", "language_variants.yaml")
+    found = {name: vars(config["model"]["decoder"]) for name, config in shipped.items()}
+    ladder = ["plain", "two_layers", "dropout", "tied", "variational"]
+    steps = [*itertools.pairwise(ladder), ("plain", "rnn"), ("plain", "gru")]
+    changes = {
+        after: {key: value for key, value in found[after].items() if value != found[before][key]}
+        for before, after in steps
+    }
+    assert found["plain"]["dropout"] == 0
+    assert changes == {
+        "two_layers": {"layers": 2},
+        "dropout": {"dropout": found["dropout"]["dropout"]},
+        "tied": {"tied_embedding": True},
+        "variational": {"variational_dropout": True},
+        "rnn": {"cell": "rnn"},
+        "gru": {"cell": "gru"},
+    }
+    assert list(found) == [*ladder, "rnn", "gru"]

@@ -9,7 +9,7 @@ import pytest
 from captioner.experiment import CaptionerCLI, parse
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-RUNS = sorted(path for path in CONFIGS.glob("*.yaml") if path.stem != "variants")  # that is changes to one of them
+RUNS = sorted(path for path in CONFIGS.glob("*.yaml") if not path.stem.endswith("variants"))  # changes to one of them
 
 
 @pytest.fixture

@@ -9,10 +9,11 @@ import pytest
 import torch
 from conftest import make_captioner
 
-from captioner import checkpoint
+from captioner.checkpoint import Checkpoint, read, write
 from captioner.errors import CaptionerError
+from captioner.language.model import LanguageConfig, LanguageModel
 from captioner.model import CaptionModel
-from captioner.vocabulary import Vocabulary
+from captioner.vocabulary import SPECIAL_WORDS, Vocabulary
 from captioner.warm_start import warm_start
 
 
@@ -37,6 +38,29 @@ def test_what_belongs_to_a_word_goes_to_that_word(tmp_path: Path, capsys: pytest
     assert torch.equal(model.decoder.embedding.weight[4], zebra)
 
 
+def test_a_language_model_gives_its_words_and_cells_and_leaves_what_looks(tmp_path: Path) -> None:
+    captioner = make_captioner()
+    model, vocabulary = captioner.model, captioner.vocabulary
+    words = [*SPECIAL_WORDS, "quark", "runs", "dog"]
+    decoder = replace(model.config.decoder, attention="none", image_input="none")
+    blind = LanguageModel(LanguageConfig(decoder), len(words))
+    write(tmp_path / "language.safetensors", Checkpoint(blind.config, tuple(words), blind.state_dict(), {}))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    assert warm_start(model, vocabulary, tmp_path / "language.safetensors").words == len(SPECIAL_WORDS) + 2
+    after, given = model.state_dict(), blind.state_dict()
+    of_words = {name for name in given if given[name].shape[:1] == (len(words),)}
+    assert of_words == {"decoder.embedding.weight", "decoder.output.weight", "decoder.output_bias"}
+    for name, value in after.items():
+        if name in of_words:
+            for word in vocabulary.words:
+                source = given[name][words.index(word)] if word in words else before[name][vocabulary.id(word)]
+                assert torch.equal(value[vocabulary.id(word)], source)
+        else:
+            assert torch.equal(value, given.get(name, before[name]))
+    assert {name for name in after if not torch.equal(after[name], before[name])} == set(given)
+
+
 def test_a_layer_of_another_shape_is_named(tmp_path: Path) -> None:
     tiny = make_captioner()
     tiny.save(tmp_path / "tiny.safetensors")
@@ -49,8 +73,8 @@ def test_a_layer_of_another_shape_is_named(tmp_path: Path) -> None:
 def test_a_checkpoint_with_nothing_of_the_decoder_is_refused(tmp_path: Path) -> None:
     tiny = make_captioner()
     tiny.save(tmp_path / "tiny.safetensors")
-    content = checkpoint.read(tmp_path / "tiny.safetensors")
+    content = read(tmp_path / "tiny.safetensors")
     renamed = {name.replace("decoder.", "old_decoder."): value for name, value in content.weights.items()}
-    checkpoint.write(tmp_path / "renamed.safetensors", replace(content, weights=renamed))
+    write(tmp_path / "renamed.safetensors", replace(content, weights=renamed))
     with pytest.raises(CaptionerError, match=r"renamed.safetensors: has no weights of such a decoder; start from"):
         warm_start(tiny.model, tiny.vocabulary, tmp_path / "renamed.safetensors")

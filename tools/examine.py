@@ -1,10 +1,12 @@
-"""A trained captioner on the validation images of its run: scores, and the time that its decoder takes."""
+"""A trained captioner, or language model, on what its run is validated with: scores, and the time that it takes."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import lightning
@@ -12,12 +14,28 @@ import torch
 import yaml
 from torch import Tensor
 
+from captioner import checkpoint
 from captioner.data.dataset import Batch
 from captioner.data.module import CaptionData
+from captioner.decoder import DecoderConfig
 from captioner.decoding import DecodingOptions, decode
+from captioner.experiment import TASKS
+from captioner.language.data import TextData
+from captioner.language.training import LanguageModule
 from captioner.metrics import score
 from captioner.pipeline import Captioner, load
 from captioner.vocabulary import join_words
+
+TIMED_STEPS = 20
+"""Training steps whose median tells the speed of a language model."""
+
+QUIET: Mapping[str, Any] = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+"""For a Trainer that leaves nothing behind."""
 
 
 class Examiner(lightning.LightningModule):
@@ -56,7 +74,7 @@ class Examiner(lightning.LightningModule):
         return grid
 
 
-def examine(run: Path, beam_size: int) -> Mapping[str, float]:
+def examine_captioner(run: Path, beam_size: int) -> Mapping[str, float]:
     """Scores the captioner of a finished run.
 
     Args:
@@ -66,12 +84,9 @@ def examine(run: Path, beam_size: int) -> Mapping[str, float]:
     Returns:
         ``BLEU-4``, ``CIDEr``, ``images``, ``parameters`` of the decoder and ``captions_per_second``.
     """
-    settings: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["data"]
-    data = CaptionData(**settings)
-    examiner = Examiner(load(run / "captioner.safetensors"), DecodingOptions(beam_size=beam_size))
-    trainer = lightning.Trainer(
-        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False
-    )
+    data = CaptionData(**settings(run)["data"])
+    examiner = Examiner(load(run / TASKS["captioning"].file), DecodingOptions(beam_size=beam_size))
+    trainer = lightning.Trainer(**QUIET)
     trainer.validate(examiner, datamodule=data, verbose=False)
     references = {place: data.val.records[place].captions for place in examiner.captions}
     scores = score(examiner.captions, references)
@@ -82,3 +97,67 @@ def examine(run: Path, beam_size: int) -> Mapping[str, float]:
         "parameters": sum(parameter.numel() for parameter in examiner.model.decoder.parameters()),
         "captions_per_second": len(references) / examiner.seconds,
     }
+
+
+class Stopwatch(lightning.Callback):
+    """Times training steps.
+
+    Attributes:
+        rates: Tokens a second, of each step.
+    """
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: Tensor, _: int
+    ) -> None:
+        """Lightning calls it before a step."""
+        self._begin = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: object, batch: Tensor, _: int
+    ) -> None:
+        """Lightning calls it after a step; the batch has a token more than are read."""
+        self.rates.append(batch[:, 1:].numel() / (time.perf_counter() - self._begin))
+
+
+def examine_language_model(run: Path) -> Mapping[str, float]:
+    """Tells how well a finished run predicts held-out text, and how fast it learns.
+
+    Args:
+        run: The folder that `captioner train` left.
+
+    Returns:
+        ``perplexity`` of the best epoch; ``bits``, its logarithm, of a word or character, END included; ``parameters``
+        of the decoder; ``tokens_per_second`` of training.
+    """
+    content = checkpoint.read(run / TASKS["language_model"].file)
+    model, _ = content.build_language_model()
+    perplexity = content.card["validation scores"]["perplexity"]
+    return {
+        "perplexity": perplexity,
+        "bits": math.log2(perplexity),
+        "parameters": sum(parameter.numel() for parameter in model.decoder.parameters()),
+        "tokens_per_second": training_speed(run),
+    }
+
+
+def training_speed(run: Path) -> float:
+    """Tokens a second of a language model's training: the median of a few steps, so that a pause is not counted."""
+    wanted = settings(run)
+    data = TextData(**wanted["data"])
+    decoder = DecoderConfig(**wanted["model"].pop("decoder"))
+    module = LanguageModule(data.vocabulary, data.unit, decoder, **wanted["model"])
+    watch, precision = Stopwatch(), wanted["trainer"]["precision"]
+    trainer = lightning.Trainer(
+        **QUIET, max_steps=TIMED_STEPS, limit_val_batches=0, precision=precision, callbacks=[watch]
+    )
+    trainer.fit(module, datamodule=data)
+    return median(watch.rates)
+
+
+def settings(run: Path) -> dict[str, Any]:
+    """The configuration that a run has left in its folder."""
+    content: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    return content
