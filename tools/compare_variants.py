@@ -18,6 +18,7 @@ scores are of, so that these compare variants with each other and not with other
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import json
 import re
@@ -226,6 +227,7 @@ def carry_out(run: Run, args: argparse.Namespace, results: Results, task: str) -
     resume = ["--resume", str(folder / LAST)] if begun else []
     root = ["--trainer.default_root_dir", str(folder)]
     train(["--config", str(args.config), *run.plan["arguments"], *root, *resume])
+    gc.collect()  # trainer and model hold each other; a night of runs would hold them all
     results[run.name]["outcome"] = CONTESTS[task].examine(folder, args.beam_size)
     record(results, args.output, task)
 
