@@ -15,7 +15,6 @@ import torch
 import torchvision
 import yaml
 from compare_variants import CONFIGS, planned, read_variants, table
-from make_shapes import write_shapes
 from safetensors.torch import load_file
 
 from captioner import checkpoint
@@ -28,13 +27,11 @@ FLICKR8K = CONFIGS / "flickr8k.yaml"
 
 
 @pytest.fixture(scope="module")
-def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shapes")
-    write_shapes(folder, PICTURES, seed=1, size=64)
+def shapes(shapes: Path) -> Path:
     torch.manual_seed(1)
     # Random weights would be others for each seed, and features have to be the same for all.
-    torch.save(torchvision.models.resnet18(weights=None).state_dict(), folder / "resnet18.pt")
-    return folder
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), shapes / "resnet18.pt")
+    return shapes
 
 
 @pytest.fixture

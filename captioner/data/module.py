@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from captioner.data.features import FeatureCache, describe_origin, encode_images
 from captioner.data.records import Record
 from captioner.data.skipped import USUAL_SHARE, Skipped
 from captioner.data.sources import read_records
-from captioner.data.usable import with_pictures, with_words
+from captioner.data.usable import not_before, with_pictures, with_words
 from captioner.encoder import GridEncoder
 from captioner.errors import CaptionerError
 from captioner.images import Transform, limit_pixels
@@ -97,7 +98,7 @@ class CaptionData(lightning.LightningDataModule):
         """
         records: list[Record] = []
         for file in self.files:
-            records += self._usable(Path(file), {record.image.resolve() for record in records})
+            records += self._usable(Path(file), records)
         parts = {name: [record for record in records if record.split == name] for name in ("train", "val")}
         for name, part in parts.items():
             if not part:
@@ -181,19 +182,14 @@ class CaptionData(lightning.LightningDataModule):
             )
         self._seen = state_dict["epoch"], state_dict["images"]
 
-    def _usable(self, file: Path, taken: set[Path]) -> list[Record]:
-        """What can be used of a caption file, but for images that another has."""
+    def _usable(self, file: Path, before: Sequence[Record]) -> list[Record]:
+        """What can be used of a caption file, after what files before it gave."""
         folder, splits = (Path(p) if p else None for p in (self.images, self.splits))
         skipped = Skipped(file, self.max_skipped)
         records = read_records(
             file, folder, splits, anywhere=self.images_anywhere, wanted=("train", "val"), skipped=skipped
         )
-        records = with_pictures(with_words(records, skipped), skipped)
-        for record in records:
-            if record.image.resolve() in taken:
-                told = f"{record.image} is in a caption file before {file} as well; take it out of one"
-                skipped.image("listed in another file", record.image.name, CaptionerError(told))
-        records = [record for record in records if record.image.resolve() not in taken]
+        records = not_before(with_pictures(with_words(records, skipped), skipped), before, skipped)
         skipped.refuse_too_many(len(records), sum(len(record.captions) for record in records))
         rank_zero_only(skipped.tell)()
         return records

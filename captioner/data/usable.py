@@ -60,6 +60,28 @@ def with_words(records: Sequence[Record], skipped: Skipped) -> list[Record]:
     return worded
 
 
+def not_before(records: Sequence[Record], before: Sequence[Record], skipped: Skipped) -> list[Record]:
+    """Records of images that no caption file before has: none is learned from and validated with.
+
+    Args:
+        records: Those of one file.
+        before: Those of the files before it.
+        skipped: Takes the others.
+
+    Raises:
+        CaptionerError: There is such an image, and none may be passed over.
+    """
+    taken = {record.image.resolve() for record in before}
+    fresh = []
+    for record in records:
+        if taken and record.image.resolve() in taken:
+            told = f"{record.image} is in a caption file before {skipped.source} as well; take it out of one"
+            skipped.image("listed in another file", record.image.name, CaptionerError(told))
+        else:
+            fresh.append(record)
+    return fresh
+
+
 def with_pictures(records: Sequence[Record], skipped: Skipped) -> list[Record]:
     """Records whose pictures can be read, as far as a look at both ends of the file tells.
 
