@@ -9,7 +9,7 @@ import re
 import sys
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,10 +21,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import prepare
 import prepare_coco
 import prepare_flickr8k
+import prepare_text
 from download import ATTEMPTS, Archive, readable
 from prepare import DataSet
 
 from captioner.errors import CaptionerError
+from captioner.language.text import read_text
 
 
 @dataclass
@@ -99,10 +101,11 @@ def published(server: Server, name: str, content: bytes, into: str) -> Archive:
     return Archive(f"{server.url}/{name}", len(content), "sha256", hashlib.sha256(content).hexdigest(), into)
 
 
-def karpathy(images: list[tuple[str, str, str]]) -> bytes:
+def karpathy(images: list[tuple[str, str, str]], texts: Sequence[str] | None = None) -> bytes:
+    texts = texts or ["a dog"] * len(images)
     entries = [
-        {"filepath": folder, "filename": name, "split": split, "cocoid": number, "sentences": [{"raw": "a dog"}]}
-        for number, (folder, name, split) in enumerate(images)
+        {"filepath": folder, "filename": name, "split": split, "cocoid": number, "sentences": [{"raw": text}]}
+        for number, ((folder, name, split), text) in enumerate(zip(images, texts, strict=True))
     ]
     return json.dumps({"images": entries}).encode()
 
@@ -354,3 +357,41 @@ def test_both_real_sets_say_where_to_put_what_without_a_server(
     for data in (prepare_coco.COCO, prepare_flickr8k.FLICKR8K):
         assert prepare.main(data, ["--folder", str(tmp_path), "--base-url", "http://127.0.0.1:9"]) == 2
         assert f"put it at {tmp_path / 'caption_datasets.zip'}" in capsys.readouterr().err
+
+
+@pytest.fixture
+def both_flickrs(server: Server) -> Archive:
+    """Karpathy's archive with two pictures of Flickr8k, one of them to test on, and four of Flickr30k."""
+    names = [("1.jpg", "train"), ("2.jpg", "train"), ("3.jpg", "val"), ("12.jpg", "train")]
+    flickr8k = karpathy([(".", "1_0a9.jpg", "test"), (".", "11_b.jpg", "train")])
+    flickr30k = karpathy([(".", name, split) for name, split in names], texts=[f"a dog in {name}" for name, _ in names])
+    members = {"dataset_flickr8k.json": flickr8k, "dataset_flickr30k.json": flickr30k}
+    return published(server, "caption_datasets.zip", zipped(members), ".")
+
+
+def test_text_to_learn_a_language_from_has_nothing_of_flickr8k(both_flickrs: Archive, tmp_path: Path) -> None:
+    output = tmp_path / "new" / "captions.jsonl.gz"
+    told = prepare_text.write_text(output, tmp_path, archive=both_flickrs)
+    assert "3 captions of 3 pictures; 1 that Flickr8k has too" in told
+    assert read_text(output, 0.1) == (["a dog in 2.jpg", "a dog in 12.jpg"], ["a dog in 3.jpg"])
+
+
+def test_text_written_again_is_the_same_and_fetched_once(both_flickrs: Archive, server: Server, tmp_path: Path) -> None:
+    output = tmp_path / "captions.jsonl.gz"
+    written = []
+    for _ in range(2):
+        prepare_text.write_text(output, tmp_path, archive=both_flickrs)
+        written.append(output.read_bytes())
+    assert written[0] == written[1]
+    assert len(server.asked) == 1
+
+
+def test_text_from_a_place_without_the_archive_is_told_in_one_line(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--output", str(tmp_path / "text.gz"), "--folder", str(tmp_path), "--base-url", server.url]
+    assert prepare_text.main(arguments) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "caption_datasets.zip" in told
+    assert not (tmp_path / "text.gz").exists()
