@@ -1,4 +1,4 @@
-"""Failures of the processes beside the one that trains, told in one line."""
+"""Failures of Lightning, and of the processes beside the one that trains, told in one line."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch.distributed
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from captioner.errors import CaptionerError
 
@@ -17,11 +18,11 @@ _RAISED = f"{CaptionerError.__module__}.{CaptionerError.__qualname__}: "
 
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
-    """Turns what torch and Lightning raise when another process of the run fails into what the user can mend.
+    """Turns what torch and Lightning raise when options or another process fail into what the user can mend.
 
     Raises:
-        CaptionerError: A process that loads images was killed, or found an image that cannot be read; a process that
-            trains beside this one has ended.
+        CaptionerError: Lightning cannot work with the options; a process that loads images was killed, or found an
+            image that cannot be read; a process that trains beside this one has ended.
         KeyboardInterrupt: Ctrl-C, as Lightning answers it.
     """
     try:
@@ -31,6 +32,8 @@ def told_in_one_line() -> Iterator[None]:
     except CaptionerError as error:
         # torch hands on what a loading process raised with its traceback, on whose last line the message is.
         raise CaptionerError(str(error).splitlines()[-1].removeprefix(_RAISED)) from error
+    except MisconfigurationException as error:
+        raise CaptionerError(f"train: {' '.join(str(error).split())}") from error
     except RuntimeError as error:
         if loader := _LOADER.search(str(error)):
             raise CaptionerError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor
 
 from captioner.errors import CaptionerError
 from captioner.vocabulary import Vocabulary
+
+_NUMBER = re.compile(r"-?\.?\d")
+"""How a number begins; some of GloVe's larger vocabularies have words with spaces, such as ``. . .``."""
 
 
 def read_word_vectors(path: Path, vocabulary: Vocabulary, size: int) -> dict[int, Tensor]:
@@ -31,7 +35,8 @@ def read_word_vectors(path: Path, vocabulary: Vocabulary, size: int) -> dict[int
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 word, *values = line.rstrip().split(" ")
-                if word not in vocabulary:
+                has_spaces = len(values) > size and not _NUMBER.match(values[0])
+                if word not in vocabulary or has_spaces:
                     continue
                 if len(values) != size:
                     raise CaptionerError(

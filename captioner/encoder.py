@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from captioner.efficientnet_lite import VARIANTS, EfficientNetLite
 from captioner.errors import CaptionerError
-from captioner.images import IMAGENET_MEAN, IMAGENET_STD, Transform
+from captioner.images import Transform
 
 TIMM_PREFIX = "timm/"
 
@@ -89,10 +89,14 @@ class GridEncoder(nn.Module):
 
     def default_transform(self, size: int, resize: str = "squash") -> Transform:
         """The preprocessing that the network's published weights were trained with, at another size."""
-        mean, std, interpolation = IMAGENET_MEAN, IMAGENET_STD, "bilinear"
         if self.name.startswith(TIMM_PREFIX):
             published: dict[str, Any] = self.trunk.pretrained_cfg  # type: ignore[assignment]
             mean, std, interpolation = published["mean"], published["std"], published["interpolation"]
+        else:
+            from torchvision import models
+
+            preset = models.get_model_weights(self.name)["DEFAULT"].transforms()
+            mean, std, interpolation = preset.mean, preset.std, preset.interpolation.value
         return Transform(size, resize, interpolation, tuple(mean), tuple(std))  # type: ignore[arg-type]
 
     def stages(self) -> list[str]:

@@ -23,7 +23,7 @@ from captioner.atomic import replacing
 from captioner.breakdowns import told_in_one_line
 from captioner.data.module import CaptionData
 from captioner.errors import CaptionerError
-from captioner.keeping import DurableCheckpoints, SaveOften, newest_whole
+from captioner.keeping import LAST, DurableCheckpoints, SaveOften, newest_whole
 from captioner.language.data import TextData
 from captioner.language.training import LanguageModule
 from captioner.memory import keep_freed_memory
@@ -39,6 +39,7 @@ class Task:
         data: Its LightningDataModule.
         score: The validation score by which the best epoch is chosen.
         mode: Whether the best is ``max`` or ``min``.
+        scores: All that validation gives.
         linked: Values of the data that the model is made with.
         file: What the checkpoint is called.
     """
@@ -47,14 +48,29 @@ class Task:
     data: type[lightning.LightningDataModule]
     score: str
     mode: str
+    scores: tuple[str, ...]
     linked: tuple[str, ...]
     file: str
 
 
 TASKS = {
-    "captioning": Task(CaptioningModule, CaptionData, "val/CIDEr", "max", ("vocabulary",), "captioner.safetensors"),
+    "captioning": Task(
+        CaptioningModule,
+        CaptionData,
+        "val/CIDEr",
+        "max",
+        ("val/loss", "val/perplexity", *(f"val/BLEU-{n}" for n in range(1, 5)), "val/ROUGE-L", "val/CIDEr"),
+        ("vocabulary",),
+        "captioner.safetensors",
+    ),
     "language_model": Task(
-        LanguageModule, TextData, "val/perplexity", "min", ("vocabulary", "unit"), "language_model.safetensors"
+        LanguageModule,
+        TextData,
+        "val/perplexity",
+        "min",
+        ("val/loss", "val/perplexity"),
+        ("vocabulary", "unit"),
+        "language_model.safetensors",
     ),
 }
 """By the configuration's field ``task``."""
@@ -144,6 +160,8 @@ class CaptionerCLI(LightningCLI):
         task = TASKS[self.task]
         parser.add_argument("--task", type=Literal[tuple(TASKS)], default=self.task, help="what is trained")
         parser.add_argument("--resume", type=str, default=None, help="Lightning checkpoint to go on from")
+        text = "whether to write over the run that is in trainer.default_root_dir"
+        parser.add_argument("--overwrite", type=bool, default=False, help=text)
         text = "minutes between checkpoints to resume from within an epoch; 0 for none"
         parser.add_argument("--save_every_minutes", type=float, default=10.0, help=text)
         parser.add_argument("--save_every_steps", type=int, default=0, help="the same in steps of the optimiser")
@@ -164,6 +182,19 @@ class CaptionerCLI(LightningCLI):
             parser.link_arguments(f"data.{value}", f"model.{value}", apply_on="instantiate")
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath")
 
+    def before_instantiate_classes(self) -> None:
+        """Refuses what would be found out after hours, or would write over another run's hours."""
+        root, task = Path(self.config["trainer"]["default_root_dir"]), TASKS[self.task]
+        has_run = any((root / name).exists() for name in (LAST, task.file))
+        if has_run and not (self.config["resume"] or self.config["overwrite"]):
+            raise CaptionerError(
+                f"{root} has a run already: go on with --resume {root / LAST}, write over it with --overwrite true, or "
+                "choose another --trainer.default_root_dir"
+            )
+        for option in ("checkpoint.monitor", "early_stopping.monitor"):
+            if self.config[option] not in task.scores:
+                raise CaptionerError(f"{option} is {self.config[option]!r}; choose one of {', '.join(task.scores)}")
+
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:  # noqa: ANN401 (as in LightningCLI)
         """Puts the TensorBoard log into the run's folder, and progress on a terminal alone."""
         config = self.config_init["trainer"]
@@ -176,9 +207,20 @@ class CaptionerCLI(LightningCLI):
         kwargs["use_distributed_sampler"] = False
         on_terminal = sys.stderr.isatty()
         kwargs.setdefault("enable_progress_bar", on_terminal and config["enable_progress_bar"] is not False)
-        trainer = super().instantiate_trainer(**kwargs)
+        with told_in_one_line():
+            trainer = super().instantiate_trainer(**kwargs)
         if not trainer.limit_val_batches:
             raise CaptionerError("trainer.limit_val_batches is 0, but the best epoch is chosen by validation; raise it")
+        if trainer.overfit_batches:  # type: ignore[attr-defined]
+            raise CaptionerError(
+                "trainer.overfit_batches would draw images in an order of its own; lower "
+                "trainer.limit_train_batches instead"
+            )
+        if trainer.max_epochs == trainer.max_steps == -1:
+            raise CaptionerError(
+                "training has no end, towards which the learning rate could fall; set trainer.max_epochs or "
+                "trainer.max_steps"
+            )
         if kwargs["enable_progress_bar"]:
             trainer.callbacks = [c for c in trainer.callbacks if type(c).__name__ != "TQDMProgressBar"]  # type: ignore[attr-defined]
             trainer.callbacks.append(RichProgressBar())  # type: ignore[attr-defined]
@@ -241,7 +283,7 @@ def train(args: Sequence[str]) -> Path | None:
 
     Returns:
         The file ``captioner.safetensors`` or ``language_model.safetensors`` in the run's folder; None in a process that
-        trains beside the first.
+        trains beside the first, and after ``trainer.fast_dev_run``, which keeps nothing.
 
     Raises:
         CaptionerError: Something of the user's cannot be used, or a process of the run has ended.
@@ -254,7 +296,7 @@ def train(args: Sequence[str]) -> Path | None:
         resume = newest_whole(Path(resume))
     with told_in_one_line():
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume, weights_only=True)
-    if not cli.trainer.is_global_zero:
+    if not cli.trainer.is_global_zero or cli.trainer.fast_dev_run:  # type: ignore[attr-defined]
         return None
     best = cli.trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
     if not best:

@@ -106,11 +106,11 @@ class SaveOften(Checkpoint):
 
 
 def progress(trainer: lightning.Trainer) -> tuple[int, int]:
-    """How far a run is: epochs that have begun, and batches of the newest that are done."""
+    """Where a run goes on: the epoch, and how many of its batches are done."""
     loop = trainer.fit_loop
     begun: int = loop.epoch_progress.current.started  # type: ignore[attr-defined]
     batches: int = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
-    return begun, batches
+    return (begun, 0) if batches >= trainer.num_training_batches else (begun - 1, batches)
 
 
 def newest_whole(path: Path) -> Path:

@@ -42,8 +42,9 @@ class Vocabulary:
         if tuple(words[: len(SPECIAL_WORDS)]) != SPECIAL_WORDS:
             raise CaptionerError(f"a vocabulary begins with {' '.join(SPECIAL_WORDS)}, not {' '.join(words[:4])!r}")
         self.words = tuple(words)
-        self._ids = {word: id_ for id_, word in enumerate(self.words)}
-        if len(self._ids) != len(self.words):
+        # Without those of `SPECIAL_WORDS`: a text that says <end> does not end there.
+        self._ids = {word: id_ for id_, word in enumerate(self.words) if word not in SPECIAL_WORDS}
+        if len(self._ids) + len(SPECIAL_WORDS) != len(self.words):
             twice = next(word for word, count in Counter(self.words).items() if count > 1)
             raise CaptionerError(f"the vocabulary has the word {twice!r} twice; each word has one id")
 
@@ -81,7 +82,7 @@ class Vocabulary:
         return word in self._ids
 
     def id(self, word: str) -> int:
-        """The id of a word, UNKNOWN for one that is not in the vocabulary."""
+        """The id of a word of a text, UNKNOWN for one that is not in the vocabulary or is one of `SPECIAL_WORDS`."""
         return self._ids.get(word, UNKNOWN)
 
     def encode(self, caption: str) -> list[int]:

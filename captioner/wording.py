@@ -7,7 +7,7 @@ from dataclasses import replace
 from captioner.decoding import DecodingOptions
 from captioner.decoding.options import Word
 from captioner.errors import CaptionerError
-from captioner.vocabulary import SPECIAL_WORDS, Vocabulary, split_words
+from captioner.vocabulary import Vocabulary, split_words
 
 
 def with_ids(options: DecodingOptions, vocabulary: Vocabulary) -> DecodingOptions:
@@ -46,7 +46,7 @@ def _id(word: Word, name: str, vocabulary: Vocabulary, needed: bool) -> int | No
     if len(parts) != 1:
         raise CaptionerError(f"{title} has {word!r}, which is {len(parts)} words to the model; give single words")
     [known] = parts
-    if known in vocabulary and known not in SPECIAL_WORDS:
+    if known in vocabulary:
         return vocabulary.id(known)
     if needed:
         raise CaptionerError(f"{title} has {word!r}, which the model does not know; use one of its words")

@@ -259,6 +259,31 @@ def test_evaluate_plays_the_pointing_game(
     assert "2 reference words that name a thing in a box" in capsys.readouterr().out
 
 
+def test_boxes_and_captions_may_write_other_folders(
+    checkpoint: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content: dict[str, Any] = {
+        "images": [{"id": 7, "file_name": f"{photos.name}/0.png", "width": 180, "height": 120}],
+        "categories": [{"id": 1, "name": "dog"}],
+        "annotations": [{"image_id": 7, "category_id": 1, "bbox": [0, 0, 90, 120]}],
+    }
+    boxes = photos.parent / "boxes.json"
+    boxes.write_text(json.dumps(content))
+    command = ["evaluate", "--model", str(checkpoint), "--grounding", str(boxes), "--json"]
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["grounding"]["images"] == 1
+
+    data = photos / "data.jsonl"
+    data.write_text(json.dumps({"image": "0.png", "captions": ["a dog runs"], "split": "test"}))
+    assert main([*command, "--data", str(data), "--grounding-words", "reference"]) == 0
+    assert json.loads(capsys.readouterr().out)["grounding"]["trials"] == 1
+
+    content["images"].append({"id": 8, "file_name": "other/0.png", "width": 180, "height": 120})
+    boxes.write_text(json.dumps(content))
+    assert main([*command, "--data", str(data)]) == 2
+    assert "has two images named '0.png'; measure them without --data" in capsys.readouterr().err
+
+
 def test_visualize_draws_a_panel_a_word(
     checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

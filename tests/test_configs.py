@@ -13,8 +13,9 @@ RUNS = sorted(path for path in CONFIGS.glob("*.yaml") if not path.stem.endswith(
 
 
 @pytest.fixture
-def without_instantiation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """COCO, Flickr8k and weights are not here: the configuration alone is tried."""
+def without_instantiation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """COCO, Flickr8k and weights are not here: the configuration alone is tried, in a folder without runs."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(CaptionerCLI, "instantiate_classes", lambda self: None)
 
 

@@ -132,8 +132,12 @@ def test_several_processes_go_on_with_what_none_of_them_has_seen() -> None:
         assert len(list(rest)) == 5
 
 
-def test_validation_keeps_the_order() -> None:
-    assert [draw.place for draw in DrawSampler(5, shuffle=False)] == [0, 1, 2, 3, 4]
+def test_validation_keeps_the_order_and_what_is_drawn() -> None:
+    sampler = DrawSampler(5, shuffle=False)
+    first = list(sampler)
+    assert [draw.place for draw in first] == [0, 1, 2, 3, 4]
+    sampler.set_epoch(1)
+    assert list(sampler) == first
 
 
 def test_a_caption_without_words_is_named(picture: Path) -> None:

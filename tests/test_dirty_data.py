@@ -234,7 +234,7 @@ def test_a_file_that_is_cut_is_never_skipped(tmp_path: Path, content: Line) -> N
 def test_only_captions_that_can_be_learned_from_are_kept(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").touch()
     good = ["🐕 runs", "كلب يجري", "狗", "42", "dog " * MOST_WORDS, "x" * 100_000]
-    bad = ["…", "()", "\u200f", "'' .", "dog " * (MOST_WORDS + 1)]
+    bad = ["…", "()", "\u200f", "'' .", "-lrb-", "\U0001d4d7\U0001d4f2", "dog " * (MOST_WORDS + 1)]
     file = write_lines(tmp_path, [{"image": "a.jpg", "captions": [*good, *bad]}])
     skipped = Skipped(file, 1.0)
     [record] = with_words(read_records(file), skipped)

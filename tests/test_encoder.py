@@ -223,3 +223,18 @@ def test_preprocessing_is_the_networks_own() -> None:
     assert list(transform.mean) == reference.mean
     assert list(transform.std) == reference.std
     assert (transform.size, transform.resize) == (256, "crop")
+
+
+def test_preprocessing_of_a_network_that_was_trained_in_another_way() -> None:
+    class Named(GridEncoder):
+        """Nothing but a name: the network itself is large."""
+
+        def __init__(self, name: str) -> None:
+            torch.nn.Module.__init__(self)
+            self.name = name
+
+    transform = Named("efficientnet_v2_l").default_transform(480)
+    assert (transform.mean, transform.std) == ((0.5,) * 3, (0.5,) * 3)
+    assert transform.interpolation == "bicubic"
+    for name in torchvision_names():
+        assert Named(name).default_transform(64).interpolation in ("bilinear", "bicubic")

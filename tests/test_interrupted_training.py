@@ -95,8 +95,13 @@ def test_killed_at_random_moments_a_run_ends_with_equal_weights(config: Path, tm
 
 @pytest.mark.parametrize(
     ("workers", "options"),
-    [("0", []), ("2", []), ("0", ["--model.ema", "0.9"])],
-    ids=["alone", "workers", "averaged"],
+    [
+        ("0", []),
+        ("2", []),
+        ("0", ["--model.ema", "0.9"]),
+        ("1", ["--trainer.limit_train_batches", "3", "--trainer.max_epochs", "5"]),
+    ],
+    ids=["alone", "workers", "averaged", "short epochs"],
 )
 def test_a_run_goes_on_from_any_step(
     config: Path, tmp_path: Path, workers: str, options: list[str], monkeypatch: pytest.MonkeyPatch
@@ -119,6 +124,7 @@ def test_a_run_goes_on_from_any_step(
     shutil.copytree(whole, expected)
     for checkpoint in kept:
         more = ["--resume", str(checkpoint), "--data.workers", workers, *options]
+        shutil.rmtree(whole)
         assert main(arguments(config, whole, *more)) == 0
         assert_equal_runs(whole, expected)
 

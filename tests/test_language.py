@@ -68,6 +68,12 @@ def test_captions_have_their_own_splits(tmp_path: Path, name: str) -> None:
     assert read_text(file, held_out=0.5) == (["a cat", "two cats"], ["a dog"])
 
 
+def test_a_line_of_captions_ends_at_a_line_feed_and_is_to_learn_from_unless_it_says_otherwise(tmp_path: Path) -> None:
+    file = tmp_path / "captions.jsonl"
+    file.write_text('{"captions": ["a\x85dog\u2028runs"]}\n{"captions": ["a cat"], "split": "val"}\n', encoding="utf-8")
+    assert read_text(file, held_out=0.5) == (["a\x85dog\u2028runs"], ["a cat"])
+
+
 def test_captions_of_an_image_stay_together_where_there_are_no_splits(tmp_path: Path) -> None:
     file = tmp_path / "captions.jsonl"
     file.write_text("\n".join(json.dumps({"captions": [f"{n}a", f"{n}b"]}) for n in range(4)))
@@ -80,8 +86,10 @@ def test_captions_of_an_image_stay_together_where_there_are_no_splits(tmp_path: 
         ("text.txt", b"one line\n", "too few lines"),
         ("text.txt", b"a\nb\xff\n", "is no UTF-8 at byte 3"),
         ("text.txt.gz", gzip.compress(b"a\nb\nc" * 99)[:-9], "is damaged or was cut"),
-        ("text.jsonl", b'{"captions": ["a"]}\n{"captions"', "line 2 is no JSON"),
-        ("text.jsonl", b'{"captions": "a dog"}\n', 'line 1 has no list of text under "captions"'),
+        ("text.jsonl", b'{"captions": ["a"]}\n{"captions"', "line 2 is not JSON"),
+        ("text.jsonl", b'{"captions": ' + b"[" * 99_999, "line 1 is not usable JSON"),
+        ("text.jsonl", b'{"captions": "a dog"}\n', '"captions" of text .*, line 1 is "a dog": it must be a list'),
+        ("text.jsonl", b'{"captions": [7]}\n', "a caption of text .*, line 1 is 7: it must be a text"),
         ("text.jsonl", b'{"captions": ["a"], "split": "test"}\n', "too few lines"),
     ],
 )

@@ -87,7 +87,8 @@ def test_cached_features_train_as_pixels_do(config: dict[str, Any], tmp_path: Pa
 
 def test_word_vectors_start_the_embedding(config: dict[str, Any], tmp_path: Path) -> None:
     vectors = tmp_path / "glove.txt"
-    vectors.write_text("circle " + " ".join(["2.5"] * 16) + "\nunheard " + " ".join(["1"] * 16) + "\n")
+    words = {"circle": 2.5, "unheard": 1, "circle of friends": 1, ". . .": 1}
+    vectors.write_text("".join(f"{word} {' '.join([str(value)] * 16)}\n" for word, value in words.items()))
     config["model"] |= {"word_vectors": str(vectors), "learning_rate": 1e-9}
     assert run(config, tmp_path) == 0
     model = captioner.load(tmp_path / "run" / "captioner.safetensors")
@@ -156,6 +157,15 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
         (["--data.batch_size", "0"], "data.batch_size is 0; it must be at least 1"),
         (["--resume", "nowhere.ckpt"], "checkpoint nowhere.ckpt to resume from: no such file"),
         (["--trainer.limit_val_batches", "0"], "trainer.limit_val_batches is 0, but the best epoch is chosen"),
+        (["--trainer.overfit_batches", "1"], "trainer.overfit_batches would draw images in an order of its own; lower"),
+        (["--trainer.max_epochs", "-1"], "training has no end, towards which the learning rate could fall; set"),
+        (["--trainer.accelerator", "gpu", "--trainer.devices", "99"], "train: "),
+        (
+            ["--trainer.enable_checkpointing", "false"],
+            "train: Trainer was configured with `enable_checkpointing=False`",
+        ),
+        (["--early_stopping.monitor", "val/cider"], "early_stopping.monitor is 'val/cider'; choose one of val/loss, "),
+        (["--checkpoint.monitor", "CIDEr"], "checkpoint.monitor is 'CIDEr'; choose one of val/loss, "),
         (["--model.word_vectors", "nowhere.txt"], "word vectors nowhere.txt: cannot be read"),
         (["--model.train_encoder_from", "all", "--data.feature_cache", "f"], "data.feature_cache needs a frozen"),
     ],
@@ -167,6 +177,25 @@ def test_a_mistake_is_told_in_one_line(
     assert run(config, tmp_path, *overrides) == 2
     assert message in refused(capsys)
     assert not (tmp_path / "run" / "captioner.safetensors").exists()
+
+
+def test_a_run_is_not_written_over_unasked(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config["trainer"]["max_epochs"] = 1
+    assert run(config, tmp_path) == 0
+    made = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    capsys.readouterr()
+    assert run(config, tmp_path, "--model.learning_rate", "0.1") == 2
+    assert f"run has a run already: go on with --resume {tmp_path}/run/last.ckpt, write over" in refused(capsys)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()} == made
+    assert run(config, tmp_path, "--model.learning_rate", "0.1", "--overwrite", "true") == 0
+    assert (tmp_path / "run" / "captioner.safetensors").read_bytes() != made["captioner.safetensors"]
+
+
+def test_a_trial_run_of_one_batch_keeps_nothing(config: dict[str, Any], tmp_path: Path) -> None:
+    assert run(config, tmp_path, "--trainer.fast_dev_run", "true") == 0
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_unknown_key_of_the_file_is_told_in_one_line(

@@ -29,6 +29,12 @@ def test_a_word_never_seen_is_unknown() -> None:
     assert vocabulary.encode("a zebra") == [START, vocabulary.id("a"), UNKNOWN, END]
 
 
+@pytest.mark.parametrize("word", SPECIAL_WORDS)
+def test_a_caption_that_says_a_special_word_has_an_unknown_one(word: str) -> None:
+    vocabulary = Vocabulary.from_captions(CAPTIONS, min_count=1)
+    assert vocabulary.encode(f"a {word} dog") == [START, vocabulary.id("a"), UNKNOWN, vocabulary.id("dog"), END]
+
+
 def test_nothing_is_read_after_the_end() -> None:
     vocabulary = Vocabulary.from_captions(CAPTIONS, min_count=1)
     assert vocabulary.decode([vocabulary.id("dog"), END, vocabulary.id("cat")]) == ["dog"]

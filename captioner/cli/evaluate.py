@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     scenes = read_boxes(Path(args.grounding)) if args.grounding else {}
     skipped = Skipped(Path(args.data or args.grounding), args.max_skipped)
     records = _records(args, scenes, skipped)
+    placed = _placed(args, records, scenes)
     model = load_model(args)
     pairs = list(_generate(model, records, options, args.batch_size, skipped))
     skipped.refuse_too_many(len(pairs), sum(len(record.captions) for record, _ in pairs))
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         others = {name: whole for name, (whole, _) in score_with_java(evaluation, args).items()}
         results |= {"split": args.split, **describe(evaluation), **others}
     if args.grounding:
-        grounding = _ground(model, records, captions, scenes, args.grounding_words)
+        grounding = _ground(model, records, captions, placed, args.grounding_words)
         results["grounding"] = {"words": args.grounding_words, **_describe(grounding)}
     if args.json:
         print(json.dumps(results))
@@ -127,9 +128,23 @@ def _records(args: argparse.Namespace, scenes: dict[str, Scene], skipped: Skippe
     skipped.refuse_too_many(len(records), sum(len(record.captions) for record in records))
     if not records:
         raise CaptionerError(f"{args.data}: no image is in split {args.split!r}; choose another --split")
-    if scenes and not any(record.image.name in scenes for record in records):
-        raise CaptionerError(f"{args.grounding}: has boxes of no image of {args.data}; give boxes of its images")
     return records
+
+
+def _placed(args: argparse.Namespace, records: Sequence[Record], scenes: dict[str, Scene]) -> dict[Path, Scene]:
+    """The boxes of each image that has some; captions and boxes of the same images may write other folders."""
+    if args.data is None:
+        return {record.image: scenes[str(record.image_id)] for record in records}
+    by_name: dict[str, Scene] = {}
+    for path, scene in scenes.items():
+        name = Path(path).name
+        if name in by_name:
+            raise CaptionerError(f"{args.grounding}: has two images named {name!r}; measure them without --data")
+        by_name[name] = scene
+    placed = {record.image: by_name[record.image.name] for record in records if record.image.name in by_name}
+    if scenes and not placed:
+        raise CaptionerError(f"{args.grounding}: has boxes of no image of {args.data}; give boxes of its images")
+    return placed
 
 
 def _generate(
@@ -159,13 +174,13 @@ def _score(records: Sequence[Record], captions: Sequence[Caption], output: str |
 
 
 def _ground(
-    model: Captioner, records: Sequence[Record], captions: Sequence[Caption], scenes: dict[str, Scene], words: str
+    model: Captioner, records: Sequence[Record], captions: Sequence[Caption], scenes: dict[Path, Scene], words: str
 ) -> Grounding:
     from captioner.grounding import measure
 
     def pairs() -> Iterator[tuple[Caption, Scene]]:
         for record, caption in zip(records, captions, strict=True):
-            scene = scenes.get(record.image.name)
+            scene = scenes.get(record.image)
             if scene is None:
                 continue
             read = [caption] if words == "generated" else model.score(record.image, record.captions)

@@ -154,9 +154,9 @@ class DrawSampler(Sampler[Draw]):
     """Draws images: shuffled anew each epoch for training, in order for validation.
 
     All chance comes from the run's seed and the epoch, none from what ran before or how many workers load, so that a
-    resumed run sees what the interrupted one would have seen. Of several processes, each takes its turns in the same
-    order: in training all as many, for which the first images of the epoch come again at its end where the number does
-    not divide; in validation every image is drawn once.
+    resumed run sees what the interrupted one would have seen; in validation all epochs draw the same, to be compared.
+    Of several processes, each takes its turns in the same order: in training all as many, for which the first images of
+    the epoch come again at its end where the number does not divide; in validation every image is drawn once.
 
     Args:
         size: Number of images.
@@ -185,7 +185,7 @@ class DrawSampler(Sampler[Draw]):
         return len(range(self.rank, self.size + self._again, self.processes))
 
     def __iter__(self) -> Iterator[Draw]:
-        generator = torch.Generator().manual_seed(epoch_seed(self.epoch))
+        generator = torch.Generator().manual_seed(epoch_seed(self.epoch if self.shuffle else 0))
         order = torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)
         seeds = torch.randint(2**62, (self.size,), generator=generator)
         draws = [Draw(place, seed) for place, seed in zip(order.tolist(), seeds.tolist(), strict=True)]

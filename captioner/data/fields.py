@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,6 +56,31 @@ def parse_value(text: str, where: str, start: int = 0) -> tuple[object, int]:
     except (ValueError, RecursionError) as error:
         raise CaptionerError(f"{where} is not usable JSON ({error}): mend it or fetch it again") from error
     return value, end
+
+
+def json_lines(text: str, source: str) -> Iterator[tuple[object, str]]:
+    """Parses JSON lines, passing over blank ones.
+
+    Args:
+        text: The file's content.
+        source: The file, for error messages.
+
+    Yields:
+        Each line's value, and which line it is.
+
+    Raises:
+        CaptionerError: A line is not one JSON value.
+    """
+    # Only line feeds end a line: str.splitlines would also cut at characters that JSON leaves unescaped.
+    for number, line in enumerate(text.split("\n"), start=1):
+        line = line.strip()
+        if not line:
+            continue
+        where = f"{source}, line {number}"
+        value, end = parse_value(line, where)
+        if end < len(line):
+            raise CaptionerError(f"{where} goes on after its object: write one object a line")
+        yield value, where
 
 
 def typed(value: object, kind: type[Kind], where: str) -> Kind:

@@ -127,14 +127,16 @@ class CaptionData(lightning.LightningDataModule):
         """Makes the feature cache where it is missing; one process does it."""
         if self.feature_cache is None or self.feature_cache.exists():
             return
-        encoder, transform = self._encoder(), self._transform()
+        assert self.trainer is not None
+        # Lightning moves the model to the accelerator later than it asks for this.
+        encoder = self._encoder().eval().to(self.trainer.strategy.root_device)
         images = self._cached_images()
-        progress = encode_images(
-            self.feature_cache, self._origin(), encoder.eval(), transform, images, self._views, self.batch_size
+        encoded = encode_images(
+            self.feature_cache, self._origin(), encoder, self._transform(), images, self._views, self.batch_size
         )
         with Progress(disable=not sys.stderr.isatty()) as bar:
             task = bar.add_task("Encoding images", total=len(images))
-            for done in progress:
+            for done in encoded:
                 bar.update(task, completed=done)
 
     def setup(self, stage: str) -> None:
@@ -162,11 +164,9 @@ class CaptionData(lightning.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """The epoch that is to be gone on with, and how many images have been seen of it; for the checkpoint."""
         assert self.trainer is not None
-        begun, batches = progress(self.trainer)
+        epoch, batches = progress(self.trainer)
         images = batches * self.batch_size * self.trainer.world_size
-        size = len(self.train)
-        seen = {"epoch": begun - 1, "images": images} if images < size else {"epoch": begun, "images": 0}
-        return {**seen, "size": size}
+        return {"epoch": epoch, "images": images, "size": len(self.train)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on where the checkpoint's run was.

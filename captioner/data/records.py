@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from captioner.atomic import replacing
-from captioner.data.fields import field, identity, parse_value, typed
+from captioner.data.fields import field, identity, json_lines, typed
 from captioner.data.skipped import MALFORMED, Skipped
 from captioner.errors import CaptionerError
 
@@ -50,19 +50,11 @@ def parse_jsonl(text: str, captions: Path, split: str, skipped: Skipped) -> list
         CaptionerError: A line is not JSON.
     """
     records = []
-    # Only line feeds end a line: str.splitlines would also cut at characters that JSON leaves unescaped.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{captions}, line {number}"
-        line = line.strip()
-        value, end = parse_value(line, where)
-        if end < len(line):
-            raise CaptionerError(f"{where} goes on after its object: write one object a line")
+    for value, where in json_lines(text, str(captions)):
         try:
             records.append(_record(value, where, split, skipped))
         except CaptionerError as error:
-            skipped.image(MALFORMED, f"line {number}", error)
+            skipped.image(MALFORMED, where.rpartition(", ")[2], error)
     return records
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,9 @@ from captioner.vocabulary import split_words
 
 MOST_WORDS = 1_000
 """Words of the longest caption that is learned from: attention over 10,000 would fill gigabytes for one sentence."""
+
+_PLAIN_WORD = re.compile(r"(?<![\w-])[A-Za-z0-9]+(?![\w-])")
+"""What is a word in whatever text: where there is one, no tokens are needed to know that there are words."""
 
 _LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 """What whole files of a format end on: the marker of the end (ISO/IEC 10918-1), the last chunk with its checksum."""
@@ -41,8 +45,7 @@ def with_words(records: Sequence[Record], skipped: Skipped) -> list[Record]:
     for record in records:
         texts = []
         for text in record.captions:
-            # A short text with a letter or a digit needs no tokens to be known as good.
-            sure = len(text) <= MOST_WORDS and any(map(str.isalnum, text))
+            sure = len(text) <= MOST_WORDS and _PLAIN_WORD.search(text)
             count = 1 if sure else len(split_words(text))
             if not count:
                 told = f"caption {text[:40]!r} of {record.image} has no words; remove it or write one"

@@ -171,9 +171,8 @@ class TextData(lightning.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """The epoch that is to be gone on with, and how many chunks have been seen of it; for the checkpoint."""
         assert self.trainer is not None
-        begun, chunks = progress(self.trainer)
-        whole = chunks >= self.trainer.num_training_batches
-        return {"epoch": begun, "chunks": 0} if whole else {"epoch": begun - 1, "chunks": chunks}
+        epoch, chunks = progress(self.trainer)
+        return {"epoch": epoch, "chunks": chunks}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on where the checkpoint's run was."""

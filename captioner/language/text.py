@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from captioner.data.fields import field, json_lines, typed
 from captioner.errors import CaptionerError
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -21,7 +20,7 @@ def read_text(path: str | Path, held_out: float) -> tuple[list[str], list[str]]:
         path: A text file, one sentence a line, or JSON lines with the captions of an image each, such as
             ``{"captions": ["a dog", "a brown dog"], "split": "train"}``; either may be compressed by gzip.
         held_out: Share of the lines, from the end of the file, that are held out where the file names no ``split``, in
-            (0, 1). Of a file that does, ``train`` and ``val`` are used.
+            (0, 1). Of a file that does, ``train`` and ``val`` are used; lines without one are ``train``.
 
     Returns:
         Lines for training and for validation; blank ones are left out.
@@ -32,10 +31,10 @@ def read_text(path: str | Path, held_out: float) -> tuple[list[str], list[str]]:
     path = Path(path)
     text = _read(path)
     is_json = path.name.removesuffix(".gz").endswith(".jsonl")
-    groups = list(_captions(text, path)) if is_json else [(None, [line]) for line in text.splitlines()]
+    groups = list(_captions(text, f"text {path}")) if is_json else [(None, [line]) for line in text.splitlines()]
     groups = [(split, lines) for split, lines in groups if any(line.strip() for line in lines)]
     if any(split is not None for split, _ in groups):
-        parts = [[g for g in groups if g[0] == name] for name in ("train", "val")]
+        parts = [[g for g in groups if (g[0] or "train") == name] for name in ("train", "val")]
     else:
         kept = len(groups) - max(1, round(held_out * len(groups)))
         parts = [groups[:kept], groups[kept:]]
@@ -59,16 +58,8 @@ def _read(path: Path) -> str:
         raise CaptionerError(f"text {path}: is no UTF-8 at byte {error.start}; convert it") from error
 
 
-def _captions(text: str, path: Path) -> Iterator[tuple[str | None, list[str]]]:
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            entry: Any = json.loads(line)
-        except ValueError as error:
-            raise CaptionerError(f"text {path}: line {number} is no JSON ({error})") from error
-        captions = entry.get("captions") if isinstance(entry, dict) else None
-        if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
-            raise CaptionerError(f'text {path}: line {number} has no list of text under "captions"')
-        split = entry.get("split")
-        yield None if split is None else str(split), captions
+def _captions(text: str, source: str) -> Iterator[tuple[str | None, list[str]]]:
+    for value, where in json_lines(text, source):
+        entry = typed(value, dict, where)
+        captions = [typed(each, str, f"a caption of {where}") for each in field(entry, "captions", list, where)]
+        yield field(entry, "split", str, where) if "split" in entry else None, captions
