@@ -68,6 +68,7 @@ def test_the_embedded_model_is_trained_from_nothing_and_gone_on_with(
     assert content.card["test scores"]["BLEU-4"] == pytest.approx(scores["BLEU-4"], abs=1e-4)
     assert content.card["training"]["started from"] == "captioner.safetensors"
     assert content.card["training"]["encoder trained"] == "from layer4"
+    assert content.card["training"]["self-critical"] > 0
     capsys.readouterr()
     assert train_embedded(command) == 0
     assert "epoch" not in capsys.readouterr().err

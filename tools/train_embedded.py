@@ -1,10 +1,10 @@
-"""Trains the embedded model again from nothing: a frozen CNN first, then its upper half too, then the scores.
+"""Trains the embedded model again from nothing: a frozen CNN, then its upper half too, then rewards; and the scores.
 
     python tools/prepare_flickr8k.py
     python tools/train_embedded.py --output runs/embedded
 
 Each phase is one `captioner train`; stopped at any moment, the same command goes on. Further options of `captioner
-train` apply to both, such as ``--data.images ../flickr8k/images``. At the end the folder holds the model with its card,
+train` apply to all, such as ``--data.images ../flickr8k/images``. At the end the folder holds the model with its card,
 ``captioner.safetensors`` in float16, and ``evaluation.json``, its scores on the test images, which
 `tools/write_results.py` puts into the README.
 """
@@ -31,7 +31,7 @@ from captioner.keeping import LAST
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CARD = Path(__file__).with_name("embedded_card.json")
-PHASES = ("flickr8k", "flickr8k_finetune")
+PHASES = ("flickr8k", "flickr8k_finetune", "flickr8k_self_critical")
 """Configurations, each beginning with the weights that the one before ended with."""
 
 
