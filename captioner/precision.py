@@ -30,8 +30,8 @@ def choose_dtypes(precision: str, device: torch.device) -> Dtypes:
 
     Args:
         precision: One of `PRECISIONS`; ``auto`` is bfloat16 for the decoder on CPUs that multiply it faster, otherwise
-            float32. In bfloat16 either half alone keeps the embedded model's scores within 0.5 %, both together do not
-            (docs/performance.md).
+            float32. With either half in bfloat16 the embedded model's scores are within about 1 % of float32's, up or
+            down (docs/performance.md).
         device: Where the network runs.
 
     Raises:
