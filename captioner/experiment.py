@@ -216,6 +216,8 @@ class CaptionerCLI(LightningCLI):
                 "trainer.overfit_batches would draw images in an order of its own; lower "
                 "trainer.limit_train_batches instead"
             )
+        if (config["gradient_clip_val"] or 0) < 0:
+            raise CaptionerError(f"trainer.gradient_clip_val is {config['gradient_clip_val']}; it must be at least 0")
         if trainer.max_epochs == trainer.max_steps == -1:
             raise CaptionerError(
                 "training has no end, towards which the learning rate could fall; set trainer.max_epochs or "
@@ -246,7 +248,11 @@ def parse(args: Sequence[str]) -> CaptionerCLI:
         warnings.filterwarnings("ignore", message)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    return CaptionerCLI(task_of(args), args)
+    try:
+        return CaptionerCLI(task_of(args), args)
+    except ValueError as error:  # of Lightning and jsonargparse, which check values where they use them
+        reason = " ".join(str(error).split())
+        raise CaptionerError(f"train: {reason}; captioner train --help tells the options") from error
 
 
 def task_of(args: Sequence[str]) -> str:

@@ -10,6 +10,8 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from captioner.errors import CaptionerError
+
 
 def make_optimizer(
     parts: Iterable[tuple[nn.Module, float]], weight_decay: float, warmup: int, total: int
@@ -21,7 +23,15 @@ def make_optimizer(
         weight_decay: Of matrices; vectors are not decayed.
         warmup: Steps over which the rates rise.
         total: Steps of the whole run.
+
+    Raises:
+        CaptionerError: A rate or the warm-up is less than 0.
     """
+    parts = list(parts)
+    rates = [("a learning rate of the model", rate) for _, rate in parts]
+    for name, value in (*rates, ("model.weight_decay", weight_decay), ("model.warmup_steps", warmup)):
+        if not value >= 0:
+            raise CaptionerError(f"{name} is {value}; it must be at least 0")
     groups = []
     for part, rate in parts:
         trained = [parameter for parameter in part.parameters() if parameter.requires_grad]

@@ -44,8 +44,6 @@ def what_is_left(names: Sequence[str], entries: Sequence[Mapping[str, Any]], bat
             done[_place(name)] -= 1
         else:
             missing.append(name)
-    if not missing:
-        return Rest(())
     last_batch = (len(entries) - 1) // batch_size * batch_size if entries and batch_size > 0 else 0
     again = entries[last_batch:]
     return Rest((*(entry["image"] for entry in again), *missing), tuple(again))

@@ -123,7 +123,7 @@ def test_any_file_name_can_be_told(checkpoint: Path, photos: Path) -> None:
         (["caption", "PHOTO", "--model", "nowhere"], "checkpoint nowhere: no such file; check the path"),
         (["caption", "PHOTO", "--beam-size", "0"], "beam size is 0; it must be at least 1"),
         (["caption", "PHOTO", "--num-captions", "9"], "9 captions cannot come from a beam of 5; widen the beam"),
-        (["caption", "PHOTO", "--top-k", "5"], "top k is 5, but nothing is drawn; add sample"),
+        (["caption", "PHOTO", "--top-k", "5"], "top k is 5, but nothing is drawn; sample (--sample) too"),
         (["caption", "PHOTO", "--require", "a b"], "required words has 'a b', which is 2 words to the model; give"),
         (["caption", "PHOTO", "--batch-size", "0"], "batch size is 0; it must be at least 1"),
         (["caption", "EMPTY"], "has no image; give one with .jpg"),
@@ -159,7 +159,52 @@ def test_a_mistake_is_told_in_one_line(
 def test_wrong_use_ends_with_two(args: list[str]) -> None:
     done = captioner(*args)
     assert done.returncode == 2
-    assert b"Traceback" not in done.stderr
+    [line] = done.stderr.splitlines()
+    assert line.endswith(b"--help tells the options")
+
+
+@pytest.mark.parametrize(
+    ("command", "kept"),
+    [
+        (["caption", "PHOTO", "--output", "PHOTO"], "PHOTO"),
+        (["caption", "PHOTO", "--output", "MODEL"], "MODEL"),
+        (["visualize", "PHOTO", "--output", "PHOTO"], "PHOTO"),
+        (["visualize", "THUMBNAILS", "--output", "GALLERY"], "PHOTO"),
+        (["export", "MODEL", "--output", "MODEL"], "MODEL"),
+        (["evaluate", "--data", "DATA", "--output", "DATA"], "DATA"),
+        (["score", "--references", "REFS", "--candidates", "RESULTS", "--per-image", "RESULTS"], "RESULTS"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_read_is_not_written_over(
+    command: list[str], kept: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "z_files").mkdir()
+    places = {
+        "PHOTO": tmp_path / "z_files" / "00001.png",
+        "THUMBNAILS": tmp_path / "z_files",
+        "GALLERY": tmp_path / "z.html",
+        "MODEL": tmp_path / "model.safetensors",
+        "DATA": tmp_path / "data.jsonl",
+        "REFS": tmp_path / "references.json",
+        "RESULTS": tmp_path / "results.json",
+    }
+    Image.new("RGB", (8, 8)).save(places["PHOTO"])
+    places["MODEL"].write_bytes(checkpoint.read_bytes())
+    for name in ("DATA", "REFS", "RESULTS"):
+        places[name].write_text("{}")
+    before = places[kept].read_bytes()
+    if command[0] in ("caption", "visualize", "evaluate"):
+        command = [*command, "--model", "MODEL"]
+    assert main([str(places.get(word, word)) for word in command]) == 2
+    assert "would be replaced, but is read as well; name another file to write" in capsys.readouterr().err
+    assert places[kept].read_bytes() == before
+
+
+def test_a_shells_empty_variable_is_not_taken_for_no_option(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["caption", str(photos / "0.png"), "--output", ""], ["caption", ""]):
+        assert main(command) == 2
+        assert "is an empty text; leave it out, or name something" in capsys.readouterr().err
 
 
 def test_ctrl_c_ends_without_a_traceback(checkpoint: Path, photos: Path) -> None:

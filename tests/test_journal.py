@@ -155,7 +155,7 @@ def lines(*names: str) -> list[dict[str, Any]]:
         ("a", "abcdef", "a"),
         ("ab", "abcdef", "ab"),
         ("abc", "cdef", "c"),
-        ("abcdef", "", ""),
+        ("abcdef", "ef", "ef"),
         ("ac", "acbdef", "ac"),
         ("xyz", "zabcdef", "z"),
     ],

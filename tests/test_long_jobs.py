@@ -97,6 +97,8 @@ def test_new_and_mended_photographs_are_added(
     (photos / "0a.png").write_bytes(good)
     assert run(checkpoint, photos, output, "--resume") == 1
     assert names(output) == ["0.png", "0b.png", "2.png", "0a.png", "1.png"]
+    [told] = capsys.readouterr().err.splitlines()
+    assert "0b.png: is damaged" in told
     (photos / "0b.png").write_bytes(good)
     assert run(checkpoint, photos, output, "--resume") == 0
     assert names(output) == ["0.png", "2.png", "0a.png", "1.png", "0b.png"]
@@ -106,12 +108,14 @@ def test_new_and_mended_photographs_are_added(
     assert output.read_bytes() == before
 
 
+@pytest.mark.parametrize("finished", [False, True])
 def test_a_file_made_with_other_options_is_left_as_it_is(
-    checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], finished: bool
 ) -> None:
     output = tmp_path / "captions.jsonl"
     assert run(checkpoint, photos, output) == 0
-    (photos / "3.png").write_bytes((photos / "1.png").read_bytes())
+    if not finished:
+        (photos / "3.png").write_bytes((photos / "1.png").read_bytes())
     before = output.read_bytes()
     for options in (["--num-captions", "2"], ["--max-words", "2"]):
         assert run(checkpoint, photos, output, "--resume", *options) == 2

@@ -90,7 +90,8 @@ def main(arguments: Sequence[str]) -> int:
         target, card = args.output / "captioner.safetensors", args.output / "card.json"
         export = ["export", str(best), "--dtype", "float16", "--output", str(target), "--card"]
         captioner([*export, str(CARD)])
-        scores = evaluate(target, data["captions"][0], data["images"])
+        captions = data["captions"]
+        scores = evaluate(target, captions if isinstance(captions, str) else captions[0], data["images"])
         with replacing(args.output / "evaluation.json") as file:
             file.write_text(json.dumps(scores, indent=1), encoding="utf-8")
         described = json.loads(CARD.read_text(encoding="utf-8"))

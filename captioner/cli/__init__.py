@@ -26,11 +26,11 @@ EXIT_WRONG_USE = 2
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors cannot steer the terminal: a file's name may look like an option."""
+    """A parser whose errors are one line, like all others of this program."""
 
     def error(self, message: str) -> NoReturn:
-        """Prints the usage and the message, and ends with 2."""
-        super().error(printable(message))
+        """Raises what the command line prints."""
+        raise CaptionerError(f"{message}; {self.prog} --help tells the options")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,5 +85,10 @@ def _run(argv: Sequence[str] | None) -> int:
         args.rest = rest
     elif rest:
         args.error(f"unrecognized arguments: {' '.join(rest)}")
+    else:
+        # What a shell makes of a variable that is not set.
+        for name, value in vars(args).items():
+            if value == "" or (isinstance(value, list) and "" in value):
+                raise CaptionerError(f"{name.replace('_', '-')} is an empty text; leave it out, or name something")
     code: int = args.run(args)
     return code

@@ -14,6 +14,7 @@ from captioner.cli.options import (
     add_model_arguments,
     decoding_options,
     load_model,
+    refuse_to_replace,
     set_pixel_limit,
 )
 from captioner.cli.terminal import printable
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     options = decoding_options(args)
     set_pixel_limit(args)
     names = list(_photographs(args.photos))
+    refuse_to_replace(args.output, *names, *(args.model or ()))
     model = load_model(args)
     if args.output:
         return _write(args, names, model, options)
@@ -72,6 +74,9 @@ def _write(args: argparse.Namespace, names: Sequence[str], model: Captioner, opt
 
     with Journal(args.output, args.resume) as journal:
         journal.drop(mended(journal.entries))
+        for entry in journal.entries:
+            if "error" in entry:
+                print(f"captioner: {printable(entry['error'])}", file=sys.stderr)
         rest = what_is_left(names, journal.entries, args.batch_size)
         again = iter(rest.again)
         for name, result in zip(rest.names, _stream(args, rest.names, model, options), strict=True):

@@ -14,6 +14,7 @@ from captioner.cli.options import (
     add_model_arguments,
     decoding_options,
     load_model,
+    refuse_to_replace,
     set_pixel_limit,
 )
 from captioner.cli.report import add_java_arguments, describe, print_report, score_with_java
@@ -62,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from captioner.grounding import read_boxes
 
     _check(args)
+    refuse_to_replace(args.output, args.data, args.grounding, *(args.model or ()))
     options = decoding_options(args)
     set_pixel_limit(args)
     scenes = read_boxes(Path(args.grounding)) if args.grounding else {}
@@ -127,7 +129,10 @@ def _records(args: argparse.Namespace, scenes: dict[str, Scene], skipped: Skippe
     )
     skipped.refuse_too_many(len(records), sum(len(record.captions) for record in records))
     if not records:
-        raise CaptionerError(f"{args.data}: no image is in split {args.split!r}; choose another --split")
+        raise CaptionerError(
+            f"{args.data}: no image is in split {args.split!r}; choose another --split (without one in the file, it "
+            "is the one in the file's name, else train)"
+        )
     return records
 
 

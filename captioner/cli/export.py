@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from captioner.cli.options import refuse_to_replace
 from captioner.cli.terminal import printable
 
 SUMMARY = "turn a checkpoint of a training run (last.ckpt) into one self-contained file"
@@ -33,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from captioner import checkpoint
     from captioner.errors import CaptionerError
 
+    refuse_to_replace(args.output, args.checkpoint, args.card)
     content = checkpoint.read(args.checkpoint)
     content.verify()
     if args.card:

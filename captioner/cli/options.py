@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING, Any
+
+from captioner.errors import CaptionerError
 
 if TYPE_CHECKING:
     from captioner.decoding import DecodingOptions
@@ -37,6 +40,17 @@ def load_model(args: argparse.Namespace) -> Captioner:
 
     keep_freed_memory()
     return load(args.model, args.device, args.precision)
+
+
+def refuse_to_replace(output: str | None, *inputs: str | None) -> None:
+    """Keeps an output off the inputs: with a file name forgotten, ``--output *.jpg`` would cost a photograph.
+
+    Raises:
+        CaptionerError: The output is one of the inputs.
+    """
+    for file in inputs:
+        if output and file and os.path.exists(output) and os.path.exists(file) and os.path.samefile(output, file):
+            raise CaptionerError(f"{output} would be replaced, but is read as well; name another file to write")
 
 
 def set_pixel_limit(args: argparse.Namespace) -> None:

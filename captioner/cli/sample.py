@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from captioner.cli.terminal import printable
+from captioner.errors import CaptionerError
 
 SUMMARY = "draw sentences from a language model"
 
@@ -30,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
     from captioner.decoding import DecodingOptions, decode
     from captioner.language.model import join_text
 
+    if args.count < 1:
+        raise CaptionerError(f"--count is {args.count}; it must be at least 1")
     options = DecodingOptions(
         sample=True,
         num_captions=args.count,

@@ -16,6 +16,7 @@ from captioner.cli.options import (
     add_model_arguments,
     decoding_options,
     load_model,
+    refuse_to_replace,
     set_pixel_limit,
 )
 from captioner.cli.terminal import printable
@@ -66,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
     suffix = output.suffix.lower()
     if suffix not in SUFFIXES:
         raise CaptionerError(f"output {output}: only .png, .gif and .html can be written; name it {output.stem}.png")
+    refuse_to_replace(args.output, args.photo, *(args.model or ()))
+    refuse_to_replace(str(output.parent / f"{output.stem}_files"), args.photo)
     options = decoding_options(args)
     set_pixel_limit(args)
     if suffix == ".html" and "num_captions" not in args:

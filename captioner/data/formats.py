@@ -168,7 +168,9 @@ def _parse_flickr8k(
     for part, name in FLICKR8K_SPLITS.items():
         file = (captions.parent if splits is None else splits) / name
         if not file.is_file():
-            raise CaptionerError(f"split file {file} is missing: put Flickr8k's three split files there")
+            raise CaptionerError(
+                f"split file {file} is missing: name the folder of Flickr8k's three split files (--splits, data.splits)"
+            )
         for line in read_text(file).split("\n"):
             image = line.strip()
             if image:

@@ -52,7 +52,7 @@ class CaptionData(lightning.LightningDataModule):
 
     def __init__(
         self,
-        captions: list[str],
+        captions: list[str] | str,
         images: str | None = None,
         splits: str | None = None,
         min_count: int = 5,
@@ -70,9 +70,11 @@ class CaptionData(lightning.LightningDataModule):
         for name, value in (("min_count", min_count), ("batch_size", batch_size), ("max_captions", max_captions)):
             if value < 1:
                 raise CaptionerError(f"data.{name} is {value}; it must be at least 1")
+        if workers < 0:
+            raise CaptionerError(f"data.workers is {workers}; it must be at least 0")
         if feature_cache and crop < 1:
             raise CaptionerError(f"data.crop {crop} cannot vary cached features; set crop to 1 or drop feature_cache")
-        self.files = captions
+        self.files = [captions] if isinstance(captions, str) else captions
         self.images = images
         self.splits = splits
         self.min_count = min_count

@@ -119,7 +119,9 @@ class DecodingOptions:
             return
         for name in ("temperature", "top_k", "top_p", "seed"):
             if getattr(self, name) != _default(name):
-                raise CaptionerError(f"{_title(name)} is {getattr(self, name)}, but nothing is drawn; add sample")
+                raise CaptionerError(
+                    f"{_title(name)} is {getattr(self, name)}, but nothing is drawn; sample (--sample) too"
+                )
         if self.num_captions > self.beam_size:
             raise CaptionerError(
                 f"{self.num_captions} captions cannot come from a beam of {self.beam_size}; widen the beam"

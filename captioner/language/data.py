@@ -101,7 +101,7 @@ class TextData(lightning.LightningDataModule):
 
     def __init__(
         self,
-        text: list[str],
+        text: list[str] | str,
         unit: Unit = "words",
         min_count: int = 5,
         batch_size: int = 32,
@@ -115,7 +115,7 @@ class TextData(lightning.LightningDataModule):
                 raise CaptionerError(f"data.{name} is {value}; it must be at least 1")
         if not 0 < held_out < 1:
             raise CaptionerError(f"data.held_out is {held_out}; it must be greater than 0 and less than 1")
-        self.files = text
+        self.files = [text] if isinstance(text, str) else text
         self.unit = unit
         self.min_count = min_count
         self.batch_size = batch_size
