@@ -200,7 +200,8 @@ def test_a_run_is_not_written_over_unasked(
 
 
 def test_a_trial_run_of_one_batch_keeps_nothing(config: dict[str, Any], tmp_path: Path) -> None:
-    assert run(config, tmp_path, "--trainer.fast_dev_run", "true") == 0
+    [file] = config["data"].pop("captions")
+    assert run(config, tmp_path, "--data.captions", file, "--trainer.fast_dev_run", "true") == 0
     assert not (tmp_path / "run").exists()
 
 
