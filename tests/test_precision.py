@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import copy
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 
 import captioner
 from captioner.cli.options import add_model_arguments
+from captioner.decoder import Decoder, DecoderConfig
+from captioner.decoder.config import Attention
 from captioner.errors import CaptionerError
 from captioner.pipeline import Captioner
-from captioner.precision import PRECISIONS, Dtypes, choose_dtypes, has_fast_bfloat16, prepare
+from captioner.precision import PRECISIONS, Dtypes, choose_dtypes, convert, has_fast_bfloat16, prepare
 
 SAMPLES = Path(__file__).parents[1] / "data" / "samples"
 CPU = torch.device("cpu")
@@ -64,6 +68,22 @@ def test_the_model_itself_stays_as_it_was_loaded(tmp_path: Path) -> None:
     captioner.load().save(tmp_path / "exact.safetensors")
     captioner.load(precision="bfloat16").save(tmp_path / "fast.safetensors")
     assert (tmp_path / "fast.safetensors").read_bytes() == (tmp_path / "exact.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("attention", get_args(Attention))
+def test_any_decoder_computes_in_bfloat16_and_keeps_its_words_exact(attention: Attention, tied: bool) -> None:
+    torch.manual_seed(1)
+    sizes = {"embedding_size": 8, "hidden_size": 12, "attention_size": 8}
+    exact = Decoder(DecoderConfig(attention=attention, tied_embedding=tied, **sizes), 6, 20).eval()  # type: ignore[arg-type]
+    half = convert(copy.deepcopy(exact), torch.bfloat16)
+    grid, captions = torch.randn(2, 5, 6), torch.tensor([[[1, 7, 9, 2]], [[1, 5, 2, 0]]])
+    with torch.no_grad():
+        expected, found = exact(grid, captions).logits, half(grid.bfloat16(), captions).logits
+        step = half.step(captions[:, 0, 0], half.start(grid.bfloat16()), grid.bfloat16())
+    assert (found.dtype, step.logits.dtype, step.state.hidden.dtype) == (torch.float32, torch.float32, torch.bfloat16)
+    if attention != "hard":  # another cell may be drawn
+        torch.testing.assert_close(found, expected, rtol=0.05, atol=0.01)
 
 
 def test_where_nothing_is_to_gain_nothing_is_copied(tiny: Captioner) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from captioner.decoder import Decoder, DecoderConfig
 from captioner.decoder.additive import AdditiveAttention
 from captioner.decoding import DecodingOptions, decode
+from captioner.precision import convert
 from captioner.vocabulary import END, PAD, START, UNKNOWN
 
 SUMMARY = "beam search in captions a second"
@@ -49,7 +50,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, str | float]]:
         parameter.normal_()
     grid = torch.rand(args.images, args.cells, args.channels)
     options = DecodingOptions(beam_size=args.beam_size, max_words=args.max_words, length_penalty=0)
-    half, half_grid = Decoder(config, args.channels, args.vocabulary).eval().bfloat16(), grid.bfloat16()
+    half, half_grid = convert(Decoder(config, args.channels, args.vocabulary).eval(), torch.bfloat16), grid.bfloat16()
     half.load_state_dict(decoder.state_dict())
 
     def ours(model: Decoder, features: Tensor) -> list[list[int]]:

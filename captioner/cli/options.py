@@ -27,7 +27,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         default="auto",
         choices=("auto", "float32", "bfloat16"),
-        help="numbers to compute with (default: auto: bfloat16 where it is faster and scores stay within about 1 %%)",
+        help="numbers to compute with (default: auto: bfloat16 where it is faster and scores stay within 0.5 %%)",
     )
     text = "refuse photographs with more pixels, before they fill the memory (default: 178956970)"
     parser.add_argument("--max-pixels", type=int, metavar="N", help=text)

@@ -67,7 +67,7 @@ class Decoder(nn.Module):
         Returns:
             Next-word logits, the new state, and where the decoder looked on its way to it.
         """
-        projected = self.core.project(self.dropout(self.embedding(words)))
+        projected = self.core.project(self.dropout(self._embed(words)))
         state, output, attention, _ = self.core.advance(projected, state, grid)
         return Step(self._logits(self.dropout(output)), state, attention)
 
@@ -92,10 +92,10 @@ class Decoder(nn.Module):
         words = (captions if read is None else read)[:, :, :steps].flatten(0, 1)
         state, mask = self._with_masks(self.start(grid).repeat(captions.shape[1]))
         if self.core.fuses(state):
-            outputs, _ = self.core.read(self.dropout(self.embedding(words)), state, grid)
+            outputs, _ = self.core.read(self.dropout(self._embed(words)), state, grid)
             return TeacherForced(self._logits(self.dropout(outputs[real.flatten(0, 1)])), targets[real], None)
         blocks = Blocks(real)
-        embedded = self.embedding(words[blocks.sentence, blocks.step])
+        embedded = self._embed(words[blocks.sentence, blocks.step])
         embedded = self._drop(embedded, None if mask is None else mask[blocks.sentence])
         output, attention, chosen = self._unroll(self.core.project(embedded), blocks, state, grid)
         mask = None if state.masks is None else state.masks[:, 1, -1][blocks.sentence]
@@ -115,7 +115,7 @@ class Decoder(nn.Module):
             Next-word logits after each word, shape (sentences, steps, vocabulary), and the state after the last.
         """
         state, mask = self._with_masks(state)
-        embedded = self._drop(self.embedding(words), None if mask is None else mask.unsqueeze(1))
+        embedded = self._drop(self._embed(words), None if mask is None else mask.unsqueeze(1))
         outputs, state = self.core.read(embedded, state, grid)
         mask = None if state.masks is None else state.masks[:, 1, -1].unsqueeze(1)
         return self._logits(self._drop(outputs, mask)), state._replace(masks=None)
@@ -163,7 +163,11 @@ class Decoder(nn.Module):
         dropped: Tensor = self.dropout(x) if mask is None else x * mask
         return dropped
 
+    def _embed(self, words: Tensor) -> Tensor:
+        """The vectors of words, as precise as the core computes."""
+        return self.embedding(words).to(next(self.core.parameters()).dtype)  # type: ignore[no-any-return]
+
     def _logits(self, output: Tensor) -> Tensor:
         """From the core's output, shape (…, hidden_size), to next-word logits (…, vocabulary)."""
         weight = self.embedding.weight if self.output is None else self.output.weight
-        return linear(self.reduction(output), weight, self.output_bias)
+        return linear(self.reduction(output).to(weight.dtype), weight, self.output_bias)
