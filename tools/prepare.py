@@ -13,7 +13,7 @@ import sys
 import zipfile
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -168,16 +168,20 @@ def main(data: DataSet, argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--base-url", help="fetch the archives from this place, for instance a mirror")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be fetched and where it goes")
     args = parser.parse_args(argv)
+    if args.dry_run:
+        return told(parser.prog, lambda: "\n".join(plan(data, args.folder, args.base_url)))
+    return told(parser.prog, lambda: prepare(data, args.folder, args.base_url))
+
+
+def told(program: str, work: Callable[[], str]) -> int:
+    """Does a tool's work and prints what came of it, or why it could not be done; returns the exit code."""
     try:
-        if args.dry_run:
-            print("\n".join(plan(data, args.folder, args.base_url)))
-        else:
-            print(prepare(data, args.folder, args.base_url))
+        print(work())
     except CaptionerError as error:
-        _say(f"{parser.prog}: {error}")
+        _say(f"{program}: {error}")
         return 2
     except KeyboardInterrupt:
-        _say(f"{parser.prog}: interrupted; run this again to go on")
+        _say(f"{program}: interrupted; run this again to go on")
         return 130
     return 0
 

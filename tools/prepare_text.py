@@ -17,13 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from download import Archive, fetch
-from prepare import unpack
+from prepare import told, unpack
 from prepare_coco import COCO
 from prepare_flickr8k import FLICKR8K
 
 from captioner.atomic import replacing
 from captioner.data.formats import parse
-from captioner.errors import CaptionerError
 
 FLICKR30K_CAPTIONS = "dataset_flickr30k.json"
 OUTPUT = Path("data/captions.jsonl.gz")
@@ -65,7 +64,7 @@ def _number(image: Path) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the tool; returns 0, or 2 when something could not be done."""
+    """Runs the tool; returns 0, 2 when something could not be done, or 130 after Ctrl-C."""
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=OUTPUT, help="what to write (default: %(default)s)")
@@ -74,15 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--base-url", help="fetch the captions from this place, for instance a mirror")
     args = parser.parse_args(argv)
-    try:
-        print(write_text(args.output, args.folder, args.base_url))
-    except CaptionerError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted; run this again to go on", file=sys.stderr)
-        return 130
-    return 0
+    return told(parser.prog, lambda: write_text(args.output, args.folder, args.base_url))
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def _write(args: argparse.Namespace, names: Sequence[str], model: Captioner, opt
         journal.drop(mended(journal.entries))
         for entry in journal.entries:
             if "error" in entry:
-                print(f"captioner: {printable(entry['error'])}", file=sys.stderr)
+                _tell(CaptionerError(entry["error"]))
         rest = what_is_left(names, journal.entries, args.batch_size)
         again = iter(rest.again)
         for name, result in zip(rest.names, _stream(args, rest.names, model, options), strict=True):
