@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -173,7 +173,10 @@ def write(path: str | os.PathLike[str], checkpoint: Checkpoint, dtype: torch.dty
         for name, value in checkpoint.weights.items()
     }
     with replacing(path) as temporary:
-        save_file(weights, temporary, {METADATA_KEY: checkpoint.header()})
+        try:
+            save_file(weights, temporary, {METADATA_KEY: checkpoint.header()})
+        except SafetensorError as error:  # of a failed write it keeps the reason as text alone
+            raise OSError(None, str(error)) from error
 
 
 def read(path: str | os.PathLike[str]) -> Checkpoint:

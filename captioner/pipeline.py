@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, overload
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from captioner import checkpoint
@@ -220,8 +221,7 @@ class Captioner:
         left, top, right, bottom = self.transform.region(*image.size)
         width, height = image.size
         region = (left / width, top / height, right / width, bottom / height)
-        pixels = tuple(to_pixels(member.config.transform.scale(image)) for member in self.members)
-        return _Loaded(pixels, region)
+        return _Loaded(tuple(member.config.transform.scale(image) for member in self.members), region)
 
     def _decoders(self) -> list[Decoder]:
         return [member.decoder for member in self._prepared]
@@ -230,8 +230,8 @@ class Captioner:
     def _grids(self, images: Sequence[_Loaded]) -> list[Tensor]:
         """The feature vectors of each member's encoder, shape (images, cells, channels)."""
         grids = []
-        for member, pixels in zip(self._prepared, zip(*(image.pixels for image in images), strict=True), strict=True):
-            batch = torch.stack(pixels).to(self.device)
+        for member, scaled in zip(self._prepared, zip(*(image.scaled for image in images), strict=True), strict=True):
+            batch = torch.stack([to_pixels(image) for image in scaled]).to(self.device)
             seen = member.config.transform.normalise(batch).to(self._dtypes.encoder)
             grids.append(member.encoder(seen).to(self._dtypes.decoder))
         return grids
@@ -263,7 +263,7 @@ class Captioner:
 
 @dataclass(frozen=True)
 class _Loaded:
-    pixels: tuple[Tensor, ...]  # as each member of the ensemble sees them
+    scaled: tuple[Image.Image, ...]  # as each member of the ensemble sees it
     region: tuple[float, float, float, float]
 
 

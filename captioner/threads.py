@@ -19,7 +19,8 @@ def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], th
     does not hold up the program's end.
 
     Args:
-        function: Called once for each item. What it raises is raised here.
+        function: Called once for each item. What it raises is raised here. It must not call torch: Python ends a
+            daemon by unwinding its stack, and C++ that takes Python's lock in a destructor aborts the process then.
         items: What it is called with.
         threads: How many at most.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import struct
 import subprocess
 import sys
@@ -169,3 +170,20 @@ def test_a_place_that_cannot_be_written_is_named(tiny: Captioner, tmp_path: Path
     (tmp_path / "file").touch()
     with pytest.raises(CaptionerError, match="cannot write .*file/model"):
         tiny.save(tmp_path / "file" / "model")
+
+
+def test_a_disk_that_is_full_is_told_and_leaves_the_old_file(tiny: Captioner, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.safetensors"
+    tiny.save(path)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(
+            CaptionerError, match=r"cannot write .*tiny\.safetensors: .*too large.*; choose another place"
+        ):
+            tiny.save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["tiny.safetensors"]

@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from captioner.threads import map_in_threads
+
+# Whether a daemon is inside a call of torch as the process ends is chance; ten processes with eight threads each
+# make it all but sure. They are forks of one that has imported everything.
+ENDS_WHILE_READING = """
+import os, sys, threading, time
+from captioner.pipeline import load
+
+model, photo = load(sys.argv[1]), sys.argv[2]
+
+def read():
+    while True:
+        model._load(photo)
+
+for _ in range(10):
+    if (child := os.fork()) == 0:
+        for _ in range(8):
+            threading.Thread(target=read, daemon=True).start()
+        time.sleep(0.1)
+        sys.exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
 
 
 def test_results_come_in_order_whoever_is_done_first() -> None:
@@ -45,3 +69,10 @@ def test_the_first_error_is_raised_and_nothing_more_is_begun() -> None:
 
 def test_nothing_is_nothing() -> None:
     assert map_in_threads(str, [], threads=2) == []
+
+
+def test_the_process_may_end_while_photographs_are_read(checkpoint: Path, photos: Path) -> None:
+    command = [sys.executable, "-c", ENDS_WHILE_READING, str(checkpoint), photos / "0.png"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.stderr == ""
+    assert result.stdout == "0\n" * 10

@@ -22,6 +22,7 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from captioner.encoder import GridEncoder
@@ -161,7 +162,8 @@ def encode_images(
             yield done
             for start in range(done, len(images), batch):
                 several = images[start : start + batch]
-                pixels = torch.stack(map_in_threads(partial(_read, transform), several, torch.get_num_threads()))
+                read = map_in_threads(partial(_read, transform), several, torch.get_num_threads())
+                pixels = torch.stack([to_pixels(image) for image in read])
                 seen = torch.stack([pixels, pixels.flip(-1)][:views], dim=1).flatten(0, 1).to(device)
                 with torch.inference_mode():
                     features = encoder(transform.normalise(seen))
@@ -174,8 +176,8 @@ def encode_images(
         raise CaptionerError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
 
 
-def _read(transform: Transform, path: Path) -> Tensor:
-    return to_pixels(transform.scale(open_image(path, transform.enough)))
+def _read(transform: Transform, path: Path) -> Image.Image:
+    return transform.scale(open_image(path, transform.enough))
 
 
 def _lock(file: BinaryIO, path: Path) -> None:
