@@ -72,7 +72,7 @@ def test_nothing_is_nothing() -> None:
 
 
 def test_the_process_may_end_while_photographs_are_read(checkpoint: Path, photos: Path) -> None:
-    command = [sys.executable, "-c", ENDS_WHILE_READING, str(checkpoint), photos / "0.png"]
+    command = [sys.executable, "-c", ENDS_WHILE_READING, str(checkpoint), str(photos / "0.png")]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.stderr == ""
     assert result.stdout == "0\n" * 10
