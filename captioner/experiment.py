@@ -117,13 +117,19 @@ class ScoreLines(Callback):
 
 
 class SaveConfigOnce(SaveConfigCallback):
-    """Keeps the run's configuration beside its checkpoints, whole or not at all; a resumed run may replace it."""
+    """Keeps the run's configuration beside its checkpoints, whole or not at all; a resumed run may replace it.
+
+    What allowed this start alone, ``--resume`` and ``--overwrite``, is left out: given again, the file must neither go
+    on with this run nor write over it.
+    """
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Lightning calls it before the run."""
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            config = self.config.clone()
+            config["resume"], config["overwrite"] = None, False
             with replacing(Path(trainer.default_root_dir) / "config.yaml") as path:
-                path.write_text(self.parser.dump(self.config, skip_none=False))
+                path.write_text(self.parser.dump(config, skip_none=False))
 
 
 class CaptionerCLI(LightningCLI):

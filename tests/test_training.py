@@ -11,6 +11,7 @@ import torch
 from training_runs import load_ckpt, run
 
 import captioner
+from captioner.cli import main
 from captioner.optimisation import warmup_cosine
 
 PICTURES = 40
@@ -197,6 +198,9 @@ def test_a_run_is_not_written_over_unasked(
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()} == made
     assert run(config, tmp_path, "--model.learning_rate", "0.1", "--overwrite", "true") == 0
     assert (tmp_path / "run" / "captioner.safetensors").read_bytes() != made["captioner.safetensors"]
+    capsys.readouterr()
+    assert main(["train", "--config", str(tmp_path / "run" / "config.yaml")]) == 2
+    assert "run has a run already" in refused(capsys)
 
 
 def test_a_trial_run_of_one_batch_keeps_nothing(config: dict[str, Any], tmp_path: Path) -> None:
