@@ -61,6 +61,7 @@ def test_a_folder_is_measured_beside_its_limits(
         "image by image, float32",
         "limit: decoding the files",
         "limit: decoding and the CNN",
+        "captioner, files decoded at full scale",
         "captioner",
     ]
 

@@ -1,4 +1,4 @@
-"""Captioning a folder against image by image, and against decoding the pictures and running the CNN alone."""
+"""Captioning a folder against image by image, at full scale, and against decoding the files and the CNN alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from timing import fastest
 
 from captioner.decoding import DecodingOptions
 from captioner.errors import CaptionerError
-from captioner.images import find_images
+from captioner.images import find_images, open_image
 from captioner.memory import keep_freed_memory
 from captioner.pipeline import load
 from captioner.threads import map_in_threads
@@ -53,6 +53,11 @@ def measure(args: argparse.Namespace) -> list[dict[str, str | float]]:
         for _ in fast.stream(files, options, args.batch_size):
             pass
 
+    def decode_at_full_scale() -> None:
+        for batch in batches:
+            whole = map_in_threads(open_image, batch, torch.get_num_threads())
+            list(fast.stream(whole, options, args.batch_size))
+
     def one_by_one() -> None:
         for file in files:
             list(plain.stream([file], options))
@@ -62,6 +67,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, str | float]]:
     ways: dict[str, Callable[[], object]] = {
         "limit: decoding the files": read,
         "limit: decoding and the CNN": read_and_encode,
+        "captioner, files decoded at full scale": decode_at_full_scale,
         "captioner": caption,
     }
     seconds = {**baseline, **fastest(ways, args.repeats)}
