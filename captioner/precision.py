@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 
 from captioner.decoder import Decoder
+from captioner.decoder.products import pack
 from captioner.efficientnet_lite import EfficientNetLite
 from captioner.errors import CaptionerError
 from captioner.model import CaptionModel
@@ -67,15 +68,15 @@ def prepare(model: CaptionModel, dtypes: Dtypes) -> CaptionModel:
         dtypes: What to compute with.
 
     Returns:
-        A copy, or the network itself where there is nothing to gain.
+        A copy, but for an encoder that stays as it is.
     """
-    if dtypes == (torch.float32, torch.float32) and not isinstance(model.encoder.trunk, EfficientNetLite):
-        return model
-    prepared = copy.deepcopy(model)
+    folds = isinstance(model.encoder.trunk, EfficientNetLite)
+    shared = {} if folds or dtypes.encoder != torch.float32 else {id(model.encoder): model.encoder}
+    prepared = copy.deepcopy(model, shared)
     if isinstance(prepared.encoder.trunk, EfficientNetLite):
         prepared.encoder.trunk.fold_batch_norm()
     prepared.encoder.to(dtypes.encoder)
-    convert(prepared.decoder, dtypes.decoder)
+    pack(convert(prepared.decoder, dtypes.decoder))
     return prepared
 
 

@@ -86,5 +86,12 @@ def test_any_decoder_computes_in_bfloat16_and_keeps_its_words_exact(attention: A
         torch.testing.assert_close(found, expected, rtol=0.05, atol=0.01)
 
 
-def test_where_nothing_is_to_gain_nothing_is_copied(tiny: Captioner) -> None:
-    assert prepare(tiny.model, Dtypes(torch.float32, torch.float32)) is tiny.model
+def test_a_prepared_decoder_tells_the_same_next_words(tiny: Captioner) -> None:
+    grid, words = torch.randn(2, 4, tiny.model.encoder.channels), torch.tensor([4, 5])
+    prepared = prepare(tiny.model, Dtypes(torch.float32, torch.float32))
+    with torch.inference_mode():
+        expected, found = (
+            each.decoder.step(words, each.decoder.start(grid), grid).logits for each in (tiny.model, prepared)
+        )
+    torch.testing.assert_close(found, expected)
+    assert prepared.encoder is tiny.model.encoder  # a large CNN is not kept twice

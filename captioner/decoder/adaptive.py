@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import relu
 
 from captioner.decoder.additive import AdditiveAttention, exponential
 from captioner.decoder.config import DecoderConfig
 from captioner.decoder.core import Advanced, Core, add_update
+from captioner.decoder.products import Linear
 from captioner.decoder.state import State
 from captioner.decoder.unrolled import Unrolled
 
@@ -27,11 +28,11 @@ class AdaptiveCore(Core):
         del self.context  # what is seen enters after the recurrence, not before
         assert isinstance(self.attention, AdditiveAttention)
         del self.attention.gate  # the sentinel is the gate
-        self.value = nn.Linear(channels, size)
-        self.sentinel_word = nn.Linear(config.embedding_size, size)
-        self.sentinel_state = nn.Linear(size, size, bias=False)
-        self.sentinel_key = nn.Linear(size, config.attention_size)
-        self.mix = nn.Linear(size, size)
+        self.value = Linear(channels, size)
+        self.sentinel_word = Linear(config.embedding_size, size)
+        self.sentinel_state = Linear(size, size, bias=False)
+        self.sentinel_key = Linear(size, config.attention_size)
+        self.mix = Linear(size, size)
 
     def values(self, grid: Tensor) -> Tensor:
         """relu(V v_i), which can be mixed with the sentinel."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from captioner.decoder.attention import GridAttention
+from captioner.decoder.products import Linear
 from captioner.decoder.unrolled import Unrolled
 
 SCRATCH_VALUES = 1 << 20
@@ -29,7 +30,7 @@ class AdditiveAttention(GridAttention):
 
     def __init__(self, channels: int, hidden_size: int, size: int) -> None:
         super().__init__(channels, hidden_size, size)
-        self.energy = nn.Linear(size, 1, bias=False)  # a bias would cancel in the softmax
+        self.energy = Linear(size, 1, bias=False)  # a bias would cancel in the softmax
 
     def keys(self, grid: Tensor) -> Tensor:
         """e^(2 (W_v v_i + b_v)) for each cell, at least float32."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from captioner.decoder.products import Linear
 from captioner.decoder.unrolled import Unrolled
 
 
@@ -44,9 +45,9 @@ class GridAttention(nn.Module):
     def __init__(self, channels: int, hidden_size: int, size: int) -> None:
         super().__init__()
         self.context_size = channels
-        self.key = nn.Linear(channels, size)
-        self.query = nn.Linear(hidden_size, size, bias=False)
-        self.gate = nn.Linear(hidden_size, 1)
+        self.key = Linear(channels, size)
+        self.query = Linear(hidden_size, size, bias=False)
+        self.gate = Linear(hidden_size, 1)
 
     def keys(self, grid: Tensor) -> Tensor:
         """What no word changes of the scores.

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, linear
+from torch.nn.functional import dropout
 
+from captioner.decoder.products import linear
 from captioner.decoder.state import Memory
 from captioner.decoder.unrolled import Unrolled
 

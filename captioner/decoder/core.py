@@ -13,6 +13,7 @@ from captioner.decoder.cells import CELLS
 from captioner.decoder.config import DecoderConfig
 from captioner.decoder.hard import HardAttention
 from captioner.decoder.multiplicative import MultiHeadAttention, MultiplicativeAttention
+from captioner.decoder.products import Linear
 from captioner.decoder.state import Seen, State
 from captioner.decoder.unrolled import Unrolled
 
@@ -58,13 +59,13 @@ class Core(nn.Module):
         update_size = self.cells.gates * config.hidden_size
         if self.attention is not None:
             # The columns of the lowest W_x that multiply the context; the words' columns are in the cells.
-            self.context = nn.Linear(self.attention.context_size, update_size, bias=False)
+            self.context = Linear(self.attention.context_size, update_size, bias=False)
         if config.image_input == "every_step":
-            self.image_update = nn.Linear(channels, update_size, bias=False)
+            self.image_update = Linear(channels, update_size, bias=False)
         elif config.image_input == "first_word":
-            self.image_word = nn.Linear(channels, config.embedding_size)
+            self.image_word = Linear(channels, config.embedding_size)
         elif config.image_input == "initial_state":
-            self.initial_state = nn.Linear(channels, self.cells.parts * layers * config.hidden_size)
+            self.initial_state = Linear(channels, self.cells.parts * layers * config.hidden_size)
 
     def fuses(self, state: State) -> bool:
         """Whether known sentences need no loop over their words: nothing but words enters, and no mask along time."""

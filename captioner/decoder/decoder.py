@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from captioner.decoder.adaptive import AdaptiveCore
 from captioner.decoder.blocks import Blocks
 from captioner.decoder.config import DecoderConfig
 from captioner.decoder.core import Advanced, Core
 from captioner.decoder.dropout import Dropout
+from captioner.decoder.products import Linear, linear
 from captioner.decoder.state import State, Step, TeacherForced
 from captioner.decoder.top_down import TopDownCore
 from captioner.decoder.unrolled import Unrolled
@@ -38,8 +38,8 @@ class Decoder(nn.Module):
         self.dropout = Dropout(config.dropout)
         # A tied E needs the output in word-embedding space.
         needs_reduction = config.tied_embedding and size != config.embedding_size
-        self.reduction = nn.Linear(size, config.embedding_size, bias=False) if needs_reduction else nn.Identity()
-        self.output = None if config.tied_embedding else nn.Linear(size, vocabulary_size, bias=False)
+        self.reduction = Linear(size, config.embedding_size, bias=False) if needs_reduction else nn.Identity()
+        self.output = None if config.tied_embedding else Linear(size, vocabulary_size, bias=False)
         self.output_bias = nn.Parameter(torch.zeros(vocabulary_size))
         with torch.no_grad():
             self.embedding.weight.uniform_(-0.1, 0.1)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from captioner.decoder.cells import stack_layers
 from captioner.decoder.config import DecoderConfig
 from captioner.decoder.core import Advanced, Core, add_update
+from captioner.decoder.products import Linear
 from captioner.decoder.state import State
 from captioner.decoder.unrolled import Unrolled
 
@@ -20,7 +21,7 @@ class TopDownCore(Core):
 
     def __init__(self, config: DecoderConfig, channels: int) -> None:
         super().__init__(config, channels, layers=2)
-        self.feedback = nn.Linear(config.hidden_size, self.cells.gates * config.hidden_size, bias=False)
+        self.feedback = Linear(config.hidden_size, self.cells.gates * config.hidden_size, bias=False)
 
     def advance(self, projected: Tensor, state: State, grid: Tensor) -> Advanced:
         """Reads one word: the lower layer, a look, the upper layer."""

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear
+
+from captioner.decoder.products import linear
 
 
 class Unrolled:
