@@ -24,10 +24,13 @@ from captioner.language.data import TextData
 from captioner.language.training import LanguageModule
 from captioner.metrics import score
 from captioner.pipeline import Captioner, load
+from captioner.precision import Dtypes, prepare
 from captioner.vocabulary import join_words
 
 TIMED_STEPS = 20
 """Training steps whose median tells the speed of a language model."""
+
+EXACT = Dtypes(torch.float32, torch.float32)
 
 QUIET: Mapping[str, Any] = {
     "logger": False,
@@ -53,6 +56,7 @@ class Examiner(lightning.LightningModule):
     def __init__(self, captioner: Captioner, options: DecodingOptions) -> None:
         super().__init__()
         self.model = captioner.model  # `CaptionData` asks it for the preprocessing
+        self.decoder = prepare(captioner.model, EXACT).decoder
         self.vocabulary = captioner.vocabulary
         self.options = options
         self.captions: dict[int, str] = {}
@@ -62,7 +66,7 @@ class Examiner(lightning.LightningModule):
         """Captions one batch."""
         grid = self._grid(batch.images)
         begin = time.perf_counter()
-        written = decode(self.model.decoder, grid, self.options)
+        written = decode(self.decoder, grid, self.options)
         self.seconds += time.perf_counter() - begin
         for place, hypotheses in zip(batch.places.tolist(), written, strict=True):
             self.captions[place] = join_words(self.vocabulary.decode(hypotheses[0].words))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from captioner.decoder.attention import GridAttention, Look
+from captioner.decoder.products import linear
 from captioner.decoder.unrolled import Unrolled
 
 
@@ -48,17 +49,20 @@ class MultiHeadAttention(GridAttention):
         bound = 1 / math.sqrt(channels)  # as in nn.Linear
         nn.init.uniform_(self.value, -bound, bound)
 
+    def keys(self, grid: Tensor) -> Tensor:
+        """Of each cell, keys of all heads and then values W_j v_i of all heads.
+
+        A projection of a mixture is the mixture of projections, and a picture has about as many words as cells.
+        """
+        return torch.cat([super().keys(grid), linear(grid, self.value.flatten(0, 1))], dim=-1)
+
     def forward(self, hidden: Tensor, keys: Tensor, values: Tensor) -> Look:
         """Looks at the image of each sentence, with every head."""
-        images, cells, size = keys.shape
-        query = (
-            Unrolled.linear(hidden, self.query.weight).view(images, -1, self.heads, size // self.heads).transpose(1, 2)
-        )
-        key = keys.view(images, cells, self.heads, size // self.heads).permute(0, 2, 3, 1)
-        weights = (query @ key / math.sqrt(size // self.heads)).softmax(-1)  # (images, heads, n, cells)
-        # A projection of a mixture is the mixture of projections, and there are fewer sentences than cells.
-        mixed = Unrolled.matmul(weights.flatten(1, 2), values).view(
-            *weights.shape[:3], -1
-        )  # (images, heads, n, channels)
-        context = (mixed @ self.value.transpose(1, 2)).transpose(1, 2).reshape(-1, size)
+        images, cells, _ = keys.shape
+        size = self.context_size
+        key, value = keys.view(images, cells, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        query = Unrolled.linear(hidden, self.query.weight).view(images, -1, self.heads, size // self.heads)
+        scores = query.transpose(1, 2) @ key.transpose(2, 3) / math.sqrt(size // self.heads)
+        weights = scores.softmax(-1)  # (images, heads, n, cells)
+        context = (weights @ value).transpose(1, 2).reshape(-1, size)
         return Look(self.gated(context, hidden), weights.mean(dim=1).flatten(0, 1))

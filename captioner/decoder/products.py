@@ -1,8 +1,9 @@
-"""Products with matrices that stay as they are, as a decoder that writes captions has them at every word."""
+"""Products with a matrix that stays as it is from word to word."""
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -10,40 +11,62 @@ from torch.nn import functional
 
 
 def pack(module: nn.Module) -> None:
-    """Lays all matrices of a module out as oneDNN's kernels read them, once instead of at every product.
-
-    To lay a matrix out takes about as long as to multiply it by few rows. Does nothing but on CPUs of the x86 family,
-    the only ones on which it was measured.
+    """Lays all matrices of a module out once and for all.
 
     Args:
         module: Its weights must not be changed any more: `linear` would not see it.
     """
-    if platform.machine() not in ("x86_64", "AMD64") or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return
-    dtypes = {torch.float32}
-    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        dtypes.add(torch.bfloat16)
     for weight in module.parameters():
-        if weight.ndim == 2 and weight.is_cpu and weight.dtype in dtypes:
-            weight.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach())  # type: ignore[attr-defined]
+        weight.packed = packed(weight.detach())  # type: ignore[attr-defined]
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The product x Wᵀ + b, with the matrix as `pack` has laid it out, if it has and no gradient is wanted.
+def packed(matrix: Tensor) -> Tensor | None:
+    """A matrix as oneDNN's kernels read it.
+
+    To lay a matrix out takes about as long as to multiply it by few rows, and torch does so at every product.
+
+    Args:
+        matrix: Shape (n, k).
+
+    Returns:
+        What `multiply` takes. None for other shapes, and but on CPUs of the x86 family, where it was measured.
+    """
+    known = platform.machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not known or not matrix.is_cpu or matrix.ndim != 2 or matrix.dtype not in (torch.float32, torch.bfloat16):
+        return None
+    if matrix.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return None
+    laid_out: Tensor = torch.ops.mkldnn._reorder_linear_weight(matrix)
+    return laid_out
+
+
+def multiply(x: Tensor, laid_out: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The product x Wᵀ + b, without a gradient.
 
     Args:
         x: Shape (…, k).
-        weight: W, shape (n, k).
+        laid_out: What `packed` made of W, shape (n, k).
         bias: b, shape (n,).
 
     Returns:
         Shape (…, n).
     """
-    packed = getattr(weight, "packed", None)
-    if packed is None or torch.is_grad_enabled():
-        return functional.linear(x, weight, bias)
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, laid_out, bias, "none", [], "")
     return product
+
+
+def multiplier(matrix: Tensor) -> Callable[[Tensor], Tensor]:
+    """What multiplies by Wᵀ again and again, without a gradient, for W of shape (…, n, k)."""
+    laid_out = packed(matrix)
+    return (lambda x: x @ matrix.mT) if laid_out is None else (lambda x: multiply(x, laid_out))
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The product x Wᵀ + b; where `pack` has laid W out and no gradient is wanted, by that."""
+    laid_out = getattr(weight, "packed", None)
+    if laid_out is None or torch.is_grad_enabled() or x.device != laid_out.device:
+        return functional.linear(x, weight, bias)
+    return multiply(x, laid_out, bias)
 
 
 class Linear(nn.Linear):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from captioner.decoder.products import linear
+from captioner.decoder.products import linear, multiplier
 
 
 class Unrolled:
@@ -18,13 +19,13 @@ class Unrolled:
 
     A step multiplies a matrix by few rows, so that its gradient, a sum over the steps of products of those rows, costs
     more for reading and writing the sum than for arithmetic. Kept until the end of the backward pass, all rows of all
-    steps make one product.
+    steps make one product. The matrix itself is laid out once for all steps.
     """
 
     _entered: ClassVar[Unrolled | None] = None
 
     def __init__(self) -> None:
-        self._matrices: dict[Tensor, tuple[Tensor, list[tuple[Tensor, Tensor]]]] = {}
+        self._matrices: dict[Tensor, _Matrix] = {}
 
     def __enter__(self) -> None:
         Unrolled._entered = self
@@ -53,10 +54,20 @@ class Unrolled:
             kind = x.device.type
             lower = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else matrix.dtype
             tape: list[tuple[Tensor, Tensor]] = []
-            loop._matrices[matrix] = _Gather.apply(matrix.to(lower), tape, transposed), tape
-        gathered, tape = loop._matrices[matrix]
-        product: Tensor = _Product.apply(x.to(gathered.dtype), gathered, tape, transposed)
+            gathered = _Gather.apply(matrix.to(lower), tape, transposed)
+            one, other = gathered.detach(), gathered.detach().mT
+            forth, back = (one, other) if transposed else (other, one)
+            loop._matrices[matrix] = _Matrix(gathered, tape, multiplier(forth), multiplier(back))
+        known = loop._matrices[matrix]
+        product: Tensor = _Product.apply(x.to(known.gathered.dtype), known.gathered, known)
         return product
+
+
+class _Matrix(NamedTuple):
+    gathered: Tensor
+    tape: list[tuple[Tensor, Tensor]]  # what each step multiplied, and the gradient of what came out
+    forth: Callable[[Tensor], Tensor]
+    back: Callable[[Tensor], Tensor]  # from the gradient of a product to that of what was multiplied
 
 
 class _Gather(Function):
@@ -82,20 +93,14 @@ class _Product(Function):
     """A step's product, which leaves what the gradient of the matrix is made of."""
 
     @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401
-        x: Tensor,
-        matrix: Tensor,
-        tape: list[tuple[Tensor, Tensor]],
-        transposed: bool,
-    ) -> Tensor:
-        ctx.save_for_backward(x, matrix)
-        ctx.tape, ctx.transposed = tape, transposed
-        return x @ (matrix.mT if transposed else matrix)
+    def forward(ctx: Any, x: Tensor, _: Tensor, matrix: _Matrix) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(x)
+        ctx.matrix = matrix
+        return matrix.forth(x)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401
-        x, matrix = ctx.saved_tensors
-        ctx.tape.append((x, gradient))
-        return gradient @ (matrix if ctx.transposed else matrix.mT), None, None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
+        [x] = ctx.saved_tensors
+        ctx.matrix.tape.append((x, gradient))
+        return ctx.matrix.back(gradient), None, None
