@@ -96,6 +96,9 @@ def test_a_run_cannot_go_on_without_its_average(run: Path, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize("decay", ["1", "-0.5"])
-def test_a_decay_that_is_none_is_told(run: Path, capsys: pytest.CaptureFixture[str], decay: str) -> None:
-    assert main(["train", "--config", str(run / "config.yaml"), "--model.ema", decay]) == 2
+def test_a_decay_that_is_none_is_told(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], decay: str
+) -> None:
+    root = ["--trainer.default_root_dir", str(tmp_path)]
+    assert main(["train", "--config", str(run / "config.yaml"), "--model.ema", decay, *root]) == 2
     assert f"model.ema is {float(decay)}; it must be more than 0, or 0 for none" in capsys.readouterr().err

@@ -51,8 +51,11 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.fixture
-def tab(chromium: Any) -> Iterator[Any]:
-    """A tab that is offline; whatever it writes to its console or asks of the network fails the test."""
+def tab(chromium: Any, tmp_path: Path) -> Iterator[Any]:
+    """A tab that is offline; whatever it writes to its console or asks of the network fails the test.
+
+    It is closed before the folder of its pages is removed.
+    """
     context = chromium.new_context(viewport={"width": 1200, "height": 800}, has_touch=True)
     context.set_offline(True)
     context.set_default_timeout(5000)

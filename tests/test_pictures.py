@@ -218,8 +218,9 @@ def test_a_folder_that_cannot_be_listed_is_named_and_the_others_are_captioned(
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 
-    monkeypatch.setattr(os, "scandir", refusing)
-    assert main(["caption", str(photos), "--model", str(checkpoint)]) == 1
+    with monkeypatch.context() as patched:  # what removes temporary folders needs the real one
+        patched.setattr(os, "scandir", refusing)
+        assert main(["caption", str(photos), "--model", str(checkpoint)]) == 1
     printed = capsys.readouterr()
     assert len(printed.out.splitlines()) == 3
     assert printed.err == f"captioner: {photos}/1x: cannot be read: Permission denied\n"
