@@ -76,19 +76,20 @@ def prepare(model: CaptionModel, dtypes: Dtypes) -> CaptionModel:
     if isinstance(prepared.encoder.trunk, EfficientNetLite):
         prepared.encoder.trunk.fold_batch_norm()
     prepared.encoder.to(dtypes.encoder)
-    pack(convert(prepared.decoder, dtypes.decoder))
+    convert(prepared.decoder, dtypes.decoder)
     return prepared
 
 
 def convert(decoder: Decoder, dtype: torch.dtype) -> Decoder:
-    """Has a decoder compute in another type, all but its words.
+    """Has a decoder write captions in a type, all but its words, with its matrices laid out for that.
 
     bfloat16 rounds a logit of 10 by up to 0.03, which decides between captions that are nearly as likely.
 
     Args:
-        decoder: Changed in place, and returned.
+        decoder: Changed in place, and returned; its weights must stay as they are from now on.
         dtype: What grids have to be of from now on.
     """
     decoder.core.to(dtype)
     decoder.reduction.to(dtype)
+    pack(decoder)
     return decoder

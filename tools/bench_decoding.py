@@ -12,7 +12,6 @@ from torch import Tensor
 
 from captioner.decoder import Decoder, DecoderConfig
 from captioner.decoder.additive import AdditiveAttention
-from captioner.decoder.products import pack
 from captioner.decoding import DecodingOptions, decode
 from captioner.precision import convert
 from captioner.vocabulary import END, PAD, START, UNKNOWN
@@ -52,9 +51,8 @@ def measure(args: argparse.Namespace) -> list[dict[str, str | float]]:
         parameter.normal_()
     grid = torch.rand(args.images, args.cells, args.channels)
     options = DecodingOptions(beam_size=args.beam_size, max_words=args.max_words, length_penalty=0)
-    exact, half, half_grid = copy.deepcopy(decoder), convert(copy.deepcopy(decoder), torch.bfloat16), grid.bfloat16()
-    for model in (exact, half):
-        pack(model)
+    exact, half = (convert(copy.deepcopy(decoder), dtype) for dtype in (torch.float32, torch.bfloat16))
+    half_grid = grid.bfloat16()
 
     def ours(model: Decoder, features: Tensor) -> list[list[int]]:
         return [hypotheses[0].words for hypotheses in decode(model, features, options)]

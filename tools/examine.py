@@ -24,13 +24,10 @@ from captioner.language.data import TextData
 from captioner.language.training import LanguageModule
 from captioner.metrics import score
 from captioner.pipeline import Captioner, load
-from captioner.precision import Dtypes, prepare
 from captioner.vocabulary import join_words
 
 TIMED_STEPS = 20
 """Training steps whose median tells the speed of a language model."""
-
-EXACT = Dtypes(torch.float32, torch.float32)
 
 QUIET: Mapping[str, Any] = {
     "logger": False,
@@ -56,7 +53,7 @@ class Examiner(lightning.LightningModule):
     def __init__(self, captioner: Captioner, options: DecodingOptions) -> None:
         super().__init__()
         self.model = captioner.model  # `CaptionData` asks it for the preprocessing
-        self.decoder = prepare(captioner.model, EXACT).decoder
+        [self.decoder] = captioner._decoders()
         self.vocabulary = captioner.vocabulary
         self.options = options
         self.captions: dict[int, str] = {}

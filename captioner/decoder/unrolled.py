@@ -55,9 +55,8 @@ class Unrolled:
             lower = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else matrix.dtype
             tape: list[tuple[Tensor, Tensor]] = []
             gathered = _Gather.apply(matrix.to(lower), tape, transposed)
-            one, other = gathered.detach(), gathered.detach().mT
-            forth, back = (one, other) if transposed else (other, one)
-            loop._matrices[matrix] = _Matrix(gathered, tape, multiplier(forth), multiplier(back))
+            forth = gathered.detach() if transposed else gathered.detach().mT
+            loop._matrices[matrix] = _Matrix(gathered, tape, multiplier(forth), multiplier(forth.mT))
         known = loop._matrices[matrix]
         product: Tensor = _Product.apply(x.to(known.gathered.dtype), known.gathered, known)
         return product
