@@ -1,4 +1,4 @@
-"""``captioner export``: a training run's Lightning checkpoint as one safe, self-contained file."""
+"""``captioner export``: a training run's Lightning checkpoint, or several, as one safe, self-contained file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ DTYPES = ("float32", "float16", "bfloat16")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
     parser.add_argument(
-        "checkpoint", metavar="CHECKPOINT", help="a .ckpt of captioner train, or a .safetensors of ours"
+        "checkpoints",
+        nargs="+",
+        metavar="CHECKPOINT",
+        help="a .ckpt of captioner train, or a .safetensors of ours; of several, the mean of their weights is written",
     )
     parser.add_argument("--output", required=True, metavar="FILE.safetensors", help="the file to write")
     parser.add_argument(
@@ -26,17 +29,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Converts one file."""
+    """Writes one file."""
     from dataclasses import replace
 
     import torch
 
     from captioner import checkpoint
     from captioner.errors import CaptionerError
+    from captioner.soup import average
 
-    refuse_to_replace(args.output, args.checkpoint, args.card)
-    content = checkpoint.read(args.checkpoint)
-    content.verify()
+    refuse_to_replace(args.output, *args.checkpoints, args.card)
+    contents: dict[str, checkpoint.Checkpoint] = {}
+    for name in args.checkpoints:
+        if name in contents:
+            raise CaptionerError(f"checkpoint {name}: is given twice; each counts once in a mean")
+        contents[name] = checkpoint.read(name)
+        contents[name].verify()
+    content = average(contents)
     if args.card:
         try:
             card = json.loads(Path(args.card).read_text(encoding="utf-8"))

@@ -1,0 +1,57 @@
+"""Several checkpoints as one: the mean of their weights, a model soup (Wortsman et al., 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from captioner.checkpoint import Checkpoint
+from captioner.errors import CaptionerError
+
+
+def average(checkpoints: Mapping[str, Checkpoint]) -> Checkpoint:
+    """The mean of models that began with the same weights: epochs of a run, or runs with several seeds.
+
+    It often is better than each of them, and as fast as one. Models that share no beginning have nothing in between.
+
+    Args:
+        checkpoints: By their names, at least one; of one configuration and with the same words.
+
+    Returns:
+        The mean, in float32, with a card of what all agree on and of how many there were.
+
+    Raises:
+        CaptionerError: Two are of different networks.
+    """
+    (first_name, first), *others = checkpoints.items()
+    if not others:
+        return first
+    mean = {name: _precise(value) for name, value in first.weights.items()}
+    for count, (other_name, other) in enumerate(others, start=2):
+        for what, one, two in (
+            ("other words", first.words, other.words),
+            ("another configuration", first.config, other.config),
+            ("other tensors", _shapes(first), _shapes(other)),
+        ):
+            if one != two:
+                raise CaptionerError(
+                    f"checkpoint {other_name}: has {what} than {first_name}; only models of one kind, trained from "
+                    "the same weights, have a mean"
+                )
+        for name, value in other.weights.items():
+            if value.is_floating_point():
+                # A weight that all share, as a frozen CNN's, stays what it is to the bit.
+                mean[name] = torch.lerp(mean[name], _precise(value), 1 / count)
+    agreed = {key: value for key, value in first.card.items() if all(c.card.get(key) == value for _, c in others)}
+    return replace(first, weights=mean, card={**agreed, "mean of checkpoints": len(checkpoints)})
+
+
+def _precise(value: Tensor) -> Tensor:
+    return value.float() if value.is_floating_point() else value
+
+
+def _shapes(checkpoint: Checkpoint) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in checkpoint.weights.items()}
