@@ -55,13 +55,13 @@ def test_soft_attention_keeps_to_its_equation_however_great_its_numbers() -> Non
     grid = values.view(1, -1, 1).expand(1, -1, 3)
     assert attention(values[:3].expand(1, 3) * 1e9, attention.keys(grid * 1e9), grid)[1].isfinite().all()
     for hidden in values:
-        state = hidden.expand(1, 3).clone().requires_grad_()
-        _, weights, _ = attention(state, attention.keys(grid), grid)
-        scores = attention.energy(torch.tanh(grid + hidden)).squeeze()
-        torch.testing.assert_close(weights[0], scores.softmax(0))
-        weights.square().sum().backward()
-        assert state.grad is not None
-        assert state.grad.isfinite().all()
+        state, seen = hidden.expand(1, 3).clone().requires_grad_(), grid.clone().requires_grad_()
+        _, weights, _ = attention(state, attention.keys(seen), grid)
+        expected = attention.energy(torch.tanh(seen + state)).squeeze().softmax(0)
+        torch.testing.assert_close(weights[0], expected)
+        of = (attention.energy.weight, state, seen)
+        slopes = torch.autograd.grad(expected.square().sum(), of)
+        torch.testing.assert_close(torch.autograd.grad(weights.square().sum(), of), slopes)
 
 
 def test_images_are_looked_at_in_parts_when_nothing_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:

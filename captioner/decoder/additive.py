@@ -80,14 +80,16 @@ class _Scores(Function):
             key, query = keys[part].unsqueeze(1), queries[part].unsqueeze(2)
             share = _quotients(key, query)  # (images, n, cells, size)
             of_weight += gradient[part].flatten() @ share.flatten(0, 2)
-            slope = share.mul_(share).mul_(gradient[part].unsqueeze(3))  # but for -w, which is common to all
-            of_keys[part] = (slope * query).sum(dim=1)
-            of_queries[part] = slope.mul_(key).sum(dim=2)
-        return of_keys.mul_(-weight), of_queries.mul_(-weight), of_weight
+            # With s = 1 / (1 + k q), k ds/dk and q ds/dq are the same s² - s, so that one product serves both.
+            slope = torch.addcmul(share, share, share, value=-1, out=share).mul_(gradient[part].unsqueeze(3))
+            of_keys[part] = slope.sum(dim=1)
+            of_queries[part] = slope.sum(dim=2)
+        return of_keys.div_(keys).mul_(-weight), of_queries.div_(queries).mul_(-weight), of_weight
 
 
 def _quotients(keys: Tensor, queries: Tensor) -> Tensor:
-    return (keys * queries).add_(1).reciprocal_()
+    """1 / (1 + k q) for all pairs."""
+    return torch.addcmul(keys.new_ones(()), keys, queries).reciprocal_()
 
 
 def _parts(keys: Tensor, queries: Tensor) -> list[slice]:
