@@ -142,7 +142,7 @@ def test_gradients_flow_as_the_guide_says(told: Told) -> None:
 
 @pytest.mark.slow
 def test_the_table_of_variants_says_what_the_guide_does(told: Told) -> None:
-    table = (told.folder / "runs" / "variants" / "table.md").read_text()
+    table = (told.folder / "runs" / "guide_variants" / "table.md").read_text()
     found, shown = (
         {name: float(cider) for name, cider in re.findall(ROW, text)} for text in (table, GUIDE.read_text())
     )

@@ -1,0 +1,82 @@
+"""Every command that a page or a configuration shows is one that the program takes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from captioner.cli import VERBS, main
+from captioner.data.module import CaptionData
+from captioner.decoder import DecoderConfig
+from captioner.experiment import CaptionerCLI, parse
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FILES = [*PAGES, *sorted((ROOT / "configs").glob("*.yaml"))]
+
+
+def commands(text: str, program: str) -> list[list[str]]:
+    """The words of each command of a program, which may go on after a backslash and stand in a comment of YAML."""
+    lines = re.sub(r"^#", " ", text, flags=re.MULTILINE)
+    found = re.findall(rf"^ *({program} (?:.*\\\n)*.*)$", lines, re.MULTILINE)
+    return [shlex.split(command.replace("\\\n", " "), comments=True)[1:] for command in found]
+
+
+TRAINED = [
+    pytest.param(command[1:], id=f"{file.name}: {' '.join(command[3:])}")
+    for file in FILES
+    for command in commands(file.read_text(), "captioner")
+    # The guide also begins from what its other runs have left, which its own test does too.
+    if command[0] == "train" and "configs/" in command[2]
+]
+OTHERS = [
+    pytest.param(command, id=f"{file.name}: {' '.join(command)}")
+    for file in FILES
+    for command in commands(file.read_text(), "captioner")
+    if command[0] != "train"
+]
+
+
+@pytest.fixture
+def without_instantiation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Data and weights are not here; runs of other tests are not either."""
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(CaptionerCLI, "instantiate_classes", lambda self: None)
+
+
+@pytest.mark.usefixtures("without_instantiation")
+@pytest.mark.parametrize("arguments", TRAINED)
+def test_a_training_that_is_shown_is_none_that_contradicts_itself(arguments: list[str]) -> None:
+    config = parse(arguments).config
+    DecoderConfig(**config["model"]["decoder"].as_dict())
+    if config["task"] == "captioning":
+        data = CaptionData(**config["data"].as_dict())
+        assert data.feature_cache is None or config["model"]["train_encoder_from"] is None
+
+
+@pytest.mark.parametrize("arguments", OTHERS)
+def test_another_command_that_is_shown_is_taken(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for verb in VERBS:
+        monkeypatch.setattr(f"captioner.cli.{verb}.run", lambda args: 0)
+    assert main(arguments) == 0
+
+
+@pytest.mark.usefixtures("without_instantiation")
+def test_no_two_runs_that_are_shown_want_one_folder() -> None:
+    folders = defaultdict(set)
+    for parameters in TRAINED:
+        arguments: list[str] = parameters.values[0]  # type: ignore[assignment]
+        folders[parse(arguments).config["trainer"]["default_root_dir"]].add(tuple(arguments))
+    assert len(folders) > 10
+    assert {folder: runs for folder, runs in folders.items() if len(runs) > 1} == {}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_a_tool_that_is_shown_is_there(file: Path) -> None:
+    tools = re.findall(r"python\s+(tools/\w+\.py)", file.read_text())
+    assert [tool for tool in tools if not (ROOT / tool).exists()] == []
