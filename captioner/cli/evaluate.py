@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("generated", "reference"),
         help="whose words are looked up: the model's, or those of the captions in --data (default: generated)",
     )
-    text = "share of the images, and of the captions, that may be unusable and are skipped; more are an error (default: 0.01)"
+    text = "share of images, or of captions, that may be unusable and are skipped; more are an error (default: 0.01)"
     parser.add_argument("--max-skipped", type=float, default=USUAL_SHARE, metavar="SHARE", help=text)
     add_decoding_arguments(parser)
     add_java_arguments(parser)
