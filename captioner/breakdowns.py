@@ -34,6 +34,11 @@ def told_in_one_line() -> Iterator[None]:
         raise CaptionerError(str(error).splitlines()[-1].removeprefix(_RAISED)) from error
     except MisconfigurationException as error:
         raise CaptionerError(f"train: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        if "val_check_interval" not in str(error):
+            raise
+        # What Lightning finds out when it knows how many batches there are.
+        raise CaptionerError(f"train: {' '.join(str(error).split())}") from error
     except RuntimeError as error:
         if loader := _LOADER.search(str(error)):
             raise CaptionerError(

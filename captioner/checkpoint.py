@@ -139,6 +139,10 @@ class Checkpoint:
             if name in wanted
         }
         model.load_state_dict(weights, assign=True)
+        if any(buffer.is_meta for buffer in model.buffers()):
+            # What a network computes for itself, such as the filter of anti-aliasing, is in no file.
+            model = make(len(self.words))
+            model.load_state_dict(weights)
         return model.eval()
 
 

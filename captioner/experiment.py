@@ -116,6 +116,23 @@ class ScoreLines(Callback):
         print(f"epoch {trainer.current_epoch + 1}: {line}", file=sys.stderr, flush=True)
 
 
+class RefuseUnvalidated(Callback):
+    """Refuses a run that would end before its first validation, by which the best epoch is chosen."""
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Lightning calls it when it knows how many batches there are.
+
+        Raises:
+            CaptionerError: It is such a run.
+        """
+        first = trainer.val_check_batch  # None where it is a matter of time
+        if first is not None and 0 < trainer.max_steps * trainer.accumulate_grad_batches < first:
+            raise CaptionerError(
+                f"trainer.max_steps {trainer.max_steps} ends before the first validation, after {first} batches; raise "
+                "it, or lower trainer.limit_train_batches"
+            )
+
+
 class SaveConfigOnce(SaveConfigCallback):
     """Keeps the run's configuration beside its checkpoints, whole or not at all; a resumed run may replace it.
 
@@ -229,6 +246,10 @@ class CaptionerCLI(LightningCLI):
                 "training has no end, towards which the learning rate could fall; set trainer.max_epochs or "
                 "trainer.max_steps"
             )
+        if trainer.precision.endswith("-true") and trainer.precision != "32-true":
+            raise CaptionerError(
+                f"trainer.precision {trainer.precision} is not supported; choose bf16-mixed, 16-mixed or 32-true"
+            )
         if kwargs["enable_progress_bar"]:
             trainer.callbacks = [c for c in trainer.callbacks if type(c).__name__ != "TQDMProgressBar"]  # type: ignore[attr-defined]
             trainer.callbacks.append(RichProgressBar())  # type: ignore[attr-defined]
@@ -236,7 +257,7 @@ class CaptionerCLI(LightningCLI):
         # that it knows of it.
         last = ModelCheckpoint(root, "last", monitor=None, enable_version_counter=False)
         often = SaveOften(root, self.config_init["save_every_minutes"], self.config_init["save_every_steps"])
-        trainer.callbacks += [ScoreLines(), often, last]  # type: ignore[attr-defined]
+        trainer.callbacks += [RefuseUnvalidated(), ScoreLines(), often, last]  # type: ignore[attr-defined]
         return trainer
 
 
@@ -256,7 +277,8 @@ def parse(args: Sequence[str]) -> CaptionerCLI:
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     try:
         return CaptionerCLI(task_of(args), args)
-    except ValueError as error:  # of Lightning and jsonargparse, which check values where they use them
+    # Of Lightning and jsonargparse, which check values where they use them, and loggers that are not installed.
+    except (ValueError, ImportError) as error:
         reason = " ".join(str(error).split())
         raise CaptionerError(f"train: {reason}; captioner train --help tells the options") from error
 
@@ -282,9 +304,9 @@ def task_of(args: Sequence[str]) -> str:
             continue  # the parser itself says what is wrong with it
         tasks.append(content.get("task") if isinstance(content, dict) else None)
     task = next((each for each in tasks if each is not None), "captioning")
-    if task not in TASKS:
+    if not isinstance(task, str) or task not in TASKS:
         raise CaptionerError(f"train: task {task!r} is unknown; choose {' or '.join(TASKS)}")
-    return str(task)
+    return task
 
 
 def train(args: Sequence[str]) -> Path | None:

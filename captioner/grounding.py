@@ -150,7 +150,10 @@ def measure(pairs: Iterable[tuple[Caption, Scene]]) -> Grounding:
     last: Scene | None = None
     for caption, scene in pairs:
         if caption.attention is None:
-            raise CaptionerError("this model has no attention to measure; use one trained with decoder.attention")
+            raise CaptionerError(
+                "there is no attention to measure; use a model trained with decoder.attention (in an ensemble, all "
+                "with one grid and one way to resize)"
+            )
         images += scene is not last
         last = scene
         for index, category in named_categories(caption.words):

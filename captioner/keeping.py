@@ -7,6 +7,7 @@ A checkpoint is written beside its place, synced and renamed. The newest one, ``
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 import zipfile
@@ -45,7 +46,10 @@ class DurableCheckpoints(TorchCheckpointIO):
                 # A second name for the file, so that at no moment there is no newest one.
                 with replacing(path.with_name(PREVIOUS)) as previous:
                     previous.unlink()
-                    os.link(path, previous)
+                    try:
+                        os.link(path, previous)
+                    except OSError:  # FAT and many mounts of other machines have no second names
+                        shutil.copyfile(path, previous)
 
     def load_checkpoint(self, path: str | Path, *arguments: Any, **options: Any) -> dict[str, Any]:  # noqa: ANN401
         """Reads one checkpoint, whatever Lightning asks for, without unpickling; Lightning calls it.

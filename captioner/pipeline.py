@@ -41,7 +41,7 @@ class Caption:
         word_log_probabilities: Natural logarithm of the probability of each word, then of the end of the sentence
             (missing where the caption was cut at the longest length).
         attention: Where the decoder looked for each word, float32, shape (words, rows, columns), each map sums to 1;
-            None for a model without attention.
+            None for a model without attention, and for an ensemble that sees grids of several kinds.
         region: The part of the upright photograph that the maps cover: left, top, right and bottom edge as fractions
             of its width and height.
         alternatives: Further captions of the same photograph, the better ones first.
@@ -268,7 +268,7 @@ class _Loaded:
 
 
 def load(
-    path: FileName | list[FileName] | tuple[FileName, ...] | None = None,
+    path: FileName | Sequence[FileName] | None = None,
     device: str | torch.device = "cpu",
     precision: str = "float32",
 ) -> Captioner:
@@ -286,7 +286,7 @@ def load(
     """
     if path is None:
         path = embedded_checkpoint()
-    files = path if isinstance(path, (list, tuple)) else [path]
+    files = [path] if isinstance(path, (str, os.PathLike)) else path
     if not files:
         raise CaptionerError("the list of checkpoints is empty; name one, or leave it out for the embedded one")
     first, *others = files

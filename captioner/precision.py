@@ -55,9 +55,10 @@ def has_fast_bfloat16(cpu: Path = Path("/proc/cpuinfo")) -> bool:
         cpu: The file in which it does.
     """
     try:
-        return any(not _FLAGS.isdisjoint(line.split()) for line in cpu.open() if line.startswith("flags"))
+        lines = cpu.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return False
+    return any(not _FLAGS.isdisjoint(line.split()) for line in lines if line.startswith("flags"))
 
 
 def prepare(model: CaptionModel, dtypes: Dtypes) -> CaptionModel:

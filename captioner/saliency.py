@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from captioner.errors import CaptionerError
 from captioner.images import ImageSource, open_image
 from captioner.pipeline import Caption, Captioner
 from captioner.vocabulary import START
@@ -35,8 +36,10 @@ def gradient_saliency(model: Captioner, image: ImageSource, caption: Caption) ->
         The caption and its alternatives, with ``attention`` of shape (words, 14, 14), each map sums to 1.
 
     Raises:
-        CaptionerError: The photograph cannot be read.
+        CaptionerError: The photograph cannot be read, or an ensemble wrote the caption.
     """
+    if len(model.members) > 1:
+        raise CaptionerError(f"saliency is that of one model, not of an ensemble of {len(model.members)}; give one")
     pixels = model.transform(open_image(image, model.transform.enough)).to(model.device).unsqueeze(0).requires_grad_()
     with torch.enable_grad():
         grid = model.model.encoder(pixels)

@@ -114,6 +114,7 @@ class CaptioningModule(lightning.LightningModule):
         self.averaging = [moving_average(ema)] if ema else []
         grid_encoder = GridEncoder(encoder, encoder_weights, encoder_stage)
         grid_encoder.train_from(train_encoder_from)
+        grid_encoder.grid_shape(image_size)  # refuses what is too small
         config = CaptionerConfig(encoder, encoder_stage, decoder, grid_encoder.default_transform(image_size, resize))
         self.model = CaptionModel(config, len(vocabulary), grid_encoder)
         if start_from is not None:

@@ -19,7 +19,10 @@ from safetensors.torch import save_file
 
 from captioner import checkpoint as checkpoints
 from captioner.atomic import replacing
+from captioner.decoder import DecoderConfig
 from captioner.errors import CaptionerError
+from captioner.images import Transform
+from captioner.model import CaptionerConfig, CaptionModel
 from captioner.pipeline import Captioner, load
 
 
@@ -67,6 +70,16 @@ def test_a_lightning_checkpoint_is_read_too(tiny: Captioner, tmp_path: Path) -> 
     loaded = load(tmp_path / "last.ckpt")
     for name, value in tiny.model.state_dict().items():
         assert torch.equal(loaded.model.state_dict()[name], value), name
+
+
+def test_what_a_network_computes_for_itself_comes_back(tmp_path: Path) -> None:
+    config = CaptionerConfig("timm/resnetblur18", None, DecoderConfig(hidden_size=8), Transform(64))
+    model = CaptionModel(config, len(WORDS)).eval()
+    assert any("filt" in name for name, _ in model.named_buffers())
+    path = tmp_path / "blur.safetensors"
+    checkpoints.write(path, checkpoints.Checkpoint(config, WORDS, model.state_dict(), {}))
+    image = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(load(path).model.encoder(image), model.encoder(image))
 
 
 def test_loading_needs_no_download_and_no_package_of_weights(checkpoint: Path) -> None:

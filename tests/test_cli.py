@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import make_captioner
 from PIL import Image
 
@@ -364,6 +365,42 @@ def test_visualize_makes_a_gallery_of_a_folder(checkpoint: Path, photos: Path, t
     assert len(list((tmp_path / "gallery_files").iterdir())) == 6
 
 
+def test_a_gallery_among_its_photographs_does_not_show_itself(
+    checkpoint: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("gallery.html", "gallery.html", "another.html"):
+        output = photos / name
+        assert main(["visualize", str(photos), "--model", str(checkpoint), "--output", str(output)]) == 0
+        if name == "gallery.html":
+            assert output.read_text().count("<li>") == 3
+
+
+def test_a_gallery_replaces_no_picture_that_is_not_its_own(
+    checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "gallery_files" / "00001.jpg"
+    mine.parent.mkdir()
+    mine.write_bytes(b"mine")
+    output = tmp_path / "gallery.html"
+    assert main(["visualize", str(photos), "--model", str(checkpoint), "--output", str(output)]) == 2
+    assert f"{mine} would be replaced and is of no gallery; name another" in capsys.readouterr().err
+    assert mine.read_bytes() == b"mine"
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("verb", ["caption", "train"])
+def test_a_full_memory_is_told_in_one_line(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def exhaust(args: object) -> int:
+        torch.empty(1 << 60)
+        return 0
+
+    monkeypatch.setattr(f"captioner.cli.{verb}.run", exhaust)
+    assert main([verb, *(["photo.jpg"] if verb == "caption" else [])]) == 2
+    assert capsys.readouterr().err.startswith("captioner: the memory is full; lower the batch size")
+
+
 def test_visualize_without_attention_asks_for_gradients(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -371,7 +408,7 @@ def test_visualize_without_attention_asks_for_gradients(
     output = tmp_path / "map.png"
     args = ["visualize", str(photos / "0.png"), "--model", str(tmp_path / "none.safetensors"), "--output", str(output)]
     assert main(args) == 2
-    assert "this model has no attention to show" in capsys.readouterr().err
+    assert "there is no attention to show" in capsys.readouterr().err
     assert not output.exists()
     assert main([*args, "--saliency", "gradient"]) == 0
     assert output.exists()

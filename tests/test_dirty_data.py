@@ -57,7 +57,7 @@ def with_dirt(folder: Path) -> Path:
     dirt: list[Line] = [
         *({"image": name, "captions": ["a red circle"]} for name in ("gone.jpg", "empty.jpg", "page.jpg", "cut.jpg")),
         {"image": "huge.png", "captions": ["a black wall"]},
-        {"image": "mute.jpg", "captions": ["  ", "…!", "🐕😀"]},
+        {"image": "mute.jpg", "captions": ["  ", "…!", "🐕😀", "&nbsp; &quot;"]},
         {"image": "long.jpg", "captions": ["dog " * 10_000]},
         {"image": 7, "captions": ["seven"]},
         {"image": "none.jpg"},
@@ -115,7 +115,7 @@ def test_training_on_dirty_data_is_training_on_its_clean_part(
     }
     assert set(captions.split("; ")) == {
         "2 empty: '00003.jpg', 'mute.jpg'",
-        "2 without words: 'mute.jpg', 'mute.jpg'",
+        "3 without words: 'mute.jpg', 'mute.jpg', 'mute.jpg'",
         "1 of a wrong form: 'images/00003.jpg'",
         "1 of more than 1,000 words: 'long.jpg'",
     }

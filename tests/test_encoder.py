@@ -134,6 +134,14 @@ def test_weights_that_would_run_code_are_refused_unopened(tmp_path: Path, monkey
     assert not Path("sprung").exists()
 
 
+def test_text_in_place_of_weights_is_told(tmp_path: Path) -> None:
+    for number, text in enumerate(("task: captioning", "a,b\n1,2\n", "hello")):
+        file = tmp_path / f"{number}.pth"
+        file.write_text(text)
+        with pytest.raises(CaptionerError, match="no state dict of resnet18 that can be read safely"):
+            GridEncoder("resnet18", str(file))
+
+
 def test_a_missing_file_of_weights_is_named() -> None:
     with pytest.raises(CaptionerError, match=r"encoder weights nowhere\.pth: no such file"):
         GridEncoder("resnet18", "nowhere.pth")

@@ -152,6 +152,42 @@ def test_a_damaged_checkpoint_is_recognised_and_the_previous_is_used(
         newest_whole(folder / LAST)
 
 
+def test_within_an_epoch_a_run_goes_on_in_batches_of_their_size_alone(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    kept: list[Path] = []
+    save = SaveOften.on_train_batch_end
+
+    def keep(self: SaveOften, trainer: Any, *rest: Any) -> None:
+        if trainer.global_step in (3, 7):  # the newest checkpoint is of the second step, and of the first epoch's end
+            kept.append(tmp_path / f"before-{trainer.global_step}.ckpt")
+            os.link(folder / LAST, kept[-1])
+        save(self, trainer, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SaveOften, "on_train_batch_end", keep)
+        assert main(arguments(config, folder, "--save_every_steps", "2")) == 0
+    within, after = kept
+    for options in (["--data.batch_size", "12"], ["--data.batch_size", "3"]):
+        assert main(arguments(config, folder, "--resume", str(within), *options)) == 2
+        told = capsys.readouterr().err.splitlines()[-1]
+        assert f"is within an epoch of 6 images a step, not of {options[1]}; resume with its data.batch_size" in told
+    assert main(arguments(config, folder, "--resume", str(after), "--data.batch_size", "12")) == 0
+
+
+def test_where_no_file_can_have_two_names_the_previous_checkpoint_is_a_copy(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("captioner.keeping.os.link", refuse)
+    assert main(arguments(config, tmp_path)) == 0
+    last, previous = (torch.load(tmp_path / name, weights_only=True) for name in (LAST, PREVIOUS))
+    assert 0 < previous["global_step"] < last["global_step"]
+
+
 def test_a_checkpoint_to_resume_from_is_not_unpickled(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -212,7 +212,11 @@ def test_gradients_end_where_the_chunk_begins_and_the_state_does_not() -> None:
 
 @pytest.mark.parametrize("overrides", [[], ["--model.decoder.variational_dropout", "true"]])
 def test_a_run_resumed_within_an_epoch_ends_where_an_uninterrupted_one_does(
-    config: dict[str, Any], tmp_path: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch
+    config: dict[str, Any],
+    tmp_path: Path,
+    overrides: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert run(config, tmp_path, *overrides) == 0
     expected = load_ckpt(tmp_path / "run" / "last.ckpt")["state_dict"]
@@ -231,6 +235,8 @@ def test_a_run_resumed_within_an_epoch_ends_where_an_uninterrupted_one_does(
         run(config, tmp_path, *cut)
     last = tmp_path / "cut" / "last.ckpt"
     assert 0 < load_ckpt(last)["TextData"]["chunks"] <= 9
+    assert run(config, tmp_path, *cut, "--resume", str(last), "--data.batch_size", "2") == 2
+    assert "is within an epoch of other chunks; resume with the same data.text" in capsys.readouterr().err
     assert run(config, tmp_path, *cut, "--resume", str(last)) == 0
     found = load_ckpt(last)["state_dict"]
     assert [name for name, value in expected.items() if not torch.equal(value, found[name])] == []
@@ -283,6 +289,13 @@ def test_a_mistake_is_told_in_one_line(
     assert run(config, tmp_path, *overrides) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert message in line
+
+
+def test_a_task_that_is_no_name_is_told(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run({**config, "task": ["language_model"]}, tmp_path) == 2
+    assert "train: task ['language_model'] is unknown; choose captioning or" in capsys.readouterr().err
 
 
 def test_a_captioner_cannot_be_sampled_nor_a_language_model_caption(

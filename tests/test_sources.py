@@ -216,6 +216,13 @@ def test_a_linked_image_folder_is_followed(folder: Folder, tmp_path: Path) -> No
     assert len(read_records(folder.write(karpathy({"filename": "a.jpg"})), tmp_path / "images")) == 1
 
 
+def test_a_link_in_a_circle_hides_no_picture(folder: Folder, tmp_path: Path) -> None:
+    folder.pictures("a.jpg")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    file = folder.write('{"image": "a.jpg", "captions": ["a dog"]}')
+    assert [record.image for record in read_records(file)] == [tmp_path / "a.jpg"]
+
+
 def test_reading_loads_nothing_heavy() -> None:
     heavy = ("torch", "pandas", "lightning", "numpy", "PIL")
     code = f"import sys, captioner.data.sources; print([name for name in {heavy} if name in sys.modules])"

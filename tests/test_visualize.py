@@ -15,6 +15,7 @@ import torch
 from conftest import make_captioner
 from PIL import Image
 
+import captioner
 from captioner.errors import CaptionerError
 from captioner.images import Transform
 from captioner.pipeline import Caption
@@ -155,7 +156,7 @@ def test_a_dollar_sign_is_no_formula() -> None:
 def test_without_attention_or_words_there_is_nothing_to_draw() -> None:
     image = Image.new("RGB", (20, 20))
     for draw in (plot, animate, partial(draw_page, name="x.jpg")):
-        with pytest.raises(CaptionerError, match="this model has no attention to show; .* --saliency gradient"):
+        with pytest.raises(CaptionerError, match="there is no attention to show; .* --saliency gradient"):
             draw(image, Caption(("a",), (0.0,), None, WHOLE))
     for draw in (plot, animate):
         with pytest.raises(CaptionerError, match="the caption has no words"):
@@ -254,6 +255,16 @@ def test_gradients_give_maps_to_any_model(attention: str, resize: str) -> None:
         np.testing.assert_allclose(after.attention.sum(axis=(1, 2)), 1, rtol=1e-5)
     plot(image, with_maps)
     assert not any(parameter.grad is not None for parameter in model.model.parameters())
+
+
+def test_gradients_are_those_of_one_model(tmp_path: Path) -> None:
+    files = [tmp_path / "1.safetensors", tmp_path / "2.safetensors"]
+    for seed, file in enumerate(files, start=1):
+        make_captioner(seed=seed).save(file)
+    model = captioner.load(files)
+    image = Image.new("RGB", (90, 60))
+    with pytest.raises(CaptionerError, match="is that of one model, not of an ensemble of 2; give one"):
+        gradient_saliency(model, image, model.caption(image))
 
 
 @pytest.mark.parametrize("attention", ["none", "soft", "hard", "top_down"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -21,8 +22,10 @@ from captioner.errors import CaptionerError
 VERBS = ("caption", "visualize", "train", "evaluate", "score", "sample", "info", "export")
 
 EXIT_OK = 0
-EXIT_SOME_FAILED = 1
 EXIT_WRONG_USE = 2
+
+_OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory")
+"""What torch says of a GPU, and of main memory on Unix and on Windows; to name its errors, it would be imported."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,6 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("captioner: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
+            raise
+        print("captioner: the memory is full; lower the batch size, or the beam size and the like", file=sys.stderr)
+        return EXIT_WRONG_USE
     except BrokenPipeError:  # the reader (head, less) has gone
         _mute_output()
         return EXIT_OK

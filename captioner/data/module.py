@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,7 @@ class CaptionData(lightning.LightningDataModule):
         self.workers = workers
         self.images_anywhere = images_anywhere
         self.max_skipped = max_skipped
+        self.max_pixels = max_pixels
         if max_pixels is not None:
             limit_pixels(max_pixels)
         self._seen = (0, 0)
@@ -167,20 +168,28 @@ class CaptionData(lightning.LightningDataModule):
         """The epoch that is to be gone on with, and how many images have been seen of it; for the checkpoint."""
         assert self.trainer is not None
         epoch, batches = progress(self.trainer)
-        images = batches * self.batch_size * self.trainer.world_size
-        return {"epoch": epoch, "images": images, "size": len(self.train)}
+        together = self.batch_size * self.trainer.world_size
+        return {"epoch": epoch, "images": batches * together, "together": together, "size": len(self.train)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on where the checkpoint's run was.
 
         Raises:
-            CaptionerError: There are more or fewer images than there were, so that none has its place any more.
+            CaptionerError: There are more or fewer images than there were, so that none has its place any more, or an
+                epoch that has begun would go on in batches of another size, which Lightning cannot count.
         """
         size = len(self.records["train"])
         if state_dict["size"] != size:
             raise CaptionerError(
                 f"the checkpoint to resume from was trained on {state_dict['size']} images, of which {size} can be "
                 "used now; resume with the same data"
+            )
+        assert self.trainer is not None
+        together = self.batch_size * self.trainer.world_size
+        if state_dict["images"] and state_dict.get("together", together) != together:
+            raise CaptionerError(
+                f"the checkpoint to resume from is within an epoch of {state_dict['together']} images a step, not of "
+                f"{together}; resume with its data.batch_size and trainer.devices, or from an epoch's end"
             )
         self._seen = state_dict["epoch"], state_dict["images"]
 
@@ -211,6 +220,7 @@ class CaptionData(lightning.LightningDataModule):
             num_workers=self.workers,
             collate_fn=collate,
             persistent_workers=self.workers > 0,
+            worker_init_fn=partial(_begin_worker, self.max_pixels),
             # Its own, so that making an iterator draws nothing from the generator that dropout uses.
             generator=torch.Generator(),
         )
@@ -234,3 +244,9 @@ class CaptionData(lightning.LightningDataModule):
 
     def _origin(self) -> str:
         return describe_origin(self._encoder(), self._transform(), self._cached_images(), self._views)
+
+
+def _begin_worker(max_pixels: int | None, _: int) -> None:
+    """A process that is not a copy of this one has not heard of the limit."""
+    if max_pixels is not None:
+        limit_pixels(max_pixels)

@@ -170,6 +170,13 @@ def _names(folder: str) -> frozenset[str]:
     """The files of a folder: listing it once is far quicker than 100,000 times asking for one file."""
     try:
         with os.scandir(folder or os.curdir) as entries:
-            return frozenset(entry.name for entry in entries if not entry.is_dir())
+            return frozenset(entry.name for entry in entries if not _is_folder(entry))
     except (OSError, ValueError):
         return frozenset()
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle, or to where one may not look: opening it tells
+        return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -21,8 +20,9 @@ from captioner.vocabulary import split_words
 MOST_WORDS = 1_000
 """Words of the longest caption that is learned from: attention over 10,000 would fill gigabytes for one sentence."""
 
-_PLAIN_WORD = re.compile(r"(?<![\w-])[A-Za-z0-9]+(?![\w-])")
-"""What is a word in whatever text: where there is one, no tokens are needed to know that there are words."""
+_PLAIN_WORD = re.compile(r"(?<![\w&-])[A-Za-z0-9]+(?![\w-])")
+"""What is a word in whatever text, as ``nbsp`` is not: where there is one, no tokens are needed to know that there are
+words."""
 
 _LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 """What whole files of a format end on: the marker of the end (ISO/IEC 10918-1), the last chunk with its checksum."""
@@ -98,9 +98,7 @@ def with_pictures(records: Sequence[Record], skipped: Skipped) -> list[Record]:
     Raises:
         CaptionerError: There is another, and none may be passed over.
     """
-    with warnings.catch_warnings(), ThreadPoolExecutor(_THREADS) as threads:
-        # Between its limit and twice its limit Pillow only warns.
-        warnings.simplefilter("ignore")
+    with ThreadPoolExecutor(_THREADS) as threads:
         faults = list(threads.map(_fault, (record.image for record in records)))
     readable = []
     for record, fault in zip(records, faults, strict=True):

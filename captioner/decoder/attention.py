@@ -56,7 +56,7 @@ class GridAttention(nn.Module):
             grid: Feature vectors, shape (images, cells, channels).
 
         Returns:
-            Shape (images, cells, size).
+            Shape (images, cells, size); with several heads, what they mix stands beside it.
         """
         keys: Tensor = self.key(grid)
         return keys

@@ -14,7 +14,8 @@ class Seen(NamedTuple):
     """What is computed once an image and shared by its sentences; None what the decoder does not use.
 
     Attributes:
-        keys: What attention compares the state with, shape (images, cells, attention_size).
+        keys: What attention compares the state with, shape (images, cells, attention_size); of several heads, what they
+            mix stands beside it.
         values: What attention mixes where it is not the grid itself, shape (images, cells, any size).
         update: The picture's share of every update, shape (images, gates · hidden_size).
     """

@@ -22,7 +22,8 @@ class Hypothesis:
         words: Ids without START and END.
         log_probabilities: Natural logarithm of the probability of each word, then of END unless the caption was cut at
             ``max_words``.
-        attention: Where the decoder looked for each word, shape (words, cells), rows sum to 1; None without attention.
+        attention: Where the decoder looked for each word, shape (words, cells), rows sum to 1; the weight of a visual
+            sentinel is one more cell, the last. None without attention.
     """
 
     words: list[int]

@@ -59,7 +59,8 @@ def decode(
         options: How captions are written; its words are ids.
 
     Returns:
-        For each image its captions, the best first; fewer than ``num_captions`` only where fewer sentences exist.
+        For each image its captions, the best first; fewer than ``num_captions`` only where fewer sentences exist, or
+        where diverse groups have written the same.
 
     Raises:
         CaptionerError: No caption meets the options.

@@ -172,10 +172,20 @@ class TextData(lightning.LightningDataModule):
         """The epoch that is to be gone on with, and how many chunks have been seen of it; for the checkpoint."""
         assert self.trainer is not None
         epoch, chunks = progress(self.trainer)
-        return {"epoch": epoch, "chunks": chunks}
+        return {"epoch": epoch, "chunks": chunks, "shape": [len(self.train), self.batch_size, self.steps]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on where the checkpoint's run was."""
+        """Goes on where the checkpoint's run was.
+
+        Raises:
+            CaptionerError: An epoch that has begun would go on with other chunks.
+        """
+        shape = [len(self.train), self.batch_size, self.steps]
+        if state_dict["chunks"] and state_dict.get("shape", shape) != shape:
+            raise CaptionerError(
+                "the checkpoint to resume from is within an epoch of other chunks; resume with the same data.text, "
+                "data.batch_size and data.steps, or from an epoch's end"
+            )
         self._seen = state_dict["epoch"], state_dict["chunks"]
 
     def _loader(self, sampler: ChunkSampler) -> DataLoader[Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import lightning
@@ -90,7 +89,7 @@ class LanguageModule(lightning.LightningModule):
         """Perplexity: the exponential of the mean loss a word, END included."""
         loss = sum(loss * words for loss, words in self._losses) / sum(words for _, words in self._losses)
         self.log("val/loss", loss)
-        self.log("val/perplexity", math.exp(loss), prog_bar=True)
+        self.log("val/perplexity", torch.tensor(loss).exp(), prog_bar=True)
         self._losses, self._carried = [], self._aside
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -117,7 +116,11 @@ class LanguageModule(lightning.LightningModule):
         """
         decoder, grid = self.model.decoder, self.model.nothing(len(batch))
         words, targets = batch[:, :-1], batch[:, 1:]
-        state = self._carried if batch_index > 0 and self._carried is not None else self.model.start(grid)
+        if batch_index > 0 and self._carried is not None:
+            # What a checkpoint held is on the CPU.
+            state = self._carried._replace(memory=tuple(part.to(batch.device) for part in self._carried.memory))
+        else:
+            state = self.model.start(grid)
         if self.training and self.word_dropout > 0:
             words = drop_words(words, self.word_dropout)
         logits, state = decoder.read(words, state, grid)

@@ -41,7 +41,8 @@ def write_gallery(
         measure: What the maps show, such as ``attention``.
 
     Raises:
-        CaptionerError: A file cannot be written, or a photograph cannot be read or has no map.
+        CaptionerError: A file cannot be written, would replace one that is of no gallery, or a photograph cannot be
+            read or has no map.
     """
     folder = output.parent / f"{output.stem}_files"
     cards: list[str] = []
@@ -67,6 +68,9 @@ def _write(photograph: Photograph, folder: Path, gallery: str, index: int, has_n
         Its card in the gallery, as HTML.
     """
     name, image, caption = photograph
+    page, thumbnail_file = (folder / f"{_stem(index)}{suffix}" for suffix in (".html", ".jpg"))
+    if thumbnail_file.exists() and not page.exists():
+        raise CaptionerError(f"{thumbnail_file} would be replaced and is of no gallery; name another one to write")
     links = [f'<a href="../{_address(gallery)}">Gallery</a>']
     if index:
         links.append(f'<a rel="prev" href="{_stem(index - 1)}.html">Previous</a>')
@@ -74,10 +78,10 @@ def _write(photograph: Photograph, folder: Path, gallery: str, index: int, has_n
         links.append(f'<a rel="next" href="{_stem(index + 1)}.html">Next</a>')
     picture = load_photograph(image, LONGEST_SIDE)
     document = draw_page(picture, caption, name, measure, f"<nav>{' '.join(links)}</nav>")
-    with replacing(folder / f"{_stem(index)}.html") as path:
+    with replacing(page) as path:
         path.write_text(document, encoding="utf-8")
     thumbnail = load_photograph(picture, THUMBNAIL_SIDE)
-    with replacing(folder / f"{_stem(index)}.jpg") as path:
+    with replacing(thumbnail_file) as path:
         thumbnail.save(path, "JPEG", quality=THUMBNAIL_QUALITY)
     place = f"./{_address(folder.name)}/{_stem(index)}"
     return (

@@ -36,7 +36,8 @@ def maps_of(caption: Caption) -> np.ndarray:
     """
     if caption.attention is None:
         raise CaptionerError(
-            "this model has no attention to show; use one trained with decoder.attention, or --saliency gradient"
+            "there is no attention to show; use a model trained with decoder.attention (in an ensemble, all with one "
+            "grid and one way to resize), or --saliency gradient"
         )
     return caption.attention
 
