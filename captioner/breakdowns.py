@@ -37,8 +37,8 @@ def told_in_one_line() -> Iterator[None]:
     except ValueError as error:
         if "val_check_interval" not in str(error):
             raise
-        # What Lightning finds out when it knows how many batches there are.
-        raise CaptionerError(f"train: {' '.join(str(error).split())}") from error
+        # Lightning finds it out when it knows how many batches there are.
+        raise CaptionerError(f"train: {' '.join(str(error).split('. ')[0].split())}; lower it") from error
     except RuntimeError as error:
         if loader := _LOADER.search(str(error)):
             raise CaptionerError(

@@ -76,7 +76,12 @@ class GridEncoder(nn.Module):
         self.trunk = _trunk(network, name).to(memory_format=torch.channels_last)
         if last_stage is not None:
             self._cut_after(last_stage)
-        self.channels, _, _ = self._shape(_PROBE_SIZE)
+        try:
+            self.channels, _, _ = self._shape(_PROBE_SIZE)
+        except RuntimeError as error:
+            if last_stage is None:
+                raise
+            raise CaptionerError(f"{name} cannot end with stage {last_stage!r}; choose another") from error
         self._first_trained: int | None = None
         self.train_from(None)
 
@@ -84,12 +89,15 @@ class GridEncoder(nn.Module):
         """Rows and columns of the grid for square images of ``size`` pixels.
 
         Raises:
-            CaptionerError: They are too small for the network.
+            CaptionerError: The network cannot read such images, as when they are too small.
         """
         try:
             _, rows, columns = self._shape(size)
-        except RuntimeError as error:
-            raise CaptionerError(f"{self.name} sees nothing in {size} pixels a side; raise model.image_size") from error
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0] if str(error) else "it is too small"
+            raise CaptionerError(
+                f"{self.name} cannot read {size} × {size} pixels ({reason}); choose another model.image_size"
+            ) from error
         return rows, columns
 
     def default_transform(self, size: int, resize: str = "squash") -> Transform:
@@ -186,13 +194,8 @@ class GridEncoder(nn.Module):
             return self.trunk.map_shape(size)
         # On the meta device nothing is computed: a forward pass costs milliseconds and tells the shape of any network.
         trunk = _meta_copy(self.trunk)
-        try:
-            with torch.no_grad():
-                features = self._map(trunk, torch.empty(1, 3, size, size, device="meta"))
-        except RuntimeError as error:
-            if self.last_stage is None:
-                raise
-            raise CaptionerError(f"{self.name} cannot end with stage {self.last_stage!r}; choose another") from error
+        with torch.no_grad():
+            features = self._map(trunk, torch.empty(1, 3, size, size, device="meta"))
         # timm says how many channels the whole network has, which finds out what is channels last.
         channels = None if self.last_stage else getattr(trunk, "num_features", None)
         if features.ndim != 4 or channels not in (None, features.shape[1]):

@@ -125,11 +125,15 @@ class RefuseUnvalidated(Callback):
         Raises:
             CaptionerError: It is such a run.
         """
-        first = trainer.val_check_batch  # None where it is a matter of time
-        if first is not None and 0 < trainer.max_steps * trainer.accumulate_grad_batches < first:
+        if trainer.val_check_batch is None:  # it is a matter of time
+            return
+        epochs = trainer.check_val_every_n_epoch or 1
+        first = (epochs - 1) * trainer.num_training_batches + trainer.val_check_batch
+        steps, most = trainer.max_steps * trainer.accumulate_grad_batches, trainer.max_epochs or 0
+        if 0 < steps < first or 0 < most < epochs:
             raise CaptionerError(
-                f"trainer.max_steps {trainer.max_steps} ends before the first validation, after {first} batches; raise "
-                "it, or lower trainer.limit_train_batches"
+                f"training would end before the first validation, after {first} batches; raise trainer.max_steps or "
+                "trainer.max_epochs, or lower trainer.limit_train_batches or trainer.check_val_every_n_epoch"
             )
 
 
@@ -141,7 +145,10 @@ class SaveConfigOnce(SaveConfigCallback):
     """
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Lightning calls it before the run."""
+        """Leaves alone what Lightning would write here: the run may yet be refused."""
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Lightning calls it when a checkpoint to resume from has been taken up."""
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             config = self.config.clone()
             config["resume"], config["overwrite"] = None, False

@@ -86,7 +86,7 @@ def test_without_trials_there_are_no_shares() -> None:
 
 
 def test_without_attention_there_is_nothing_to_measure() -> None:
-    with pytest.raises(CaptionerError, match="no attention to measure; use one trained with"):
+    with pytest.raises(CaptionerError, match="no attention to measure; use a model trained with"):
         measure([(Caption(("dog",), (0.0,), None, WHOLE), scene(dog=[(0, 0, 9, 9)]))])
 
 

@@ -169,10 +169,12 @@ def test_within_an_epoch_a_run_goes_on_in_batches_of_their_size_alone(
         patch.setattr(SaveOften, "on_train_batch_end", keep)
         assert main(arguments(config, folder, "--save_every_steps", "2")) == 0
     within, after = kept
+    written = (folder / "config.yaml").read_text()
     for options in (["--data.batch_size", "12"], ["--data.batch_size", "3"]):
         assert main(arguments(config, folder, "--resume", str(within), *options)) == 2
         told = capsys.readouterr().err.splitlines()[-1]
         assert f"is within an epoch of 6 images a step, not of {options[1]}; resume with its data.batch_size" in told
+        assert (folder / "config.yaml").read_text() == written
     assert main(arguments(config, folder, "--resume", str(after), "--data.batch_size", "12")) == 0
 
 

@@ -236,7 +236,7 @@ def test_a_run_resumed_within_an_epoch_ends_where_an_uninterrupted_one_does(
     last = tmp_path / "cut" / "last.ckpt"
     assert 0 < load_ckpt(last)["TextData"]["chunks"] <= 9
     assert run(config, tmp_path, *cut, "--resume", str(last), "--data.batch_size", "2") == 2
-    assert "is within an epoch of other chunks; resume with the same data.text" in capsys.readouterr().err
+    assert "is within an epoch of other chunks (text, data.batch_size, data.steps: [" in capsys.readouterr().err
     assert run(config, tmp_path, *cut, "--resume", str(last)) == 0
     found = load_ckpt(last)["state_dict"]
     assert [name for name, value in expected.items() if not torch.equal(value, found[name])] == []

@@ -98,9 +98,12 @@ def test_models_of_two_kinds_have_no_mean(
 def test_a_checkpoint_given_twice_is_refused(
     files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    twice = [str(files[0]), str(files[1]), str(files[0])]
-    assert main(["export", *twice, "--output", str(tmp_path / "mean.safetensors")]) == 2
-    assert f"checkpoint {files[0]}: is given twice" in capsys.readouterr().err
+    link = tmp_path / "link.safetensors"
+    link.symlink_to(files[0])
+    for again in (files[0], link):
+        twice = [str(files[0]), str(files[1]), str(again)]
+        assert main(["export", *twice, "--output", str(tmp_path / "mean.safetensors")]) == 2
+        assert f"checkpoint {again}: is given twice" in capsys.readouterr().err
 
 
 def test_no_checkpoint_is_replaced(files: list[Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -175,11 +175,15 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
         (["--checkpoint.monitor", "CIDEr"], "checkpoint.monitor is 'CIDEr'; choose one of val/loss, "),
         (["--model.word_vectors", "nowhere.txt"], "word vectors nowhere.txt: cannot be read"),
         (["--model.train_encoder_from", "all", "--data.feature_cache", "f"], "data.feature_cache needs a frozen"),
-        (["--trainer.max_steps", "3"], "trainer.max_steps 3 ends before the first validation, after 4 batches; raise"),
+        (["--trainer.max_steps", "3"], "training would end before the first validation, after 4 batches; raise"),
+        (
+            ["--trainer.check_val_every_n_epoch", "3"],
+            "training would end before the first validation, after 12 batches",
+        ),
         (["--trainer.val_check_interval", "9"], "val_check_interval` (9) must be less than or equal to the number of"),
         (["--trainer.precision", "bf16-true"], "trainer.precision bf16-true is not supported; choose bf16-mixed"),
         (["--trainer.logger", "MLFlowLogger"], "train: "),
-        (["--model.encoder", "alexnet", "--model.image_size", "32"], "alexnet sees nothing in 32 pixels a side; raise"),
+        (["--model.encoder", "alexnet", "--model.image_size", "32"], "alexnet cannot read 32 × 32 pixels ("),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 from captioner.cli.options import refuse_to_replace
@@ -41,10 +42,13 @@ def run(args: argparse.Namespace) -> int:
     refuse_to_replace(args.output, *args.checkpoints, args.card)
     contents: dict[str, checkpoint.Checkpoint] = {}
     for name in args.checkpoints:
-        if name in contents:
+        if any(os.path.realpath(name) == os.path.realpath(other) for other in contents):
             raise CaptionerError(f"checkpoint {name}: is given twice; each counts once in a mean")
         contents[name] = checkpoint.read(name)
-        contents[name].verify()
+        try:
+            contents[name].verify()
+        except CaptionerError as error:
+            raise CaptionerError(f"checkpoint {name}: {error}") from error
     content = average(contents)
     if args.card:
         try:

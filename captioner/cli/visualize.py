@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     if suffix not in SUFFIXES:
         raise CaptionerError(f"output {output}: only .png, .gif and .html can be written; name it {output.stem}.png")
     refuse_to_replace(args.output, args.photo, *(args.model or ()))
-    refuse_to_replace(str(_files(output)), args.photo)
+    refuse_to_replace(str(output.parent / f"{output.stem}_files"), args.photo)
     options = decoding_options(args)
     set_pixel_limit(args)
     if suffix == ".html" and "num_captions" not in args:
@@ -87,11 +87,6 @@ def run(args: argparse.Namespace) -> int:
         path.write_bytes(content)
     print(printable(str(output)))
     return 0
-
-
-def _files(output: Path) -> Path:
-    """The folder beside a gallery."""
-    return output.parent / f"{output.stem}_files"
 
 
 def _draw(suffix: str, image: ImageSource, caption: Caption, args: argparse.Namespace) -> bytes:
@@ -116,11 +111,10 @@ def _draw(suffix: str, image: ImageSource, caption: Caption, args: argparse.Name
 
 def _gallery(args: argparse.Namespace, options: DecodingOptions, output: Path) -> int:
     from captioner.images import find_images
-    from captioner.visualize.gallery import Photograph, write_gallery
+    from captioner.visualize.gallery import Photograph, is_thumbnail, write_gallery
 
-    # A gallery may stand among its photographs; what it has written there is none of them.
-    own = _files(output).resolve()
-    paths = [path for path in find_images(args.photo) if not Path(path).resolve().is_relative_to(own)]
+    # A gallery may stand among its photographs.
+    paths = [path for path in find_images(args.photo) if not is_thumbnail(path)]
     if not paths:
         raise CaptionerError(f"folder {args.photo}: has no image; give one with .jpg, .png or the like")
     model = load_model(args)

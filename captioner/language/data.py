@@ -183,8 +183,8 @@ class TextData(lightning.LightningDataModule):
         shape = [len(self.train), self.batch_size, self.steps]
         if state_dict["chunks"] and state_dict.get("shape", shape) != shape:
             raise CaptionerError(
-                "the checkpoint to resume from is within an epoch of other chunks; resume with the same data.text, "
-                "data.batch_size and data.steps, or from an epoch's end"
+                "the checkpoint to resume from is within an epoch of other chunks (text, data.batch_size, data.steps: "
+                f"{state_dict['shape']}, not {shape}); resume with them, or from an epoch's end"
             )
         self._seen = state_dict["epoch"], state_dict["chunks"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,9 @@ from captioner.pipeline import Caption
 from captioner.visualize.document import escape, render
 from captioner.visualize.overlay import load_photograph
 from captioner.visualize.page import LONGEST_SIDE, NO_WORDS, draw_page
+
+FOLDER_END = "_files"
+"""What the name of a gallery's folder has after the gallery's own."""
 
 THUMBNAIL_SIDE = 360
 THUMBNAIL_QUALITY = 80
@@ -44,7 +48,7 @@ def write_gallery(
         CaptionerError: A file cannot be written, would replace one that is of no gallery, or a photograph cannot be
             read or has no map.
     """
-    folder = output.parent / f"{output.stem}_files"
+    folder = output.parent / f"{output.stem}{FOLDER_END}"
     cards: list[str] = []
     waiting: Photograph | None = None
     for photograph in photographs:
@@ -61,6 +65,12 @@ def write_gallery(
         path.write_text(document, encoding="utf-8")
 
 
+def is_thumbnail(path: str | os.PathLike[str]) -> bool:
+    """Whether a picture is no photograph but part of a gallery, whatever that is called."""
+    picture = Path(path)
+    return picture.parent.name.endswith(FOLDER_END) and picture.suffix == ".jpg" and _page(picture).exists()
+
+
 def _write(photograph: Photograph, folder: Path, gallery: str, index: int, has_next: bool, measure: str) -> str:
     """Writes the files of one photograph.
 
@@ -68,7 +78,8 @@ def _write(photograph: Photograph, folder: Path, gallery: str, index: int, has_n
         Its card in the gallery, as HTML.
     """
     name, image, caption = photograph
-    page, thumbnail_file = (folder / f"{_stem(index)}{suffix}" for suffix in (".html", ".jpg"))
+    thumbnail_file = folder / f"{_stem(index)}.jpg"
+    page = _page(thumbnail_file)
     if thumbnail_file.exists() and not page.exists():
         raise CaptionerError(f"{thumbnail_file} would be replaced and is of no gallery; name another one to write")
     links = [f'<a href="../{_address(gallery)}">Gallery</a>']
@@ -91,6 +102,11 @@ def _write(photograph: Photograph, folder: Path, gallery: str, index: int, has_n
     )
 
 
+def _page(thumbnail: Path) -> Path:
+    """The page of a photograph, which is written before its thumbnail and removed after it."""
+    return thumbnail.with_suffix(".html")
+
+
 def _stem(index: int) -> str:
     return f"{index + 1:05}"
 
@@ -102,7 +118,7 @@ def _address(name: str) -> str:
 
 def _remove_rest(folder: Path, count: int) -> None:
     """Takes away what an earlier, longer gallery of the same name left."""
-    while (folder / f"{_stem(count)}.html").exists():
-        (folder / f"{_stem(count)}.html").unlink()
-        (folder / f"{_stem(count)}.jpg").unlink(missing_ok=True)
+    while (page := _page(thumbnail := folder / f"{_stem(count)}.jpg")).exists():
+        thumbnail.unlink(missing_ok=True)
+        page.unlink()
         count += 1
