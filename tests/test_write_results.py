@@ -66,7 +66,7 @@ def test_the_embedded_model_is_trained_from_nothing_and_gone_on_with(
     content = checkpoint.read(tmp_path / "run" / "captioner.safetensors")
     scores = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert content.card["test scores"]["BLEU-4"] == pytest.approx(scores["BLEU-4"], abs=1e-4)
-    assert content.card["training"]["started from"] == "captioner.safetensors"
+    assert content.card["training"]["started from"] == "last.ckpt"
     assert content.card["training"]["encoder trained"] == "from layer4"
     assert content.card["training"]["self-critical"] > 0
     capsys.readouterr()

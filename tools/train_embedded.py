@@ -32,7 +32,8 @@ from captioner.keeping import LAST
 CONFIGS = Path(__file__).parents[1] / "configs"
 CARD = Path(__file__).with_name("embedded_card.json")
 PHASES = ("flickr8k", "flickr8k_finetune", "flickr8k_self_critical")
-"""Configurations, each beginning with the weights that the one before ended with."""
+"""Configurations, each beginning with the weights of the last epoch of the one before: once the learning rate has fallen
+to 0, a beam writes better captions with them than with those of the best greedy epoch (docs/runs.md)."""
 
 
 def train_phases(output: Path, overrides: Sequence[str]) -> Path:
@@ -51,13 +52,12 @@ def train_phases(output: Path, overrides: Sequence[str]) -> Path:
     made: Path | None = None
     for phase in PHASES:
         folder = output / phase
-        finished = folder / "captioner.safetensors"
-        if not finished.exists():
+        if not (folder / "captioner.safetensors").exists():
             start = ["--model.start_from", str(made)] if made else []
             resume = ["--resume", str(folder / LAST)] if (folder / LAST).exists() else []
             root = ["--trainer.default_root_dir", str(folder)]
             train(["--config", str(CONFIGS / f"{phase}.yaml"), *start, *overrides, *root, *resume])
-        made = finished
+        made = folder / LAST
     assert made is not None
     return made
 
@@ -85,10 +85,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--output", type=Path, default=Path("runs/embedded"), metavar="FOLDER", help="where to work")
     args, overrides = parser.parse_known_args(arguments)
     try:
-        best = train_phases(args.output, overrides)
-        data = yaml.safe_load((best.parent / "config.yaml").read_text(encoding="utf-8"))["data"]
+        last = train_phases(args.output, overrides)
+        data = yaml.safe_load((last.parent / "config.yaml").read_text(encoding="utf-8"))["data"]
         target, card = args.output / "captioner.safetensors", args.output / "card.json"
-        export = ["export", str(best), "--dtype", "float16", "--output", str(target), "--card"]
+        export = ["export", str(last), "--dtype", "float16", "--output", str(target), "--card"]
         captioner([*export, str(CARD)])
         captions = data["captions"]
         scores = evaluate(target, captions if isinstance(captions, str) else captions[0], data["images"])
