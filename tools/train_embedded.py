@@ -32,8 +32,10 @@ from captioner.keeping import LAST
 CONFIGS = Path(__file__).parents[1] / "configs"
 CARD = Path(__file__).with_name("embedded_card.json")
 PHASES = ("flickr8k", "flickr8k_finetune", "flickr8k_self_critical")
-"""Configurations, each beginning with the weights of the last epoch of the one before: once the learning rate has fallen
-to 0, a beam writes better captions with them than with those of the best greedy epoch (docs/runs.md)."""
+"""Configurations, each beginning with the weights of the last epoch of the one before.
+
+With the learning rate down at 0, a beam writes better captions than with those of the best greedy epoch (docs/runs.md).
+"""
 
 
 def train_phases(output: Path, overrides: Sequence[str]) -> Path:
