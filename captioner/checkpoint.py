@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 from captioner.atomic import replacing
 from captioner.decoder import DecoderConfig
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, first_line
 from captioner.images import Transform
 from captioner.language.model import LanguageConfig, LanguageModel
 from captioner.model import CaptionerConfig, CaptionModel
@@ -264,11 +264,6 @@ def _refuse_bomb(path: Path) -> None:
         ) from error
     if size > path.stat().st_size:
         raise CaptionerError(f"checkpoint {path}: would grow to {size:,} bytes; it was not opened")
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def refuse_another(lightning_checkpoint: Mapping[str, Any], model: Checkpoint) -> None:

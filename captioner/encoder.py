@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from captioner.efficientnet_lite import VARIANTS, EfficientNetLite
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, first_line
 from captioner.images import Transform
 
 TIMM_PREFIX = "timm/"
@@ -94,9 +94,8 @@ class GridEncoder(nn.Module):
         try:
             _, rows, columns = self._shape(size)
         except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0] if str(error) else "it is too small"
             raise CaptionerError(
-                f"{self.name} cannot read {size} × {size} pixels ({reason}); choose another model.image_size"
+                f"{self.name} cannot read {size} × {size} pixels ({first_line(error)}); choose another model.image_size"
             ) from error
         return rows, columns
 
@@ -266,10 +265,9 @@ def _timm_network(name: str, weights: str) -> nn.Module:
 
 
 def _no_download(name: str, error: Exception) -> CaptionerError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return CaptionerError(
-        f"the hub's weights of {name} cannot be had ({reason}); connect to the internet, give a file, or take "
-        f"'{WEIGHTS_PACKAGE}' with one of {', '.join(PACKAGED_WEIGHTS)}"
+        f"the hub's weights of {name} cannot be had ({first_line(error)}); connect to the internet, give a file, or "
+        f"take '{WEIGHTS_PACKAGE}' with one of {', '.join(PACKAGED_WEIGHTS)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The one exception for mistakes that a user can mend."""
+"""The one exception for mistakes that a user can mend, and what other exceptions say."""
 
 
 class CaptionerError(Exception):
@@ -6,3 +6,8 @@ class CaptionerError(Exception):
 
     The command line prints it without a traceback. Everything else that is raised is a defect of this project.
     """
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

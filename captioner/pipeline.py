@@ -18,7 +18,7 @@ from torch import Tensor
 from captioner import checkpoint
 from captioner.decoder import Decoder
 from captioner.decoding import DecodingOptions, Hypothesis, decode, score_captions
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, first_line
 from captioner.images import ImageSource, open_image, to_pixels
 from captioner.model import CaptionModel
 from captioner.precision import choose_dtypes, prepare
@@ -101,7 +101,7 @@ class Captioner:
             self.device = torch.device(device)
             self.members = tuple(each.to(self.device).eval() for each in (model, *others))
         except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise CaptionerError(f"device {str(device)!r} cannot be used: {reason}; try cpu") from error
         self._dtypes = choose_dtypes(precision, self.device)
         self._prepared = tuple(prepare(each, self._dtypes) for each in self.members)

@@ -83,3 +83,11 @@ def shapes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("shapes")
     write_shapes(folder, request.module.PICTURES, seed=1, size=64)
     return folder
+
+
+@pytest.fixture
+def without_instantiation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """COCO, Flickr8k and weights are not here: configurations alone are tried, in a folder without runs."""
+    (tmp_path / "configs").symlink_to(Path(__file__).parents[1] / "configs")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("captioner.experiment.CaptionerCLI.instantiate_classes", lambda self: None)

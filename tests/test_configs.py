@@ -6,17 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from captioner.experiment import CaptionerCLI, parse
+from captioner.experiment import parse
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 RUNS = sorted(path for path in CONFIGS.glob("*.yaml") if not path.stem.endswith("variants"))  # changes to one of them
-
-
-@pytest.fixture
-def without_instantiation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """COCO, Flickr8k and weights are not here: the configuration alone is tried, in a folder without runs."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(CaptionerCLI, "instantiate_classes", lambda self: None)
 
 
 @pytest.mark.usefixtures("without_instantiation")

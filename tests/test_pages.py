@@ -12,45 +12,28 @@ import pytest
 from captioner.cli import VERBS, main
 from captioner.data.module import CaptionData
 from captioner.decoder import DecoderConfig
-from captioner.experiment import CaptionerCLI, parse
+from captioner.experiment import parse
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FILES = [*PAGES, *sorted((ROOT / "configs").glob("*.yaml"))]
 
 
-def commands(text: str, program: str) -> list[list[str]]:
-    """The words of each command of a program, which may go on after a backslash and stand in a comment of YAML."""
+def commands(text: str) -> list[list[str]]:
+    """The words of each command after ``captioner``; it may go on after a backslash and stand in a comment of YAML."""
     lines = re.sub(r"^#", " ", text, flags=re.MULTILINE)
-    found = re.findall(rf"^ *({program} (?:.*\\\n)*.*)$", lines, re.MULTILINE)
+    found = re.findall(r"^ *(captioner (?:.*\\\n)*.*)$", lines, re.MULTILINE)
     return [shlex.split(command.replace("\\\n", " "), comments=True)[1:] for command in found]
 
 
-TRAINED = [
-    pytest.param(command[1:], id=f"{file.name}: {' '.join(command[3:])}")
-    for file in FILES
-    for command in commands(file.read_text(), "captioner")
-    # The guide also begins from what its other runs have left, which its own test does too.
-    if command[0] == "train" and "configs/" in command[2]
-]
-OTHERS = [
-    pytest.param(command, id=f"{file.name}: {' '.join(command)}")
-    for file in FILES
-    for command in commands(file.read_text(), "captioner")
-    if command[0] != "train"
-]
-
-
-@pytest.fixture
-def without_instantiation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Data and weights are not here; runs of other tests are not either."""
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(CaptionerCLI, "instantiate_classes", lambda self: None)
+SHOWN = [(f"{file.name}: {' '.join(command)}", command) for file in FILES for command in commands(file.read_text())]
+# The guide also begins from what its other runs have left, which its own test does too.
+TRAINED = {name: words[1:] for name, words in SHOWN if words[0] == "train" and "configs/" in words[2]}
+OTHERS = {name: words for name, words in SHOWN if words[0] != "train"}
 
 
 @pytest.mark.usefixtures("without_instantiation")
-@pytest.mark.parametrize("arguments", TRAINED)
+@pytest.mark.parametrize("arguments", TRAINED.values(), ids=TRAINED)
 def test_a_training_that_is_shown_is_none_that_contradicts_itself(arguments: list[str]) -> None:
     config = parse(arguments).config
     DecoderConfig(**config["model"]["decoder"].as_dict())
@@ -59,7 +42,7 @@ def test_a_training_that_is_shown_is_none_that_contradicts_itself(arguments: lis
         assert data.feature_cache is None or config["model"]["train_encoder_from"] is None
 
 
-@pytest.mark.parametrize("arguments", OTHERS)
+@pytest.mark.parametrize("arguments", OTHERS.values(), ids=OTHERS)
 def test_another_command_that_is_shown_is_taken(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for verb in VERBS:
         monkeypatch.setattr(f"captioner.cli.{verb}.run", lambda args: 0)
@@ -69,8 +52,7 @@ def test_another_command_that_is_shown_is_taken(arguments: list[str], monkeypatc
 @pytest.mark.usefixtures("without_instantiation")
 def test_no_two_runs_that_are_shown_want_one_folder() -> None:
     folders = defaultdict(set)
-    for parameters in TRAINED:
-        arguments: list[str] = parameters.values[0]  # type: ignore[assignment]
+    for arguments in TRAINED.values():
         folders[parse(arguments).config["trainer"]["default_root_dir"]].add(tuple(arguments))
     assert len(folders) > 10
     assert {folder: runs for folder, runs in folders.items() if len(runs) > 1} == {}

@@ -168,8 +168,12 @@ class CaptionData(lightning.LightningDataModule):
         """The epoch that is to be gone on with, and how many images have been seen of it; for the checkpoint."""
         assert self.trainer is not None
         epoch, batches = progress(self.trainer)
-        together = self.batch_size * self.trainer.world_size
-        return {"epoch": epoch, "images": batches * together, "together": together, "size": len(self.train)}
+        return {
+            "epoch": epoch,
+            "images": batches * self._together,
+            "together": self._together,
+            "size": len(self.train),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on where the checkpoint's run was.
@@ -184,12 +188,10 @@ class CaptionData(lightning.LightningDataModule):
                 f"the checkpoint to resume from was trained on {state_dict['size']} images, of which {size} can be "
                 "used now; resume with the same data"
             )
-        assert self.trainer is not None
-        together = self.batch_size * self.trainer.world_size
-        if state_dict["images"] and state_dict.get("together", together) != together:
+        if state_dict["images"] and state_dict.get("together", self._together) != self._together:
             raise CaptionerError(
                 f"the checkpoint to resume from is within an epoch of {state_dict['together']} images a step, not of "
-                f"{together}; resume with its data.batch_size and trainer.devices, or from an epoch's end"
+                f"{self._together}; resume with its data.batch_size and trainer.devices, or from an epoch's end"
             )
         self._seen = state_dict["epoch"], state_dict["images"]
 
@@ -224,6 +226,12 @@ class CaptionData(lightning.LightningDataModule):
             # Its own, so that making an iterator draws nothing from the generator that dropout uses.
             generator=torch.Generator(),
         )
+
+    @property
+    def _together(self) -> int:
+        """Images of a step of all processes."""
+        assert self.trainer is not None
+        return self.batch_size * self.trainer.world_size
 
     @property
     def _views(self) -> int:

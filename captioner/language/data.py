@@ -172,7 +172,7 @@ class TextData(lightning.LightningDataModule):
         """The epoch that is to be gone on with, and how many chunks have been seen of it; for the checkpoint."""
         assert self.trainer is not None
         epoch, chunks = progress(self.trainer)
-        return {"epoch": epoch, "chunks": chunks, "shape": [len(self.train), self.batch_size, self.steps]}
+        return {"epoch": epoch, "chunks": chunks, "shape": self._shape}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on where the checkpoint's run was.
@@ -180,13 +180,17 @@ class TextData(lightning.LightningDataModule):
         Raises:
             CaptionerError: An epoch that has begun would go on with other chunks.
         """
-        shape = [len(self.train), self.batch_size, self.steps]
-        if state_dict["chunks"] and state_dict.get("shape", shape) != shape:
+        if state_dict["chunks"] and state_dict.get("shape", self._shape) != self._shape:
             raise CaptionerError(
                 "the checkpoint to resume from is within an epoch of other chunks (text, data.batch_size, data.steps: "
-                f"{state_dict['shape']}, not {shape}); resume with them, or from an epoch's end"
+                f"{state_dict['shape']}, not {self._shape}); resume with them, or from an epoch's end"
             )
         self._seen = state_dict["epoch"], state_dict["chunks"]
+
+    @property
+    def _shape(self) -> list[int]:
+        """What an epoch's chunks are cut by."""
+        return [len(self.train), self.batch_size, self.steps]
 
     def _loader(self, sampler: ChunkSampler) -> DataLoader[Tensor]:
         return DataLoader(sampler.stream, batch_size=None, sampler=sampler, generator=torch.Generator())
