@@ -96,6 +96,25 @@ def test_forward_equals_a_loop_of_step(config: DecoderConfig) -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=describe)
+def test_gradients_are_those_of_a_loop_of_step(config: DecoderConfig) -> None:
+    decoder, grid = make(config)
+    learned = [grid.requires_grad_(), *decoder.parameters()]
+    state, logits = decoder.start(grid).repeat(CAPTIONS.shape[1]), []
+    for words in CAPTIONS[:, :, :-1].flatten(0, 1).unbind(dim=1):
+        step = decoder.step(words, state, grid)
+        state = step.state
+        logits.append(step.logits)
+    targets = CAPTIONS[:, :, 1:].flatten(0, 1)
+    loop = cross_entropy(torch.stack(logits, dim=1).flatten(0, 1), targets.flatten(), ignore_index=PAD)
+    expected = torch.autograd.grad(loop, learned, materialize_grads=True)
+
+    gradients = torch.autograd.grad(word_loss(decoder(grid, CAPTIONS)), learned, materialize_grads=True)
+
+    for gradient, wanted in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(gradient, wanted)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=describe)
 def test_padding_changes_nothing(config: DecoderConfig) -> None:
     decoder, grid = make(config)
     loss = word_loss(decoder(grid, CAPTIONS), label_smoothing=0.1)

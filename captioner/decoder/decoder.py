@@ -139,7 +139,7 @@ class Decoder(nn.Module):
         with Unrolled():
             for block, (height, width) in zip(projected.split(blocks.sizes), blocks.extents, strict=True):  # type: ignore[no-untyped-call]
                 if (height, width) != (images, captions):
-                    state, grid = state.crop(captions, height, width), grid[:height]
+                    state, grid = state.crop(captions, height, width), Unrolled.first(grid, height)
                     images, captions = height, width
                 advances.append(self.core.advance(block, state, grid))
                 state = advances[-1].state

@@ -19,11 +19,15 @@ class MultiplicativeAttention(GridAttention):
     grow with the size (Vaswani et al., 2017).
     """
 
+    def keys(self, grid: Tensor) -> Tensor:
+        """(W_v v_i + b_v) / √size, as columns: shape (images, size, cells)."""
+        keys = super().keys(grid)
+        return keys.mT / math.sqrt(keys.shape[2])
+
     def scores(self, hidden: Tensor, keys: Tensor) -> Tensor:
         """The equation above."""
-        size = keys.shape[2]
-        query = Unrolled.linear(hidden, self.query.weight).view(len(keys), -1, size)
-        return query @ keys.transpose(1, 2) / math.sqrt(size)
+        query = Unrolled.linear(hidden, self.query.weight).view(len(keys), -1, keys.shape[1])
+        return Unrolled.matmul(query, keys)
 
 
 class MultiHeadAttention(GridAttention):

@@ -56,7 +56,7 @@ def multiply(x: Tensor, laid_out: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def multiplier(matrix: Tensor) -> Callable[[Tensor], Tensor]:
-    """What multiplies by Wᵀ again and again, without a gradient, for W of shape (…, n, k)."""
+    """What multiplies by Wᵀ again and again, without a gradient, for W of shape (n, k)."""
     laid_out = packed(matrix)
     return (lambda x: x @ matrix.mT) if laid_out is None else (lambda x: multiply(x, laid_out))
 

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from captioner.decoder.unrolled import Unrolled
+
 Memory = tuple[Tensor, ...]
 """What recurrent layers remember: h, and c where the cell has one, each of shape (sentences, layers, hidden_size)."""
 
@@ -30,7 +32,7 @@ class Seen(NamedTuple):
 
     def crop(self, images: int) -> Seen:
         """The first images."""
-        return Seen(*(part if part is None or len(part) == images else part[:images] for part in self))
+        return Seen(*(part if part is None or len(part) == images else Unrolled.first(part, images) for part in self))
 
 
 class State(NamedTuple):
