@@ -24,16 +24,17 @@ class SentenceModel(Protocol):
 class Ensemble:
     """Decoders, each with its own view of the same images and its own state of the same sentences.
 
+    At first there is one sentence for each image; `select` makes several of it.
+
     Args:
         decoders: They share one vocabulary.
         grids: The feature vectors of each decoder's own encoder, shape (images, cells, channels).
-        width: Sentences written for each image.
     """
 
-    def __init__(self, decoders: Sequence[SentenceModel], grids: Sequence[Tensor], width: int) -> None:
+    def __init__(self, decoders: Sequence[SentenceModel], grids: Sequence[Tensor]) -> None:
         self.decoders = decoders
         self.grids = grids
-        self.states = [d.start(g).repeat(width) for d, g in zip(decoders, grids, strict=True)]
+        self.states = [d.start(g) for d, g in zip(decoders, grids, strict=True)]
 
     def read(self, words: Tensor) -> tuple[Tensor, Tensor | None]:
         """Reads one word in every sentence.
@@ -58,7 +59,10 @@ class Ensemble:
         return log_probabilities / len(steps) if len(steps) > 1 else log_probabilities, attention
 
     def select(self, sentences: Tensor, images: Tensor | None = None) -> None:
-        """Keeps chosen sentences, in the order given, and of the images those given (all by default)."""
+        """Goes on with chosen sentences, in the order given, and with chosen images (all by default).
+
+        The sentences of an image stand side by side, equally many for each image.
+        """
         self.states = [state.select(sentences, images) for state in self.states]
         if images is not None:
             self.grids = [grid[images] for grid in self.grids]

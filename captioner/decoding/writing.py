@@ -89,7 +89,7 @@ def _write(
     decoders: Sequence[SentenceModel], grids: Sequence[Tensor], method: Method, constraints: Constraints
 ) -> list[list[Hypothesis]]:
     images = len(grids[0])
-    drafts = Drafts(Ensemble(decoders, grids, method.width), images, method.width, method.begun)
+    drafts = Drafts(Ensemble(decoders, grids), images, method.width, method.begun)
     results: list[list[Hypothesis]] = [[] for _ in range(images)]
     max_words = constraints.options.max_words
     for words in range(1, max_words + 1):
