@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from captioner.depthwise import depthwise
+
 VARIANTS = {
     "tf_efficientnet_lite0": (1.0, 1.0),
     "tf_efficientnet_lite1": (1.0, 1.1),
@@ -110,11 +112,14 @@ class _Conv2dSame(nn.Conv2d):
 
     def forward(self, images: Tensor) -> Tensor:
         stride, side = self.stride[0], self.kernel_size[0]
-        if stride == 1:
-            return super().forward(images)
-        down, across = (max((math.ceil(n / stride) - 1) * stride + side - n, 0) for n in images.shape[-2:])
-        images = functional.pad(images, (across // 2, across - across // 2, down // 2, down - down // 2))
-        return functional.conv2d(images, self.weight, self.bias, stride, groups=self.groups)
+        padding = (side - 1) // 2
+        if stride > 1:
+            down, across = (max((math.ceil(n / stride) - 1) * stride + side - n, 0) for n in images.shape[-2:])
+            images = functional.pad(images, (across // 2, across - across // 2, down // 2, down - down // 2))
+            padding = 0
+        if self.groups > 1 and self.bias is None:
+            return depthwise(images, self.weight, stride, padding)
+        return functional.conv2d(images, self.weight, self.bias, stride, padding, groups=self.groups)
 
     @torch.no_grad()
     def absorb(self, norm: nn.BatchNorm2d) -> None:

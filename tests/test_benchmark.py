@@ -77,3 +77,20 @@ def test_the_feature_cache_is_measured_beside_the_cnn(
     names = run(monkeypatch, capsys, ["features", "--images", str(photos), "--reads", "10"])
     assert names[:3] == ["limit: the CNN alone", "image by image", "captioner"]
     assert len(names) == 5
+
+
+def test_fine_tuning_is_measured_beside_timm_with_the_same_gradients(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = run(
+        monkeypatch,
+        capsys,
+        ["fine_tuning", *["--images", "2", "--size", "64", "--stage", "blocks.5", "--repeats", "1"]],
+    )
+    assert names == [
+        "timm, float32",
+        "captioner, float32",
+        "timm, bfloat16",
+        "captioner, bfloat16",
+        "limit: forward alone, bfloat16",
+    ]
