@@ -107,7 +107,7 @@ class _Matrices:
         whole = torch.zeros_like(self._matrices)
         for count, steps in groupby(self.tape, lambda step: len(step[0])):
             inputs, gradients = (torch.cat(parts, dim=1) for parts in zip(*steps, strict=True))
-            whole[:count].baddbmm_(inputs.mT, gradients)
+            whole[:count] += inputs.mT @ gradients
         return whole
 
 
