@@ -16,6 +16,7 @@ from captioner.averaging import moving_average
 from captioner.checkpoint import METADATA_KEY, Checkpoint, refuse_another
 from captioner.data.dataset import Batch
 from captioner.decoder import DecoderConfig
+from captioner.decoder.dropout import drop_channels
 from captioner.decoding import DecodingOptions, decode
 from captioner.embeddings import read_word_vectors
 from captioner.encoder import WEIGHTS_HUB, GridEncoder
@@ -61,6 +62,7 @@ class CaptioningModule(lightning.LightningModule):
         attention_regularization: Weight λ of the doubly stochastic term (Show, Attend and Tell, equation 14).
         location_reward: Weight of learning where to look by reward, for hard attention.
         location_entropy: Weight of the entropy of where it looks, within that.
+        feature_dropout: Share of the grid's channels that a step leaves out, in [0, 1).
         word_dropout: Share of the words read that are replaced by UNKNOWN, in [0, 1].
         scheduled_sampling: Share of the words read that are the decoder's own at the end of training, in [0, 1]; it
             rises from 0 along a line.
@@ -92,6 +94,7 @@ class CaptioningModule(lightning.LightningModule):
         attention_regularization: float = 1.0,
         location_reward: float = 1.0,
         location_entropy: float = 0.01,
+        feature_dropout: float = 0.0,
         word_dropout: float = 0.0,
         scheduled_sampling: float = 0.0,
         self_critical: float = 0.0,
@@ -109,8 +112,9 @@ class CaptioningModule(lightning.LightningModule):
                 raise CaptionerError(f"model.{name} is {share}; it must be at least 0 and at most 1")
         if samples < 2:
             raise CaptionerError(f"model.samples is {samples}; it must be at least 2, for each to have a rival")
-        if not 0 <= label_smoothing < 1:
-            raise CaptionerError(f"model.label_smoothing is {label_smoothing}; it must be at least 0 and less than 1")
+        for name, share in (("label_smoothing", label_smoothing), ("feature_dropout", feature_dropout)):
+            if not 0 <= share < 1:
+                raise CaptionerError(f"model.{name} is {share}; it must be at least 0 and less than 1")
         self.averaging = [moving_average(ema)] if ema else []
         grid_encoder = GridEncoder(encoder, encoder_weights, encoder_stage)
         grid_encoder.train_from(train_encoder_from)
@@ -136,6 +140,7 @@ class CaptioningModule(lightning.LightningModule):
         self.attention_regularization = attention_regularization
         self.location_reward = location_reward
         self.location_entropy = location_entropy
+        self.feature_dropout = feature_dropout
         self.word_dropout = word_dropout
         self.scheduled_sampling = scheduled_sampling
         self.self_critical = self_critical
@@ -165,7 +170,7 @@ class CaptioningModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """One step of teacher forcing."""
-        grid = self._grid(batch)
+        grid = drop_channels(self._grid(batch), self.feature_dropout)
         outcome = self.model.decoder(grid, batch.captions, self._words_to_read(grid, batch.captions))
         loss = word_loss(outcome, self.label_smoothing)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.places))

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from captioner.decoder import Decoder, DecoderConfig, core
-from captioner.decoder.dropout import Dropout
+from captioner.decoder.dropout import Dropout, drop_channels
 from captioner.errors import CaptionerError
 from captioner.losses import location_loss, word_loss
 from captioner.vocabulary import PAD
@@ -275,6 +275,16 @@ def test_dropout_drops_its_share_and_keeps_the_mean(share: float) -> None:
     (gradient,) = torch.autograd.grad(dropped.sum(), values)
     torch.testing.assert_close(gradient, dropped.detach() / 2)
     assert dropout.eval()(values) is values
+
+
+def test_a_dropped_channel_is_dropped_in_all_cells_of_its_image() -> None:
+    torch.manual_seed(1)
+    grid = torch.rand(50, 4, 100) + 1
+    dropped = drop_channels(grid, 0.3)
+    kept = dropped[:, 0] != 0
+    assert float((~kept).float().mean()) == pytest.approx(0.3, abs=0.02)
+    torch.testing.assert_close(dropped, grid / 0.7 * kept.unsqueeze(1))
+    assert drop_channels(grid, 0.0) is grid
 
 
 @pytest.mark.parametrize("attention", ["soft", "multiplicative", "hard", "top_down"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 _BITS = 16
 """Of chance for a value: how finely the share is met, and how many bytes are drawn."""
@@ -28,3 +29,15 @@ class Dropout(nn.Dropout):
         scale = 2**_BITS / (2**_BITS - dropped_numbers)
         mask: Tensor = kept.to(x.dtype).mul_(scale)
         return x * mask
+
+
+def drop_channels(grid: Tensor, share: float) -> Tensor:
+    """Spatial dropout (Tompson et al., 2015): a dropped channel is 0 in all cells of an image, the others scaled up.
+
+    Cells are so alike that single values could be guessed from their neighbours.
+
+    Args:
+        grid: Feature vectors, shape (images, cells, channels).
+        share: Of the channels, in [0, 1).
+    """
+    return functional.dropout1d(grid.mT, share).mT if share else grid
