@@ -82,11 +82,8 @@ def test_the_feature_cache_is_measured_beside_the_cnn(
 def test_fine_tuning_is_measured_beside_timm_with_the_same_gradients(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = run(
-        monkeypatch,
-        capsys,
-        ["fine_tuning", *["--images", "2", "--size", "64", "--stage", "blocks.5", "--repeats", "1"]],
-    )
+    small = "--images 2 --size 64 --stage blocks.5 --repeats 1"
+    names = run(monkeypatch, capsys, ["fine_tuning", *small.split()])
     assert names == [
         "timm, float32",
         "captioner, float32",

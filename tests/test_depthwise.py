@@ -15,13 +15,12 @@ CHANNELS = 16
 def draw(side: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     torch.manual_seed(1)
     images = torch.randn(2, CHANNELS, 9, 11).to(memory_format=torch.channels_last)
-    return images.to(dtype).requires_grad_(), torch.randn(CHANNELS, 1, side, side).requires_grad_()
+    return images.to(dtype).requires_grad_(), torch.randn(CHANNELS, 1, side, side).to(dtype).requires_grad_()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_it_is_torchs_convolution(dtype: torch.dtype) -> None:
     images, weight = draw(3, dtype)
-    weight = weight.detach().to(dtype).requires_grad_()
     for own, theirs in zip(
         derive(depthwise(images, weight, 2, 1), images, weight),
         derive(conv2d(images, weight, None, 2, 1, groups=CHANNELS), images, weight),

@@ -7,7 +7,7 @@ import copy
 from collections.abc import Callable
 
 import torch
-from timing import fastest
+from timing import add_counts, fastest
 from torch import Tensor
 
 from captioner.decoder import Decoder, DecoderConfig
@@ -21,7 +21,8 @@ SUMMARY = "beam search in captions a second"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The section's arguments; the defaults are COCO's usual sizes."""
-    for flag, default, text in (
+    add_counts(
+        parser,
         ("--images", 16, "images in the batch"),
         ("--cells", 196, "cells of the grid"),
         ("--channels", 2048, "length of a feature vector"),
@@ -30,8 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--beam-size", 5, "width of the beam"),
         ("--max-words", 20, "words of every caption"),
         ("--repeats", 5, "runs of each, in turn; the fastest counts"),
-    ):
-        parser.add_argument(flag, type=int, default=default, metavar="N", help=f"{text} (default: {default})")
+    )
 
 
 @torch.inference_mode()

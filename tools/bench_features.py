@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from timing import fastest
+from timing import add_counts, fastest
 
 from captioner.data.features import FeatureCache, _header, encode_images
 from captioner.encoder import WEIGHTS_NONE, GridEncoder
@@ -28,11 +28,14 @@ COCO_SHAPE = (123_287, 1, 49, 2048)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The section's arguments."""
     parser.add_argument("--images", required=True, metavar="DIR", help="folder of photographs")
-    parser.add_argument("--count", type=int, default=500, metavar="N", help="of them that are used (default: 500)")
-    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="images at once (default: 16)")
-    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="runs of each; the fastest counts")
+    add_counts(
+        parser,
+        ("--count", 500, "of them that are used"),
+        ("--batch-size", 16, "images at once"),
+        ("--repeats", 3, "runs of each; the fastest counts"),
+        ("--reads", 20_000, "grids read of COCO's"),
+    )
     parser.add_argument("--encoder", default="timm/tf_efficientnet_lite0", metavar="NAME", help="the CNN")
-    parser.add_argument("--reads", type=int, default=20_000, metavar="N", help="grids read of COCO's (default: 20000)")
 
 
 def measure(args: argparse.Namespace) -> list[dict[str, str | float]]:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import timm
 import torch
-from timing import fastest
+from timing import add_counts, fastest, training_step
 from torch import Tensor, nn
 
 from captioner.efficientnet_lite import VARIANTS
-from captioner.encoder import GridEncoder
+from captioner.encoder import WEIGHTS_NONE, GridEncoder
 from captioner.memory import keep_freed_memory
 
 SUMMARY = "a training step of the CNN in milliseconds"
@@ -21,12 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The section's arguments; the defaults are those of configs/flickr8k_finetune.yaml."""
     parser.add_argument("--cnn", default="tf_efficientnet_lite0", choices=VARIANTS, help="default: %(default)s")
     parser.add_argument("--stage", default="blocks.3", help="the first that learns (default: %(default)s)")
-    for flag, default, text in (
+    add_counts(
+        parser,
         ("--images", 32, "images in the batch"),
         ("--size", 256, "pixels a side"),
         ("--repeats", 3, "runs of each, in turn; the fastest counts"),
-    ):
-        parser.add_argument(flag, type=int, default=default, metavar="N", help=f"{text} (default: {default})")
+    )
 
 
 def measure(args: argparse.Namespace) -> list[dict[str, str | float]]:
@@ -37,7 +37,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, str | float]]:
     """
     keep_freed_memory()
     torch.manual_seed(1)
-    encoder = GridEncoder(f"timm/{args.cnn}", "none")
+    encoder = GridEncoder(f"timm/{args.cnn}", WEIGHTS_NONE)
     encoder.train_from(args.stage)
     encoder.train()
     own = encoder.trunk.to(memory_format=torch.channels_last)
@@ -54,14 +54,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, str | float]]:
 
     def step(who: str, dtype: torch.dtype) -> Callable[[], None]:
         network, forward = networks[who]
-
-        def way() -> None:
-            network.zero_grad(set_to_none=True)
-            with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-                features = forward(images)
-            features.float().square().mean().backward()  # type: ignore[no-untyped-call]
-
-        return way
+        return training_step(network, lambda: forward(images).float().square().mean(), dtype)
 
     def forward_alone() -> None:
         with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
@@ -73,7 +66,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, str | float]]:
         for who in networks
     }
     for who in networks:
-        step(who, torch.float32)()
+        ways[f"{who}, float32"]()
     for part, copied in zip(own.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(part.grad, copied.grad, rtol=1e-3, atol=1e-6)
     seconds = fastest({**ways, "limit: forward alone, bfloat16": forward_alone}, args.repeats)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from timing import fastest
+from timing import add_counts, fastest
 
 from captioner.decoding import DecodingOptions
 from captioner.errors import CaptionerError
@@ -23,13 +23,13 @@ SUMMARY = "captions of a folder in images a second"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The section's arguments."""
     parser.add_argument("--images", required=True, metavar="DIR", help="folder of photographs")
-    for flag, default, text in (
+    add_counts(
+        parser,
         ("--count", 200, "of them that are used"),
         ("--batch-size", 16, "photographs at once"),
         ("--beam-size", 5, "width of the beam"),
         ("--repeats", 2, "runs of each, in turn; the fastest counts"),
-    ):
-        parser.add_argument(flag, type=int, default=default, metavar="N", help=f"{text} (default: {default})")
+    )
     parser.add_argument("--precision", default="auto", help="as for captioner caption (default: auto)")
 
 

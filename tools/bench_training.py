@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable
 
 import torch
-from timing import fastest
+from timing import add_counts, fastest, training_step
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -25,7 +25,8 @@ MEAN_WORDS, SPREAD, SHORTEST, LONGEST = 10.5, 2.4, 6, 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The section's arguments; the defaults are COCO's usual sizes."""
-    for flag, default, text in (
+    add_counts(
+        parser,
         ("--images", 6, "images in the batch"),
         ("--captions", 5, "captions of each"),
         ("--cells", 196, "cells of the grid"),
@@ -33,8 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--size", 512, "length of embedding, LSTM state and attention space"),
         ("--vocabulary", 9490, "words"),
         ("--repeats", 5, "runs of each, in turn; the fastest counts"),
-    ):
-        parser.add_argument(flag, type=int, default=default, metavar="N", help=f"{text} (default: {default})")
+    )
 
 
 def measure(args: argparse.Namespace) -> list[dict[str, str | float]]:
@@ -55,18 +55,9 @@ def measure(args: argparse.Namespace) -> list[dict[str, str | float]]:
     }
     _check(decoder, losses)
 
-    def step(loss: Callable[[], Tensor], dtype: torch.dtype) -> Callable[[], None]:
-        def way() -> None:
-            decoder.zero_grad(set_to_none=True)
-            with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-                value = loss()
-            value.backward()  # type: ignore[no-untyped-call]
-
-        return way
-
     ways: dict[str, Callable[[], object]] = {}
     for dtype, name in ((torch.float32, "float32"), (torch.bfloat16, "bfloat16")):
-        ways |= {f"{who}, {name}": step(loss, dtype) for who, loss in losses.items()}
+        ways |= {f"{who}, {name}": training_step(decoder, loss, dtype) for who, loss in losses.items()}
         ways[f"limit: matrix products alone, {name}"] = products(decoder, grid, captions, dtype)
     ways["Adam's step, beside each"] = torch.optim.Adam(decoder.parameters()).step
     seconds = fastest(ways, args.repeats)

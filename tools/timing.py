@@ -1,9 +1,31 @@
-"""Timing ways of doing the same thing in one process."""
+"""What the benchmarks share: arguments, a training step, and timing ways of doing the same thing in one process."""
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+def add_counts(parser: argparse.ArgumentParser, *options: tuple[str, int, str]) -> None:
+    """Adds options that take a whole number: of each the flag, the default and the help."""
+    for flag, default, text in options:
+        parser.add_argument(flag, type=int, default=default, metavar="N", help=f"{text} (default: {default})")
+
+
+def training_step(network: nn.Module, loss: Callable[[], Tensor], dtype: torch.dtype) -> Callable[[], None]:
+    """A way to be timed: the loss and its gradients, computed in a type by autocast if it is not float32."""
+
+    def way() -> None:
+        network.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            value = loss()
+        value.backward()  # type: ignore[no-untyped-call]
+
+    return way
 
 
 def fastest(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:

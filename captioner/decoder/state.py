@@ -32,7 +32,7 @@ class Seen(NamedTuple):
 
     def crop(self, images: int) -> Seen:
         """The first images."""
-        return Seen(*(part if part is None or len(part) == images else Unrolled.first(part, images) for part in self))
+        return Seen(*(None if part is None else Unrolled.first(part, images) for part in self))
 
 
 class State(NamedTuple):

@@ -51,6 +51,8 @@ class Unrolled:
     @classmethod
     def first(cls, matrices: Tensor, count: int) -> Tensor:
         """The first of many matrices. Within a loop, their gradients become part of the gradient of all at once."""
+        if len(matrices) == count:
+            return matrices
         part = matrices[:count]
         if cls._entered is not None:
             cls._entered._wholes[part] = cls._entered._wholes.get(matrices, matrices)

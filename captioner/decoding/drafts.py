@@ -107,7 +107,6 @@ class Drafts:
         self.scores[:, list(begun)] = 0
         self.lengths = torch.zeros(images, width, device=device)
         self.finished = torch.zeros(images, width, dtype=torch.bool, device=device)
-        self._read = 1  # of an image's sentences, those that were read: all, from the second word on
         self._looked: Tensor | None = None
 
     def read(self) -> Tensor:
@@ -116,13 +115,15 @@ class Drafts:
         Returns:
             Log-probabilities of the next word, shape (images, width, vocabulary).
         """
-        images, width = self.scores.shape
-        if not self.words.shape[2]:
-            log_probabilities, self._looked = self.ensemble.read(torch.full_like(self.images, START))
-            return log_probabilities.unsqueeze(1).repeat(1, width, 1)
-        self._read = width
-        log_probabilities, self._looked = self.ensemble.read(self.words[:, :, -1].flatten())
-        return log_probabilities.view(images, width, -1)
+        if self.words.shape[2]:
+            log_probabilities, self._looked = self.ensemble.read(self.words[:, :, -1].flatten())
+        else:
+            width = self.scores.shape[1]
+            log_probabilities, looked = self.ensemble.read(torch.full_like(self.images, START))
+            self.ensemble.repeat(width)
+            log_probabilities = log_probabilities.repeat_interleave(width, dim=0)
+            self._looked = None if looked is None else looked.repeat_interleave(width, dim=0)
+        return log_probabilities.view(*self.scores.shape, -1)
 
     def extend(self, chosen: Extensions) -> None:
         """Replaces the sentences by extensions of them, as many for each image as before."""
@@ -133,8 +134,7 @@ class Drafts:
         self.finished = self.finished.gather(1, parents) | (words == END)
         self.words = _grow(self.words, parents, words)
         self.log_probabilities = _grow(self.log_probabilities, parents, log_probabilities)
-        first = torch.arange(images, device=parents.device).unsqueeze(1) * self._read
-        rows = (first + parents % self._read).flatten()
+        rows = (parents + torch.arange(images, device=parents.device).unsqueeze(1) * width).flatten()
         self.ensemble.select(rows)
         if self._looked is not None:
             looked = self._looked[rows].view(images, width, -1)

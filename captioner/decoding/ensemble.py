@@ -24,7 +24,7 @@ class SentenceModel(Protocol):
 class Ensemble:
     """Decoders, each with its own view of the same images and its own state of the same sentences.
 
-    At first there is one sentence for each image; `select` makes several of it.
+    At first there is one sentence for each image; `repeat` makes several of it.
 
     Args:
         decoders: They share one vocabulary.
@@ -58,11 +58,12 @@ class Ensemble:
             attention = maps[0] if len(maps) == 1 else torch.stack(maps).mean(0)
         return log_probabilities / len(steps) if len(steps) > 1 else log_probabilities, attention
 
-    def select(self, sentences: Tensor, images: Tensor | None = None) -> None:
-        """Goes on with chosen sentences, in the order given, and with chosen images (all by default).
+    def repeat(self, times: int) -> None:
+        """Makes ``times`` sentences of each, side by side."""
+        self.states = [state.repeat(times) for state in self.states]
 
-        The sentences of an image stand side by side, equally many for each image.
-        """
+    def select(self, sentences: Tensor, images: Tensor | None = None) -> None:
+        """Keeps chosen sentences, in the order given, and of the images those given (all by default)."""
         self.states = [state.select(sentences, images) for state in self.states]
         if images is not None:
             self.grids = [grid[images] for grid in self.grids]

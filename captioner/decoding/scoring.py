@@ -31,7 +31,7 @@ def score_captions(
     grids = [grid] if isinstance(grid, Tensor) else list(grid)
     images, count, length = captions.shape
     ensemble = Ensemble(decoders, grids)
-    ensemble.select(torch.arange(images, device=grids[0].device).repeat_interleave(count))
+    ensemble.repeat(count)
     words = captions.to(grids[0].device).flatten(0, 1)  # (sentences, length)
     log_probabilities, maps = [], []
     for position in range(length - 1):
