@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captioner.decoder import Decoder, DecoderConfig, State, Step
+from captioner.decoder.layout import Layout
 from captioner.decoder.state import Seen
 from captioner.decoding import Hypothesis
 from captioner.vocabulary import END, START
@@ -26,7 +27,7 @@ class TableDecoder:
 
     def start(self, grid: Tensor) -> State:
         image = grid[:, 0, 0].reshape(-1, 1, 1)
-        return State((torch.zeros_like(image), image), Seen())
+        return State((torch.zeros_like(image), image), Seen(), Layout(len(grid)))
 
     def step(self, words: Tensor, state: State, grid: Tensor) -> Step:
         past = (state.hidden[:, 0, 0] * 31 + words + 1) % 1009

@@ -13,6 +13,7 @@ from captioner.decoder import Decoder, DecoderConfig
 from captioner.decoder.adaptive import AdaptiveCore
 from captioner.decoder.additive import AdditiveAttention
 from captioner.decoder.hard import HardAttention
+from captioner.decoder.layout import Layout
 from captioner.decoder.multiplicative import MultiHeadAttention, MultiplicativeAttention
 from captioner.decoder.top_down import TopDownCore
 
@@ -28,7 +29,7 @@ def test_soft_attention_equals_its_equation_cell_by_cell() -> None:
     torch.manual_seed(4)
     attention = AdditiveAttention(CHANNELS, 7, 5)
     grid, hidden = torch.randn(2, CELLS, CHANNELS), torch.randn(4, 7)
-    context, weights, _ = attention(hidden, attention.keys(grid), grid)
+    context, weights, _ = attention(hidden, attention.keys(grid), grid, Layout(len(grid)))
     for sentence in range(4):
         cells = grid[sentence // 2]
         scores = torch.stack(
@@ -53,10 +54,14 @@ def test_soft_attention_keeps_to_its_equation_however_great_its_numbers() -> Non
     sizes = torch.tensor([0.0, 1e-6, 0.3, 5.0, 19.0, 39.0], dtype=torch.double)
     values = torch.cat([-sizes, sizes])
     grid = values.view(1, -1, 1).expand(1, -1, 3)
-    assert attention(values[:3].expand(1, 3) * 1e9, attention.keys(grid * 1e9), grid)[1].isfinite().all()
+    assert (
+        attention(values[:3].expand(1, 3) * 1e9, attention.keys(grid * 1e9), grid, Layout(len(grid)))[1]
+        .isfinite()
+        .all()
+    )
     for hidden in values:
         state, seen = hidden.expand(1, 3).clone().requires_grad_(), grid.clone().requires_grad_()
-        _, weights, _ = attention(state, attention.keys(seen), grid)
+        _, weights, _ = attention(state, attention.keys(seen), grid, Layout(len(grid)))
         expected = attention.energy(torch.tanh(seen + state)).squeeze().softmax(0)
         torch.testing.assert_close(weights[0], expected)
         of = (attention.energy.weight, state, seen)
@@ -68,10 +73,10 @@ def test_images_are_looked_at_in_parts_when_nothing_is_learned(monkeypatch: pyte
     torch.manual_seed(4)
     attention = AdditiveAttention(CHANNELS, 7, 5)
     grid, hidden = torch.randn(5, CELLS, CHANNELS), torch.randn(10, 7)
-    whole = attention(hidden, attention.keys(grid), grid)
+    whole = attention(hidden, attention.keys(grid), grid, Layout(len(grid)))
     monkeypatch.setattr("captioner.decoder.additive.SCRATCH_VALUES", 2 * 2 * CELLS * 5)
     with torch.no_grad():
-        parts = attention(hidden, attention.keys(grid), grid)
+        parts = attention(hidden, attention.keys(grid), grid, Layout(len(grid)))
     for one, other in zip(whole[:2], parts[:2], strict=True):
         torch.testing.assert_close(one, other)
 
@@ -80,7 +85,7 @@ def test_multiplicative_attention_equals_its_equation_cell_by_cell() -> None:
     torch.manual_seed(4)
     attention = MultiplicativeAttention(CHANNELS, 7, 5)
     grid, hidden = torch.randn(2, CELLS, CHANNELS), torch.randn(4, 7)
-    context, weights, _ = attention(hidden, attention.keys(grid), grid)
+    context, weights, _ = attention(hidden, attention.keys(grid), grid, Layout(len(grid)))
     for sentence in range(4):
         cells, query = grid[sentence // 2], attention.query.weight @ hidden[sentence]
         scores = torch.stack([query @ (attention.key.weight @ v + attention.key.bias) / math.sqrt(5) for v in cells])
@@ -94,7 +99,7 @@ def test_each_head_equals_its_equation_cell_by_cell() -> None:
     torch.manual_seed(4)
     attention = MultiHeadAttention(CHANNELS, 7, 6, heads=3)
     grid, hidden = torch.randn(2, CELLS, CHANNELS), torch.randn(4, 7)
-    context, weights, _ = attention(hidden, attention.keys(grid), grid)
+    context, weights, _ = attention(hidden, attention.keys(grid), grid, Layout(len(grid)))
     for sentence in range(4):
         cells, parts, maps = grid[sentence // 2], [], []
         for head in range(3):
@@ -113,7 +118,7 @@ def test_hard_attention_draws_a_cell_as_often_as_its_weight_says() -> None:
     torch.manual_seed(4)
     attention = HardAttention(CHANNELS, 7, 5).train()
     grid, hidden = torch.randn(1, CELLS, CHANNELS), torch.randn(7).expand(20_000, 7)
-    context, weights, chosen = attention(hidden, attention.keys(grid), grid)
+    context, weights, chosen = attention(hidden, attention.keys(grid), grid, Layout(len(grid)))
     assert chosen is not None
     gate = sigmoid(attention.gate.weight[0] @ hidden[0] + attention.gate.bias[0])
     drawn = (context.unsqueeze(1) / gate - grid).abs().sum(2).argmin(1)
@@ -127,7 +132,7 @@ def test_hard_attention_looks_at_the_likeliest_cell_when_it_writes() -> None:
     torch.manual_seed(4)
     attention = HardAttention(CHANNELS, 7, 5).eval()
     grid, hidden = torch.randn(2, CELLS, CHANNELS), torch.randn(4, 7)
-    context, weights, _ = attention(hidden, attention.keys(grid), grid)
+    context, weights, _ = attention(hidden, attention.keys(grid), grid, Layout(len(grid)))
     for sentence in range(4):
         gate = sigmoid(attention.gate.weight[0] @ hidden[sentence] + attention.gate.bias[0])
         torch.testing.assert_close(context[sentence], gate * grid[sentence // 2, weights[sentence].argmax()])
@@ -174,7 +179,7 @@ def test_top_down_attention_equals_its_equations() -> None:
     load(lower, torch.cat(columns, dim=1), recurrent, *biases)
     h, c = lower(torch.cat([x[0], h_upper, grid[0].mean(0)]), (h_lower, c_lower))
     assert core.attention is not None
-    seen, looked, _ = core.attention(h[None], core.attention.keys(grid), grid)
+    seen, looked, _ = core.attention(h[None], core.attention.keys(grid), grid, Layout(len(grid)))
     upper = torch.nn.LSTMCell(7 + CHANNELS, 7)
     weight, recurrent, *biases = core.cells.weights(1)
     load(upper, torch.cat([weight, core.context.weight], dim=1), recurrent, *biases)

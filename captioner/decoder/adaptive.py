@@ -44,18 +44,18 @@ class AdaptiveCore(Core):
 
     def advance(self, projected: Tensor, state: State, grid: Tensor) -> Advanced:
         """Reads one word, then looks."""
-        size, seen = self.config.hidden_size, state.seen
+        size, seen, layout = self.config.hidden_size, state.seen, state.layout
         assert isinstance(self.attention, AdditiveAttention)
         assert seen.keys is not None
         assert seen.values is not None
         update, sentinel_word = projected[:, :-size], projected[:, -size:]
-        memory = self.cells.step(add_update(update, seen), state.memory, state.masks)
+        memory = self.cells.step(add_update(update, state), state.memory, state.masks)
         hidden, cell = memory[0][:, -1], memory[1][:, -1]
         sentinel = torch.sigmoid(sentinel_word + self.sentinel_state(state.hidden[:, -1])) * torch.tanh(cell)
         queries = self.attention.queries(hidden)
-        cells = self.attention.compare(queries, seen.keys)  # (images, n, cells)
+        cells = layout.to_sentences(self.attention.compare(layout.to_block(queries), seen.keys))
         looking_away = self.attention.compare_pairs(queries, exponential(self.sentinel_key(sentinel)))
-        weights = torch.cat([cells, looking_away.view(*cells.shape[:2], 1)], dim=-1).softmax(-1)
-        known = weights[..., -1:].to(sentinel.dtype) * sentinel.view(*cells.shape[:2], size)
-        context = (Unrolled.matmul(weights[..., :-1], seen.values) + known).flatten(0, 1)
-        return Advanced(state._replace(memory=memory), self.mix(context + hidden), weights.flatten(0, 1))
+        weights = torch.cat([cells, looking_away.unsqueeze(1)], dim=1).softmax(1)
+        context = layout.to_sentences(Unrolled.matmul(layout.to_block(weights[:, :-1]), seen.values))
+        known = weights[:, -1:].to(sentinel.dtype) * sentinel
+        return Advanced(state._replace(memory=memory), self.mix(context + known + hidden), weights)

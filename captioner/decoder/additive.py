@@ -11,7 +11,6 @@ from torch.autograd.function import once_differentiable
 
 from captioner.decoder.attention import GridAttention
 from captioner.decoder.products import Linear
-from captioner.decoder.unrolled import Unrolled
 
 SCRATCH_VALUES = 1 << 20
 """Numbers that comparing states with cells keeps at a time, 4 MB in float32: what a CPU's cache holds."""
@@ -36,17 +35,13 @@ class AdditiveAttention(GridAttention):
         """e^(2 (W_v v_i + b_v)) for each cell, at least float32."""
         return exponential(self.key(grid))
 
-    def scores(self, hidden: Tensor, keys: Tensor) -> Tensor:
-        """The equation above."""
-        return self.compare(self.queries(hidden), keys)
-
     def queries(self, hidden: Tensor) -> Tensor:
-        """e^(2 W_h h) for each sentence, shape (sentences, size), at least float32."""
-        return exponential(Unrolled.linear(hidden, self.query.weight))
+        """e^(2 W_h h) for each sentence, at least float32."""
+        return exponential(super().queries(hidden))
 
     def compare(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """The scores of the cells of each sentence's image, shape (images, sentences an image, cells)."""
-        scores: Tensor = _Scores.apply(keys, queries.view(len(keys), -1, keys.shape[2]), self._weight(keys))
+        """The equation above."""
+        scores: Tensor = _Scores.apply(keys, queries, self._weight(keys))
         return scores
 
     def compare_pairs(self, queries: Tensor, keys: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from captioner.decoder.layout import Layout
 from captioner.decoder.products import Linear
 from captioner.decoder.unrolled import Unrolled
 
@@ -61,33 +62,37 @@ class GridAttention(nn.Module):
         keys: Tensor = self.key(grid)
         return keys
 
-    def scores(self, hidden: Tensor, keys: Tensor) -> Tensor:
+    def queries(self, hidden: Tensor) -> Tensor:
+        """What a sentence asks of the cells: from the state (sentences, hidden_size) to (sentences, size)."""
+        return Unrolled.linear(hidden, self.query.weight)
+
+    def compare(self, queries: Tensor, keys: Tensor) -> Tensor:
         """How much each cell matters, up to a number that all cells of a sentence share.
 
         Args:
-            hidden: The decoder's state, shape (sentences, hidden_size).
-            keys: What `keys` returned, shape (images, cells, size).
+            queries: Of the sentences of each image, shape (images, sentences an image, size).
+            keys: What `keys` returned.
 
         Returns:
             Shape (images, sentences an image, cells).
         """
         raise NotImplementedError
 
-    def forward(self, hidden: Tensor, keys: Tensor, values: Tensor) -> Look:
+    def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> Look:
         """Looks at the image of each sentence.
 
         Args:
-            hidden: The decoder's state, shape (sentences, hidden_size). The sentences of an image stand side by side,
-                equally many for each image.
-            keys: What `keys` returned, shape (images, cells, size).
+            hidden: The decoder's state, shape (sentences, hidden_size).
+            keys: What `keys` returned.
             values: The vectors v_i that are mixed, shape (images, cells, size of the context).
+            layout: How the sentences stand beside the images.
 
         Returns:
             The gated context, and the weights p.
         """
-        weights = self.scores(hidden, keys).softmax(-1)
-        context = Unrolled.matmul(weights, values).flatten(0, 1)
-        return Look(self.gated(context, hidden), weights.flatten(0, 1))
+        weights = self.compare(layout.to_block(self.queries(hidden)), keys).softmax(-1)
+        context = layout.to_sentences(Unrolled.matmul(weights, values))
+        return Look(self.gated(context, hidden), layout.to_sentences(weights))
 
     def gated(self, context: Tensor, hidden: Tensor) -> Tensor:
         """β z for a context z, shape (sentences, context_size)."""

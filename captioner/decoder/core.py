@@ -12,6 +12,7 @@ from captioner.decoder.attention import GridAttention, Look
 from captioner.decoder.cells import CELLS
 from captioner.decoder.config import DecoderConfig
 from captioner.decoder.hard import HardAttention
+from captioner.decoder.layout import Layout
 from captioner.decoder.multiplicative import MultiHeadAttention, MultiplicativeAttention
 from captioner.decoder.products import Linear
 from captioner.decoder.state import Seen, State
@@ -78,8 +79,9 @@ class Core(nn.Module):
         shape = (len(grid), self.cells.num_layers, config.hidden_size)
         if config.image_input == "initial_state":
             parts = torch.tanh(self.initial_state(grid.mean(dim=1))).chunk(self.cells.parts, dim=1)
-            return State(tuple(part.reshape(shape) for part in parts), seen)
-        state = State(tuple(self.cells.weights(0)[0].new_zeros(shape) for _ in range(self.cells.parts)), seen)
+            return State(tuple(part.reshape(shape) for part in parts), seen, Layout(len(grid)))
+        nothing = tuple(self.cells.weights(0)[0].new_zeros(shape) for _ in range(self.cells.parts))
+        state = State(nothing, seen, Layout(len(grid)))
         if config.image_input == "first_word":
             return self.advance(self.project(self.image_word(grid.mean(dim=1))), state, grid).state
         return state
@@ -112,22 +114,23 @@ class Core(nn.Module):
             state: The state after the words before it.
             grid: Feature vectors, shape (images, cells, channels).
         """
-        projected = add_update(projected, state.seen)
+        projected = add_update(projected, state)
         attention = chosen = None
         if self.attention is not None:
-            update, attention, chosen = self.look(state.hidden[:, -1], state.seen, grid)
+            update, attention, chosen = self.look(state.hidden[:, -1], state, grid)
             projected = projected + update
         memory = self.cells.step(projected, state.memory, state.masks)
         return Advanced(state._replace(memory=memory), memory[0][:, -1], attention, chosen)
 
-    def look(self, hidden: Tensor, seen: Seen, grid: Tensor) -> Look:
+    def look(self, hidden: Tensor, state: State, grid: Tensor) -> Look:
         """Looks at the grid with h, shape (sentences, hidden_size); the context is multiplied by W_z."""
+        seen = state.seen
         assert self.attention is not None
         assert seen.keys is not None
         if seen.values is not None:
-            look: Look = self.attention(hidden, seen.keys, seen.values)
+            look: Look = self.attention(hidden, seen.keys, seen.values, state.layout)
             return look
-        look = self.attention(hidden, seen.keys, grid)
+        look = self.attention(hidden, seen.keys, grid, state.layout)
         return look._replace(context=Unrolled.linear(look.context, self.context.weight))
 
     def read(self, embedded: Tensor, state: State, grid: Tensor) -> tuple[Tensor, State]:
@@ -152,11 +155,11 @@ class Core(nn.Module):
         return torch.stack(steps, dim=1), state
 
 
-def add_update(projected: Tensor, seen: Seen) -> Tensor:
+def add_update(projected: Tensor, state: State) -> Tensor:
     """Adds the picture's share of the update, if it has one, to that of each of its sentences."""
-    if seen.update is None:
+    if state.seen.update is None:
         return projected
-    return (projected.view(len(seen.update), -1, projected.shape[-1]) + seen.update.unsqueeze(1)).flatten(0, 1)
+    return state.layout.to_sentences(state.layout.to_block(projected) + state.seen.update.unsqueeze(1))
 
 
 def make_attention(config: DecoderConfig, channels: int) -> GridAttention | None:

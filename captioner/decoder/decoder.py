@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from captioner.decoder.adaptive import AdaptiveCore
-from captioner.decoder.blocks import Blocks
 from captioner.decoder.config import DecoderConfig
 from captioner.decoder.core import Advanced, Core
 from captioner.decoder.dropout import Dropout
+from captioner.decoder.packing import Packing
 from captioner.decoder.products import Linear, linear
 from captioner.decoder.state import State, Step, TeacherForced
 from captioner.decoder.top_down import TopDownCore
@@ -94,13 +94,13 @@ class Decoder(nn.Module):
         if self.core.fuses(state):
             outputs, _ = self.core.read(self.dropout(self._embed(words)), state, grid)
             return TeacherForced(self._logits(self.dropout(outputs[real.flatten(0, 1)])), targets[real], None)
-        blocks = Blocks(real)
-        embedded = self._embed(words[blocks.sentence, blocks.step])
-        embedded = self._drop(embedded, None if mask is None else mask[blocks.sentence])
-        output, attention, chosen = self._unroll(self.core.project(embedded), blocks, state, grid)
-        mask = None if state.masks is None else state.masks[:, 1, -1][blocks.sentence]
-        logits = self._logits(blocks.caption_after_caption(self._drop(output, mask)))
-        looks = (None if each is None else blocks.laid_out(each) for each in (attention, chosen))
+        packing = Packing(real)
+        embedded = self._embed(words[packing.sentence, packing.step])
+        embedded = self._drop(embedded, None if mask is None else mask[packing.sentence])
+        output, attention, chosen = self._unroll(self.core.project(embedded), packing, state, grid)
+        mask = None if state.masks is None else state.masks[:, 1, -1][packing.sentence]
+        logits = self._logits(packing.caption_after_caption(self._drop(output, mask)))
+        looks = (None if each is None else packing.laid_out(each) for each in (attention, chosen))
         return TeacherForced(logits, targets[real], *looks)
 
     def read(self, words: Tensor, state: State, grid: Tensor) -> tuple[Tensor, State]:
@@ -121,27 +121,25 @@ class Decoder(nn.Module):
         return self._logits(self._drop(outputs, mask)), state._replace(masks=None)
 
     def _unroll(
-        self, projected: Tensor, blocks: Blocks, state: State, grid: Tensor
+        self, projected: Tensor, packing: Packing, state: State, grid: Tensor
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """The recurrence over known captions.
 
         Args:
-            projected: What the core made of the words, block after block.
-            blocks: Which words are read at each step.
-            state: State at the start.
+            projected: What the core made of the words, step after step.
+            packing: Which words are read at each step.
+            state: State of all sentences at the start.
             grid: Feature vectors, shape (images, cells, channels).
 
         Returns:
-            The core's output, attention and chosen cells, block after block.
+            The core's output, attention and chosen cells, step after step.
         """
         advances: list[Advanced] = []
-        images, captions = len(grid), len(state.hidden) // len(grid)
+        state = state.select(packing.order)
         with Unrolled():
-            for block, (height, width) in zip(projected.split(blocks.sizes), blocks.extents, strict=True):  # type: ignore[no-untyped-call]
-                if (height, width) != (images, captions):
-                    state, grid = state.crop(captions, height, width), Unrolled.first(grid, height)
-                    images, captions = height, width
-                advances.append(self.core.advance(block, state, grid))
+            for words, layout in zip(projected.split(packing.counts), packing.layouts, strict=True):  # type: ignore[no-untyped-call]
+                state, grid = state.first(len(words), layout), Unrolled.first(grid, layout.images)
+                advances.append(self.core.advance(words, state, grid))
                 state = advances[-1].state
         _, outputs, *looks = zip(*advances, strict=True)
         attention, chosen = (None if part[0] is None else torch.cat(part) for part in looks)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from captioner.decoder.additive import AdditiveAttention
 from captioner.decoder.attention import Look
+from captioner.decoder.layout import Layout
 
 
 class HardAttention(AdditiveAttention):
@@ -16,15 +17,15 @@ class HardAttention(AdditiveAttention):
     (`captioner.losses.location_loss`). When it writes, s is the likeliest cell, so that captions do not depend on luck.
     """
 
-    def forward(self, hidden: Tensor, keys: Tensor, values: Tensor) -> Look:
+    def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> Look:
         """Looks at one cell of the image of each sentence."""
-        scores = self.scores(hidden, keys)  # (images, n, cells)
+        scores = self.compare(layout.to_block(self.queries(hidden)), keys)  # (images, n, cells)
         logarithms = scores.log_softmax(-1)
         weights = logarithms.exp()
         if self.training:
             cells = torch.multinomial(weights.detach().flatten(0, 1), 1).view(len(values), -1, 1)
         else:
             cells = weights.argmax(-1, keepdim=True)
-        context = values.gather(1, cells.expand(-1, -1, values.shape[2])).flatten(0, 1)
-        chosen = logarithms.gather(2, cells).flatten()
-        return Look(self.gated(context, hidden), weights.flatten(0, 1), chosen)
+        context = layout.to_sentences(values.gather(1, cells.expand(-1, -1, values.shape[2])))
+        chosen = layout.to_sentences(logarithms.gather(2, cells)).squeeze(1)
+        return Look(self.gated(context, hidden), layout.to_sentences(weights), chosen)

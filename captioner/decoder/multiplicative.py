@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from captioner.decoder.attention import GridAttention, Look
+from captioner.decoder.layout import Layout
 from captioner.decoder.products import linear
 from captioner.decoder.unrolled import Unrolled
 
@@ -24,10 +25,9 @@ class MultiplicativeAttention(GridAttention):
         keys = super().keys(grid)
         return keys.mT / math.sqrt(keys.shape[2])
 
-    def scores(self, hidden: Tensor, keys: Tensor) -> Tensor:
+    def compare(self, queries: Tensor, keys: Tensor) -> Tensor:
         """The equation above."""
-        query = Unrolled.linear(hidden, self.query.weight).view(len(keys), -1, keys.shape[1])
-        return Unrolled.matmul(query, keys)
+        return Unrolled.matmul(queries, keys)
 
 
 class MultiHeadAttention(GridAttention):
@@ -60,13 +60,13 @@ class MultiHeadAttention(GridAttention):
         """
         return torch.cat([super().keys(grid), linear(grid, self.value.flatten(0, 1))], dim=-1)
 
-    def forward(self, hidden: Tensor, keys: Tensor, values: Tensor) -> Look:
+    def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> Look:
         """Looks at the image of each sentence, with every head."""
         images, cells, _ = keys.shape
         size = self.context_size
         key, value = keys.view(images, cells, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
-        query = Unrolled.linear(hidden, self.query.weight).view(images, -1, self.heads, size // self.heads)
+        query = layout.to_block(self.queries(hidden)).view(images, -1, self.heads, size // self.heads)
         scores = query.transpose(1, 2) @ key.transpose(2, 3) / math.sqrt(size // self.heads)
         weights = scores.softmax(-1)  # (images, heads, n, cells)
-        context = (weights @ value).transpose(1, 2).reshape(-1, size)
-        return Look(self.gated(context, hidden), weights.mean(dim=1).flatten(0, 1))
+        context = layout.to_sentences((weights @ value).transpose(1, 2).reshape(images, -1, size))
+        return Look(self.gated(context, hidden), layout.to_sentences(weights.mean(dim=1)))

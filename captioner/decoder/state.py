@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from captioner.decoder.layout import Layout
 from captioner.decoder.unrolled import Unrolled
 
 Memory = tuple[Tensor, ...]
@@ -28,7 +29,7 @@ class Seen(NamedTuple):
 
     def select(self, images: Tensor) -> Seen:
         """Chosen images, by index."""
-        return Seen(*(None if part is None else part[images] for part in self))
+        return Seen(*(None if part is None else part.index_select(0, images) for part in self))
 
     def crop(self, images: int) -> Seen:
         """The first images."""
@@ -38,18 +39,17 @@ class Seen(NamedTuple):
 class State(NamedTuple):
     """What a decoder remembers of the sentences it is writing.
 
-    The sentences of an image stand side by side, equally many for each image: captions when it learns, beams when it
-    writes.
-
     Attributes:
         memory: h and, where the cell has one, c of every layer.
         seen: What belongs to the images.
+        layout: How the sentences stand beside the images: captions when it learns, beams when it writes.
         masks: Of variational dropout while it learns, shape (sentences, 2, layers, hidden_size): what multiplies h of a
             layer on its way to the next word, and on its way up; else None.
     """
 
     memory: Memory
     seen: Seen
+    layout: Layout
     masks: Tensor | None = None
 
     @property
@@ -62,28 +62,28 @@ class State(NamedTuple):
         return self._replace(memory=tuple(part.repeat_interleave(times, dim=0) for part in self.memory))
 
     def select(self, sentences: Tensor, images: Tensor | None = None) -> State:
-        """Chosen sentences, in the order given.
+        """Chosen sentences, in the order given; they stand side by side, equally many for each image.
 
         Args:
             sentences: Indices, shape (chosen sentences,).
             images: Indices of the images that stay, shape (chosen images,); all by default.
         """
         return State(
-            tuple(part[sentences] for part in self.memory),
+            tuple(part.index_select(0, sentences) for part in self.memory),
             self.seen if images is None else self.seen.select(images),
-            None if self.masks is None else self.masks[sentences],
+            Layout(self.layout.images if images is None else len(images)),
+            None if self.masks is None else self.masks.index_select(0, sentences),
         )
 
-    def crop(self, width: int, images: int, sentences: int) -> State:
-        """The first images, and of each the first of its ``width`` sentences."""
-
-        def cropped(part: Tensor) -> Tensor:
-            return part.view(-1, width, *part.shape[1:])[:images, :sentences].flatten(0, 1)
-
+    def first(self, count: int, layout: Layout) -> State:
+        """The first sentences, and how they stand beside the first images."""
+        if count == len(self.hidden):
+            return self._replace(layout=layout)
         return State(
-            tuple(map(cropped, self.memory)),
-            self.seen.crop(images),
-            None if self.masks is None else cropped(self.masks),
+            tuple(part[:count] for part in self.memory),
+            self.seen.crop(layout.images),
+            layout,
+            None if self.masks is None else self.masks[:count],
         )
 
 

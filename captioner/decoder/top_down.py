@@ -28,8 +28,8 @@ class TopDownCore(Core):
         cells, masks = self.cells, state.masks
         heard = state.hidden[:, 1] if masks is None else state.hidden[:, 1] * masks[:, 0, 1]
         lower = cells.step_layer(
-            0, add_update(projected, state.seen) + Unrolled.linear(heard, self.feedback.weight), state.memory, masks
+            0, add_update(projected, state) + Unrolled.linear(heard, self.feedback.weight), state.memory, masks
         )
-        update, attention, chosen = self.look(lower[0], state.seen, grid)
+        update, attention, chosen = self.look(lower[0], state, grid)
         upper = cells.step_layer(1, cells.rise(lower[0], 1, masks) + update, state.memory, masks)
         return Advanced(state._replace(memory=stack_layers([lower, upper])), upper[0], attention, chosen)
