@@ -124,7 +124,7 @@ class Transform:
         """
         mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1) * 255
         std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1) * 255
-        return (pixels.float() - mean) / std
+        return (pixels - mean).div_(std)
 
     def __call__(self, image: Image.Image) -> Tensor:
         """From an upright RGB photograph to a float32 tensor of shape (3, size, size)."""

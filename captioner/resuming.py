@@ -35,7 +35,7 @@ def what_is_left(names: Sequence[str], entries: Sequence[Mapping[str, Any]], bat
     Args:
         names: All photographs of the job, in order.
         entries: The lines of the file.
-        batch_size: Photographs that go through the network together.
+        batch_size: Photographs that are captioned together.
     """
     done = Counter(_place(entry["image"]) for entry in entries)
     missing = []

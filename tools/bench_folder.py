@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_counts(
         parser,
         ("--count", 200, "of them that are used"),
-        ("--batch-size", 16, "photographs at once"),
+        ("--batch-size", 64, "photographs at once"),
         ("--beam-size", 5, "width of the beam"),
         ("--repeats", 2, "runs of each, in turn; the fastest counts"),
     )

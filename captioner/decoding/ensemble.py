@@ -66,4 +66,4 @@ class Ensemble:
         """Keeps chosen sentences, in the order given, and of the images those given (all by default)."""
         self.states = [state.select(sentences, images) for state in self.states]
         if images is not None:
-            self.grids = [grid[images] for grid in self.grids]
+            self.grids = [grid.index_select(0, images) for grid in self.grids]
