@@ -239,7 +239,7 @@ def test_info_tells_what_the_embedded_model_is(capsys: pytest.CaptureFixture[str
     for part in ("tf_efficientnet_lite0", "flickr8k", "CIDEr", "limits", "licence"):
         assert part in text
     assert main(["info", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["decoder"]["attention"] == "soft"
+    assert json.loads(capsys.readouterr().out)["decoder"]["attention"] == "multiplicative"
 
 
 def test_export_makes_a_smaller_file_that_captions_alike(
