@@ -14,7 +14,7 @@ from captioner.decoding import DecodingOptions
 from captioner.errors import CaptionerError
 from captioner.images import find_images, open_image
 from captioner.memory import keep_freed_memory
-from captioner.pipeline import load
+from captioner.pipeline import BATCH_SIZE, load
 from captioner.threads import map_in_threads
 
 SUMMARY = "captions of a folder in images a second"
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_counts(
         parser,
         ("--count", 200, "of them that are used"),
-        ("--batch-size", 64, "photographs at once"),
+        ("--batch-size", BATCH_SIZE, "photographs at once"),
         ("--beam-size", 5, "width of the beam"),
         ("--repeats", 2, "runs of each, in turn; the fastest counts"),
     )

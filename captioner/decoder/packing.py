@@ -36,7 +36,8 @@ class Packing:
         self.order = self._real.sum(1).argsort(descending=True, stable=True)
         self.counts = [min(_round_up(count), len(self.order)) for count in self._real.sum(0).tolist()]
         image, row = self.order // captions, self.order % captions
-        self.layouts = [Layout.of(image[:count], row[:count]) for count in self.counts]
+        layouts = {count: Layout.of(image[:count], row[:count]) for count in set(self.counts)}
+        self.layouts = [layouts[count] for count in self.counts]
         self.sentence = torch.cat([self.order[:count] for count in self.counts])
         self.step = torch.arange(steps).repeat_interleave(torch.tensor(self.counts)).to(real.device)
         words = torch.arange(len(self.sentence), device=real.device)
