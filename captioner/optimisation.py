@@ -39,7 +39,9 @@ def make_optimizer(
             members = [parameter for parameter in trained if (parameter.ndim > 1) == is_matrix]
             if members:
                 groups.append({"params": members, "lr": rate, "weight_decay": decay})
-    optimizer = torch.optim.AdamW(groups)
+    optimizer = torch.optim.AdamW(groups, fused=True)
+    # Lightning will not clip what an optimiser could scale by itself; with this one it or its scaler does so before.
+    optimizer._step_supports_amp_scaling = False
     schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, warmup, total))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -125,6 +125,17 @@ def test_a_cut_cache_is_refused(tmp_path: Path, encoder: GridEncoder, pictures: 
         FeatureCache(path, "origin")
 
 
+def test_a_cache_that_is_cut_while_it_is_read_is_refused(
+    tmp_path: Path, encoder: GridEncoder, pictures: list[Path]
+) -> None:
+    path = tmp_path / "features"
+    list(encode_images(path, "origin", encoder, Transform(SIZE), pictures, VIEWS, 2))
+    cache = FeatureCache(path, "origin")
+    os.truncate(path, path.stat().st_size - 1)
+    with pytest.raises(CaptionerError, match="was cut; delete it"):
+        cache.grid(len(pictures) - 1, VIEWS - 1)
+
+
 @pytest.mark.parametrize("content", [b"", b"hello", b"\xff" * 100, b"\x02" + b"\0" * 7 + b"{}"])
 def test_a_file_that_is_no_cache_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "features"

@@ -1,4 +1,4 @@
-"""Features of a frozen encoder, computed once and kept in one memory-mapped file.
+"""Features of a frozen encoder, computed once and kept in one file, of which only what is asked for is read.
 
 The file has the safetensors layout (eight bytes of header length, a JSON header, then the values), so that other tools
 can read it too: one float16 tensor ``features`` of shape (images, views, cells, channels). Its metadata tells what it
@@ -11,16 +11,15 @@ import fcntl
 import hashlib
 import json
 import math
-import mmap
 import operator
 import os
 import shutil
+import weakref
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -31,9 +30,6 @@ from captioner.images import Transform, open_image, to_pixels
 from captioner.threads import map_in_threads
 
 _LENGTH_BYTES = 8
-
-_MAPPED = 2 << 20
-"""Bytes that Linux maps at most around a page that is asked for: 64 kB by default, a huge page at the utmost."""
 
 
 class FeatureCache:
@@ -69,21 +65,24 @@ class FeatureCache:
         self._origin, self._first = origin, first
         _, self._views, *self._shape = shape
         self._begin = _LENGTH_BYTES + length
-        with path.open("rb") as file:
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._file = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
 
     def __reduce__(self) -> tuple[type[FeatureCache], tuple[Path, str, int]]:
         """A worker process that is not forked opens the file anew."""
         return FeatureCache, (self.path, self._origin, self._first)
 
     def grid(self, image: int, view: int = 0) -> Tensor:
-        """The features of one image in one view, float16, shape (cells, channels)."""
-        count = math.prod(self._shape)
-        start = self._begin + 2 * count * ((self._first + image) * self._views + view)
-        values = torch.from_numpy(np.frombuffer(self._map, np.float16, count, start).reshape(self._shape).copy())
-        # Pages once read would count as this process's memory until all of the file does.
-        begin, end = start // _MAPPED * _MAPPED, -(-(start + 2 * count) // _MAPPED) * _MAPPED
-        self._map.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+        """The features of one image in one view, float16, shape (cells, channels).
+
+        Raises:
+            CaptionerError: The file has become shorter since it was opened.
+        """
+        values = torch.empty(self._shape, dtype=torch.float16)
+        start = self._begin + values.nbytes * ((self._first + image) * self._views + view)
+        # Workers that were forked share the file's position, so that it must not matter.
+        if os.preadv(self._file, [values.numpy()], start) < values.nbytes:
+            raise CaptionerError(f"feature cache {self.path}: was cut; delete it")
         return values
 
 

@@ -67,8 +67,7 @@ class Decoder(nn.Module):
         Returns:
             Next-word logits, the new state, and where the decoder looked on its way to it.
         """
-        projected = self.core.project(self.dropout(self._embed(words)))
-        state, output, attention, _ = self.core.advance(projected, state, grid)
+        state, output, attention, _ = self.core.advance(self._project(words), state, grid)
         return Step(self._logits(self.dropout(output)), state, attention)
 
     def forward(self, grid: Tensor, captions: Tensor, read: Tensor | None = None) -> TeacherForced:
@@ -144,6 +143,14 @@ class Decoder(nn.Module):
         _, outputs, *looks = zip(*advances, strict=True)
         attention, chosen = (None if part[0] is None else torch.cat(part) for part in looks)
         return torch.cat(outputs), attention, chosen
+
+    def _project(self, words: Tensor) -> Tensor:
+        """What words change by themselves, shape (sentences, size)."""
+        if self.training:
+            return self.core.project(self.dropout(self._embed(words)))
+        # Many sentences go on by the same word, such as "a".
+        distinct, places = words.unique(return_inverse=True)
+        return self.core.project(self._embed(distinct)).index_select(0, places)
 
     def _with_masks(self, state: State) -> tuple[State, Tensor | None]:
         """Draws the masks of variational dropout, where it is used: the state's, and one of the words' vectors.

@@ -106,7 +106,7 @@ class _Matrices:
 
     def gradient(self) -> Tensor:
         """Of the matrices, from all steps."""
-        whole = torch.zeros_like(self._matrices)
+        whole = self._matrices.new_zeros(self._matrices.shape)  # laid out as the products that are added
         for count, steps in groupby(self.tape, lambda step: len(step[0])):
             inputs, gradients = (torch.cat(parts, dim=1) for parts in zip(*steps, strict=True))
             whole[:count] += inputs.mT @ gradients
