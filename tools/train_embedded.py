@@ -1,4 +1,4 @@
-"""Trains the embedded model again from nothing: a frozen CNN, then its upper half too, then rewards; and the scores.
+"""Trains the embedded model again from nothing: a frozen CNN, its upper half, larger pictures, rewards; and the scores.
 
     python tools/prepare_flickr8k.py
     python tools/train_embedded.py --output runs/embedded
@@ -31,7 +31,7 @@ from captioner.keeping import LAST
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CARD = Path(__file__).with_name("embedded_card.json")
-PHASES = ("flickr8k", "flickr8k_finetune", "flickr8k_self_critical")
+PHASES = ("flickr8k", "flickr8k_finetune", "flickr8k_larger", "flickr8k_self_critical")
 """Configurations, each beginning with the weights of the last epoch of the one before.
 
 With the learning rate down at 0, a beam writes better captions than with those of the best greedy epoch (docs/runs.md).
