@@ -81,7 +81,7 @@ class FeatureCache:
         values = torch.empty(self._shape, dtype=torch.float16)
         start = self._begin + values.nbytes * ((self._first + image) * self._views + view)
         # Workers that were forked share the file's position, so that it must not matter.
-        if os.preadv(self._file, [values.numpy()], start) < values.nbytes:
+        if os.preadv(self._file, [values.numpy().data], start) < values.nbytes:
             raise CaptionerError(f"feature cache {self.path}: was cut; delete it")
         return values
 

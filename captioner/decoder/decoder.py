@@ -149,7 +149,7 @@ class Decoder(nn.Module):
         if self.training:
             return self.core.project(self.dropout(self._embed(words)))
         # Many sentences go on by the same word, such as "a".
-        distinct, places = words.unique(return_inverse=True)
+        distinct, places = torch.unique(words, return_inverse=True)
         return self.core.project(self._embed(distinct)).index_select(0, places)
 
     def _with_masks(self, state: State) -> tuple[State, Tensor | None]:
