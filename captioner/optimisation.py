@@ -40,7 +40,7 @@ def make_optimizer(
             if members:
                 groups.append({"params": members, "lr": rate, "weight_decay": decay})
     optimizer = torch.optim.AdamW(groups, fused=True)
-    # Lightning will not clip what an optimiser could scale by itself; with this one it or its scaler does so before.
+    # Lightning refuses to clip for an optimiser that could unscale gradients in its own step; a scaler does it before.
     optimizer._step_supports_amp_scaling = False
     schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, warmup, total))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

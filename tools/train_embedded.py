@@ -31,8 +31,13 @@ from captioner.keeping import LAST
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CARD = Path(__file__).with_name("embedded_card.json")
-PHASES = ("flickr8k", "flickr8k_finetune", "flickr8k_larger", "flickr8k_self_critical")
-"""Configurations, each beginning with the weights of the last epoch of the one before.
+PHASES = {
+    "flickr8k": ["flickr8k.yaml"],
+    "flickr8k_finetune": ["flickr8k_finetune.yaml"],
+    "flickr8k_larger": ["flickr8k_finetune.yaml", "--model.image_size", "288", "--trainer.max_epochs", "8"],
+    "flickr8k_self_critical": ["flickr8k_self_critical.yaml"],
+}
+"""Folders of runs: the configuration and what changes in it, each beginning with the last epoch of the one before.
 
 With the learning rate down at 0, a beam writes better captions than with those of the best greedy epoch (docs/runs.md).
 """
@@ -52,13 +57,13 @@ def train_phases(output: Path, overrides: Sequence[str]) -> Path:
         CaptionerError: Something of the user's cannot be used.
     """
     made: Path | None = None
-    for phase in PHASES:
+    for phase, (config, *changes) in PHASES.items():
         folder = output / phase
         if not (folder / "captioner.safetensors").exists():
             start = ["--model.start_from", str(made)] if made else []
             resume = ["--resume", str(folder / LAST)] if (folder / LAST).exists() else []
             root = ["--trainer.default_root_dir", str(folder)]
-            train(["--config", str(CONFIGS / f"{phase}.yaml"), *start, *overrides, *root, *resume])
+            train(["--config", str(CONFIGS / config), *changes, *start, *overrides, *root, *resume])
         made = folder / LAST
     assert made is not None
     return made
