@@ -119,7 +119,8 @@ class Journal:
             raise CaptionerError(f"{self.path}: another captioner is writing it; wait until it has ended") from None
 
     def _remove(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
+        # Ctrl-C may come right after a line was written: it is whole, and stays.
+        if kind is not None and not os.fstat(self._file).st_size:
             self.path.unlink(missing_ok=True)
 
     def _repair(self) -> None:

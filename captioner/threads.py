@@ -15,12 +15,11 @@ Result = TypeVar("Result")
 def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], threads: int) -> list[Result]:
     """A function's results for all items, worked out by several threads.
 
-    Ctrl-C drops what was not begun and waits for nothing: the threads are daemons, so that a picture which takes long
-    does not hold up the program's end.
+    An error, or Ctrl-C, drops what was not begun. The threads are no daemons: Python ends a daemon by unwinding its
+    stack, and the process aborts where that is in C++, as when garbage with tensors in it is collected there.
 
     Args:
-        function: Called once for each item. What it raises is raised here. It must not call torch: Python ends a
-            daemon by unwinding its stack, and C++ that takes Python's lock in a destructor aborts the process then.
+        function: Called once for each item. What it raises is raised here.
         items: What it is called with.
         threads: How many at most.
 
@@ -33,7 +32,7 @@ def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], th
         tasks.put(task)
     for _ in range(min(threads, len(items))):
         tasks.put(None)
-        threading.Thread(target=_work, args=(function, tasks), daemon=True).start()
+        threading.Thread(target=_work, args=(function, tasks)).start()
     try:
         return [future.result() for future in futures]
     finally:

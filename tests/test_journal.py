@@ -98,6 +98,20 @@ def test_a_job_that_fails_before_its_first_line_leaves_no_file(tmp_path: Path) -
     assert list((tmp_path / "new").iterdir()) == []
 
 
+def test_ctrl_c_right_after_the_first_line_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: int) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "captions.jsonl"
+    with monkeypatch.context() as context:
+        context.setattr("captioner.journal._SYNC_SECONDS", -1)
+        context.setattr(os, "fsync", interrupted)
+        with pytest.raises(KeyboardInterrupt), Journal(path) as journal:
+            journal.append(ENTRIES[0])
+    with Journal(path, resume=True) as journal:
+        assert journal.entries == ENTRIES[:1]
+
+
 def test_entries_are_dropped_in_one_step(tmp_path: Path) -> None:
     path = tmp_path / "captions.jsonl"
     written(path)

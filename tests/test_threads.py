@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -11,10 +12,10 @@ import pytest
 
 from captioner.threads import map_in_threads
 
-# Whether a daemon is inside a call of torch as the process ends is chance; ten processes with eight threads each
-# make it all but sure. They are forks of one that has imported everything.
+# A reader that never ends stands for a photograph that takes long.
 ENDS_WHILE_READING = """
-import os, sys, threading, time
+import sys, threading
+from captioner.__main__ import run
 from captioner.pipeline import load
 
 model, photo = load(sys.argv[1]), sys.argv[2]
@@ -23,13 +24,9 @@ def read():
     while True:
         model._load(photo)
 
-for _ in range(10):
-    if (child := os.fork()) == 0:
-        for _ in range(8):
-            threading.Thread(target=read, daemon=True).start()
-        time.sleep(0.1)
-        sys.exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+threading.Thread(target=read).start()
+sys.argv[1:] = ["caption", *[photo] * 1000, "--model", sys.argv[1], "--batch-size", "1"]
+run()
 """
 
 
@@ -61,7 +58,7 @@ def test_the_first_error_is_raised_and_nothing_more_is_begun() -> None:
     may_go_on.set()
     for thread in threading.enumerate():
         if thread.name.endswith("(_work)"):
-            assert thread.daemon
+            assert not thread.daemon
             thread.join(10)
             assert not thread.is_alive()
     assert len(begun) <= 2
@@ -71,8 +68,15 @@ def test_nothing_is_nothing() -> None:
     assert map_in_threads(str, [], threads=2) == []
 
 
-def test_the_process_may_end_while_photographs_are_read(checkpoint: Path, photos: Path) -> None:
+def test_ctrl_c_waits_for_no_photograph(checkpoint: Path, photos: Path) -> None:
     command = [sys.executable, "-c", ENDS_WHILE_READING, str(checkpoint), str(photos / "0.png")]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.stderr == ""
-    assert result.stdout == "0\n" * 10
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        try:
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
+        assert process.stderr.read() == b"captioner: interrupted\n"
