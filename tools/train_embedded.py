@@ -19,6 +19,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 from write_results import test_scores
@@ -31,27 +32,44 @@ from captioner.keeping import LAST
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CARD = Path(__file__).with_name("embedded_card.json")
-LARGER = ["flickr8k_finetune.yaml", "--model.image_size", "288"]
-PHASES = {
-    "flickr8k": ["", "flickr8k.yaml"],
-    "flickr8k_finetune": ["flickr8k", "flickr8k_finetune.yaml"],
-    "flickr8k_larger": ["flickr8k_finetune", *LARGER, "--trainer.max_epochs", "8"],
-    "flickr8k_fewer": [
-        *("flickr8k_larger", *LARGER, "--trainer.max_epochs", "6"),
-        *("--model.feature_dropout", "0.4", "--model.attention_regularization", "0"),
-    ],
-    "flickr8k_rewarded": [
-        *("flickr8k_larger", "flickr8k_self_critical.yaml"),
-        *("--model.feature_dropout", "0.25", "--model.attention_regularization", "1"),
-        *("--data.feature_cache", "data/flickr8k/larger_features.safetensors"),
-    ],
-    "flickr8k_self_critical": ["flickr8k_fewer", "flickr8k_self_critical.yaml"],
-}
-"""Folders of runs: the run whose last epoch each begins with, the configuration, and what changes in it.
 
-With the learning rate down at 0, a beam writes better captions than with those of the best greedy epoch (docs/runs.md).
-"""
-AVERAGED = ["flickr8k_self_critical", "flickr8k_rewarded"]
+
+class Phase(NamedTuple):
+    """One run of `captioner train`.
+
+    Attributes:
+        before: The run whose last epoch it begins with; None begins with nothing. With the learning rate down at 0, a
+            beam writes better captions than with the weights of the best greedy epoch (docs/runs.md).
+        config: Its configuration.
+        changes: What changes in it.
+    """
+
+    before: str | None
+    config: str
+    changes: str = ""
+
+
+PHASES = {
+    "flickr8k": Phase(None, "flickr8k.yaml"),
+    "flickr8k_finetune": Phase("flickr8k", "flickr8k_finetune.yaml"),
+    "flickr8k_larger": Phase(
+        "flickr8k_finetune", "flickr8k_finetune.yaml", "--model.image_size 288 --trainer.max_epochs 8"
+    ),
+    "flickr8k_fewer": Phase(
+        "flickr8k_larger",
+        "flickr8k_finetune.yaml",
+        "--model.image_size 288 --trainer.max_epochs 6 --model.feature_dropout 0.4 --model.attention_regularization 0",
+    ),
+    "flickr8k_larger_self_critical": Phase(
+        "flickr8k_larger",
+        "flickr8k_self_critical.yaml",
+        "--model.feature_dropout 0.25 --model.attention_regularization 1 "
+        "--data.feature_cache data/flickr8k/larger_features.safetensors",
+    ),
+    "flickr8k_self_critical": Phase("flickr8k_fewer", "flickr8k_self_critical.yaml"),
+}
+"""By their folders, in the order in which they are run."""
+AVERAGED = ["flickr8k_self_critical", "flickr8k_larger_self_critical"]
 """The runs whose mean, again of their last epochs, is the embedded model."""
 
 
@@ -65,13 +83,13 @@ def train_phases(output: Path, overrides: Sequence[str]) -> None:
     Raises:
         CaptionerError: Something of the user's cannot be used.
     """
-    for phase, (before, config, *changes) in PHASES.items():
-        folder = output / phase
+    for name, phase in PHASES.items():
+        folder = output / name
         if not (folder / "captioner.safetensors").exists():
-            start = ["--model.start_from", str(output / before / LAST)] if before else []
+            start = ["--model.start_from", str(output / phase.before / LAST)] if phase.before else []
             resume = ["--resume", str(folder / LAST)] if (folder / LAST).exists() else []
             root = ["--trainer.default_root_dir", str(folder)]
-            train(["--config", str(CONFIGS / config), *changes, *start, *overrides, *root, *resume])
+            train(["--config", str(CONFIGS / phase.config), *phase.changes.split(), *start, *overrides, *root, *resume])
 
 
 def evaluate(model: Path, data: str, images: str) -> dict[str, object]:
@@ -98,7 +116,7 @@ def main(arguments: Sequence[str]) -> int:
     args, overrides = parser.parse_known_args(arguments)
     try:
         train_phases(args.output, overrides)
-        averaged = [args.output / phase / LAST for phase in AVERAGED]
+        averaged = [args.output / name / LAST for name in AVERAGED]
         data = yaml.safe_load(averaged[0].with_name("config.yaml").read_text(encoding="utf-8"))["data"]
         target, card = args.output / "captioner.safetensors", args.output / "card.json"
         export = ["export", *map(str, averaged), "--dtype", "float16", "--output", str(target), "--card"]
