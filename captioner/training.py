@@ -30,7 +30,7 @@ from captioner.seeds import batch_seed, run_seed
 from captioner.self_critical import make_reward, self_critical_loss
 from captioner.validation import Validated
 from captioner.vocabulary import Vocabulary, join_words
-from captioner.warm_start import warm_start
+from captioner.warm_start import Part, warm_start
 
 BASELINE_RATE = 0.1
 """Share of a batch's reward in the baseline of hard attention (Show, Attend and Tell, equation 11)."""
@@ -53,6 +53,7 @@ class CaptioningModule(lightning.LightningModule):
         decoder: Shape of the decoder.
         start_from: Checkpoint whose weights the model begins with, such as one trained with a frozen CNN; None begins
             anew.
+        start_part: What of it is taken: ``all``, or ``encoder``, to train a decoder anew on a CNN that was tuned.
         word_vectors: Text file in GloVe's format that the embedding starts from; None starts it at random.
         learning_rate: Peak learning rate of the decoder (Adam).
         encoder_learning_rate: Peak learning rate of the trained stages of the CNN.
@@ -85,6 +86,7 @@ class CaptioningModule(lightning.LightningModule):
         resize: str = "squash",
         decoder: DecoderConfig = DecoderConfig(),  # noqa: B008 (frozen)
         start_from: str | None = None,
+        start_part: Part = "all",
         word_vectors: str | None = None,
         learning_rate: float = 1e-3,
         encoder_learning_rate: float = 1e-5,
@@ -122,7 +124,7 @@ class CaptioningModule(lightning.LightningModule):
         config = CaptionerConfig(encoder, encoder_stage, decoder, grid_encoder.default_transform(image_size, resize))
         self.model = CaptionModel(config, len(vocabulary), grid_encoder)
         if start_from is not None:
-            warm_start(self.model, vocabulary, start_from)
+            warm_start(self.model, vocabulary, start_from, start_part)
         if word_vectors is not None:
             vectors = read_word_vectors(Path(word_vectors), vocabulary, decoder.embedding_size)
             with torch.no_grad():
@@ -152,6 +154,7 @@ class CaptioningModule(lightning.LightningModule):
             "self-critical": self_critical,
             "moving average": ema,
             "started from": Path(start_from).name if start_from else "nothing",
+            "started with": start_part if start_from else "nothing",
         }
         self._validated = Validated()
 

@@ -15,6 +15,7 @@ from captioner.decoder.additive import AdditiveAttention
 from captioner.decoder.hard import HardAttention
 from captioner.decoder.layout import Layout
 from captioner.decoder.multiplicative import MultiHeadAttention, MultiplicativeAttention
+from captioner.decoder.spatial import SpatialCore
 from captioner.decoder.top_down import TopDownCore
 
 CHANNELS, CELLS = 10, 6
@@ -138,6 +139,29 @@ def test_hard_attention_looks_at_the_likeliest_cell_when_it_writes() -> None:
         torch.testing.assert_close(context[sentence], gate * grid[sentence // 2, weights[sentence].argmax()])
 
 
+def test_spatial_attention_equals_its_equations() -> None:
+    torch.manual_seed(4)
+    core = SpatialCore(replace(CONFIG, attention="spatial"), CHANNELS).eval()
+    grid, x = torch.randn(1, CELLS, CHANNELS), torch.randn(1, 8)
+    state = core.start(grid)
+    lstm = torch.nn.LSTMCell(8, 7)
+    load(lstm, *core.cells.weights(0))
+    h, _ = lstm(x[0], tuple(part[0, 0] for part in state.memory))
+
+    _, output, weights, _ = core.tell(core.advance(core.project(x), state, grid))
+
+    attention = core.attention
+    assert attention is not None
+    query = attention.query.weight @ h
+    scores = [query @ (attention.key.weight @ v + attention.key.bias) / math.sqrt(5) for v in grid[0]]
+    p = torch.stack(scores).softmax(0)
+    values = [torch.relu(core.value.weight @ v + core.value.bias) for v in grid[0]]
+    context = sum(p_i * v for p_i, v in zip(p, values, strict=True))
+    assert weights is not None
+    torch.testing.assert_close(weights[0], p)
+    torch.testing.assert_close(output[0], core.mix.weight @ (context + h) + core.mix.bias)
+
+
 def test_adaptive_attention_equals_its_equations() -> None:
     torch.manual_seed(4)
     core = AdaptiveCore(replace(CONFIG, attention="adaptive"), CHANNELS).eval()
@@ -145,7 +169,7 @@ def test_adaptive_attention_equals_its_equations() -> None:
     state = core.start(grid)
     before = state.hidden[0, 0]
 
-    after, output, weights, _ = core.advance(core.project(x), state, grid)
+    after, output, weights, _ = core.tell(core.advance(core.project(x), state, grid))
 
     h, c = (part[0, 0] for part in after.memory)
     attention = core.attention
@@ -195,7 +219,7 @@ def load(cell: torch.nn.LSTMCell, *weights: Tensor) -> None:
     cell.load_state_dict(dict(zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), weights, strict=True)))
 
 
-@pytest.mark.parametrize("kind", ["soft", "multiplicative", "multi_head", "hard", "adaptive", "top_down"])
+@pytest.mark.parametrize("kind", ["soft", "multiplicative", "multi_head", "hard", "spatial", "adaptive", "top_down"])
 def test_the_weights_of_a_word_sum_to_one(kind: str) -> None:
     torch.manual_seed(4)
     config = replace(CONFIG, attention=kind, attention_size=8)  # type: ignore[arg-type]

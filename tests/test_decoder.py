@@ -39,11 +39,12 @@ CONFIGS = [
     *(
         vary(attention=attention, image_input=image, heads=5)
         for attention, image in itertools.product(
-            ("multiplicative", "multi_head", "hard", "adaptive", "top_down"),
+            ("multiplicative", "multi_head", "hard", "spatial", "adaptive", "top_down"),
             ("none", "initial_state", "first_word", "every_step"),
         )
     ),
     vary(attention="top_down", cell="gru"),
+    vary(attention="spatial", cell="gru", layers=2),
     vary(attention="adaptive", cell="peephole", layers=2),
     vary(attention="none", image_input="none"),
 ]

@@ -60,4 +60,4 @@ def test_words_come_back_to_where_they_were(rows: int, monkeypatch: pytest.Monke
     packing, words = Packing(real), torch.rand(6, 4) + 1
     read = words[packing.sentence, packing.step]
     assert torch.equal(packing.caption_after_caption(read), words[real.flatten(0, 1)])
-    assert torch.equal(packing.laid_out(read), words * real.flatten(0, 1))
+    assert torch.equal(packing.laid_out(words[real.flatten(0, 1)]), words * real.flatten(0, 1))

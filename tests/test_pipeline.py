@@ -43,7 +43,7 @@ def test_a_batch_equals_single_calls(tiny: Captioner, photos: Path) -> None:
         assert [c.words for c in caption.alternatives] == [c.words for c in alone.alternatives]
 
 
-@pytest.mark.parametrize("kind", ["soft", "multiplicative", "multi_head", "hard", "adaptive", "top_down"])
+@pytest.mark.parametrize("kind", ["soft", "multiplicative", "multi_head", "hard", "spatial", "adaptive", "top_down"])
 def test_attention_is_a_map_for_each_word(kind: str, photos: Path) -> None:
     model = make_captioner(kind)
     caption = model.caption(photos / "0.png", max_words=8)

@@ -61,6 +61,25 @@ def test_a_language_model_gives_its_words_and_cells_and_leaves_what_looks(tmp_pa
     assert {name for name in after if not torch.equal(after[name], before[name])} == set(given)
 
 
+def test_the_encoder_alone_leaves_the_decoder_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = make_captioner()
+    old.save(tmp_path / "old.safetensors")
+    # The decoder may be of any other shape.
+    config = replace(old.model.config, decoder=replace(old.model.config.decoder, attention="spatial", hidden_size=24))
+    model = CaptionModel(config, len(old.vocabulary))
+    for parameter in model.encoder.parameters():
+        torch.nn.init.zeros_(parameter)
+    before = {name: value.clone() for name, value in model.decoder.state_dict().items()}
+
+    taken = warm_start(model, old.vocabulary, tmp_path / "old.safetensors", "encoder")
+
+    wanted = old.model.encoder.state_dict()
+    assert taken == (0, len(wanted))
+    assert f"{len(wanted)} of {len(model.state_dict())} tensors and 0 of" in capsys.readouterr().err
+    assert all(torch.equal(value, wanted[name]) for name, value in model.encoder.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in model.decoder.state_dict().items())
+
+
 def test_a_layer_of_another_shape_is_named(tmp_path: Path) -> None:
     tiny = make_captioner()
     tiny.save(tmp_path / "tiny.safetensors")
@@ -76,5 +95,13 @@ def test_a_checkpoint_with_nothing_of_the_decoder_is_refused(tmp_path: Path) -> 
     content = read(tmp_path / "tiny.safetensors")
     renamed = {name.replace("decoder.", "old_decoder."): value for name, value in content.weights.items()}
     write(tmp_path / "renamed.safetensors", replace(content, weights=renamed))
-    with pytest.raises(CaptionerError, match=r"renamed.safetensors: has no weights of such a decoder; start from"):
+    with pytest.raises(CaptionerError, match=r"renamed.safetensors: has no weights of this decoder; start from"):
         warm_start(tiny.model, tiny.vocabulary, tmp_path / "renamed.safetensors")
+
+
+def test_an_encoder_is_not_taken_from_a_language_model(tmp_path: Path) -> None:
+    tiny = make_captioner()
+    blind = LanguageModel(LanguageConfig(replace(tiny.model.config.decoder, attention="none", image_input="none")), 4)
+    write(tmp_path / "blind.safetensors", Checkpoint(blind.config, SPECIAL_WORDS, blind.state_dict(), {}))
+    with pytest.raises(CaptionerError, match=r"blind.safetensors: has no weights of this encoder; start from"):
+        warm_start(tiny.model, tiny.vocabulary, tmp_path / "blind.safetensors", "encoder")

@@ -8,7 +8,7 @@ from typing import Literal, get_args, get_type_hints
 from captioner.errors import CaptionerError
 
 Cell = Literal["rnn", "gru", "lstm", "peephole"]
-Attention = Literal["none", "soft", "multiplicative", "multi_head", "hard", "adaptive", "top_down"]
+Attention = Literal["none", "soft", "multiplicative", "multi_head", "hard", "spatial", "adaptive", "top_down"]
 ImageInput = Literal["none", "first_word", "initial_state", "every_step"]
 
 CELLS_WITH_MEMORY = ("lstm", "peephole")
@@ -23,8 +23,8 @@ class DecoderConfig:
         cell: ``rnn`` is the vanilla network with tanh; ``gru``; ``lstm``; ``peephole`` is an LSTM whose gates see c.
         attention: ``none`` sees the picture through ``image_input`` alone. The others look at the grid at every word:
             ``soft`` compares by addition (Bahdanau), ``multiplicative`` by a product (Luong), ``multi_head`` in several
-            ways at once, ``hard`` at one cell, ``adaptive`` may look away (visual sentinel), ``top_down`` has an LSTM
-            to look and another to write.
+            ways at once, ``hard`` at one cell, ``spatial`` looks after it has read the last word, not before, and
+            ``adaptive`` may then look away (visual sentinel); ``top_down`` has an LSTM to look and another to write.
         image_input: How the picture as a whole enters: ``initial_state`` computes the first state from the mean feature
             vector (Show, Attend and Tell); ``first_word`` projects it into the word-embedding space and reads it before
             the first word (Show and Tell); ``every_step`` adds its projection to every update; ``none`` leaves it out,

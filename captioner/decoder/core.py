@@ -24,11 +24,11 @@ or beams of five, have about as many words."""
 
 
 class Advanced(NamedTuple):
-    """The outcome of one step.
+    """The outcome of one step, or of several at once, whose words then stand as sentences do in one.
 
     Attributes:
         state: The state after the word.
-        output: What the next word is told from, shape (sentences, hidden_size).
+        output: What the next word is told from, shape (sentences, hidden_size); before `Core.tell`, what that needs.
         attention: Weights over the cells, as in `captioner.decoder.state.Step`.
         chosen: As in `captioner.decoder.attention.Look`.
     """
@@ -40,7 +40,7 @@ class Advanced(NamedTuple):
 
 
 class Core(nn.Module):
-    """Looks, if it has attention, then remembers (Show, Attend and Tell).
+    """Looks, if it has attention, then remembers (Show, Attend and Tell); subclasses have other orders.
 
     The context z of h_{t-1} enters the lowest layer beside the word: W_x x + W_z z + W_h h + b, and so does, with
     ``every_step``, the mean feature vector. The output is the top layer's h_t.
@@ -122,6 +122,10 @@ class Core(nn.Module):
         memory = self.cells.step(projected, state.memory, state.masks)
         return Advanced(state._replace(memory=memory), memory[0][:, -1], attention, chosen)
 
+    def tell(self, read: Advanced) -> Advanced:
+        """What is left to do for the outputs of any number of words at once: nothing, once it has looked."""
+        return read
+
     def look(self, hidden: Tensor, state: State, grid: Tensor) -> Look:
         """Looks at the grid with h, shape (sentences, hidden_size); the context is multiplied by W_z."""
         seen = state.seen
@@ -150,7 +154,7 @@ class Core(nn.Module):
         steps = []
         with Unrolled():
             for projected in self.project(embedded).unbind(dim=1):
-                state, output, *_ = self.advance(projected, state, grid)
+                state, output, *_ = self.tell(self.advance(projected, state, grid))
                 steps.append(output)
         return torch.stack(steps, dim=1), state
 
@@ -167,7 +171,7 @@ def make_attention(config: DecoderConfig, channels: int) -> GridAttention | None
     sizes = (channels, config.hidden_size, config.attention_size)
     if config.attention == "none":
         return None
-    if config.attention == "multiplicative":
+    if config.attention in ("multiplicative", "spatial"):
         return MultiplicativeAttention(*sizes)
     if config.attention == "multi_head":
         return MultiHeadAttention(*sizes, config.heads)

@@ -11,6 +11,7 @@ from captioner.decoder.core import Advanced, Core
 from captioner.decoder.dropout import Dropout
 from captioner.decoder.packing import Packing
 from captioner.decoder.products import Linear, linear
+from captioner.decoder.spatial import SpatialCore
 from captioner.decoder.state import State, Step, TeacherForced
 from captioner.decoder.top_down import TopDownCore
 from captioner.decoder.unrolled import Unrolled
@@ -33,7 +34,7 @@ class Decoder(nn.Module):
         self.config = config
         size = config.hidden_size
         self.embedding = nn.Embedding(vocabulary_size, config.embedding_size, padding_idx=PAD)
-        cores: dict[str, type[Core]] = {"adaptive": AdaptiveCore, "top_down": TopDownCore}
+        cores: dict[str, type[Core]] = {"spatial": SpatialCore, "adaptive": AdaptiveCore, "top_down": TopDownCore}
         self.core = cores.get(config.attention, Core)(config, channels)
         self.dropout = Dropout(config.dropout)
         # A tied E needs the output in word-embedding space.
@@ -67,7 +68,7 @@ class Decoder(nn.Module):
         Returns:
             Next-word logits, the new state, and where the decoder looked on its way to it.
         """
-        state, output, attention, _ = self.core.advance(self._project(words), state, grid)
+        state, output, attention, _ = self.core.tell(self.core.advance(self._project(words), state, grid))
         return Step(self._logits(self.dropout(output)), state, attention)
 
     def forward(self, grid: Tensor, captions: Tensor, read: Tensor | None = None) -> TeacherForced:
@@ -96,11 +97,10 @@ class Decoder(nn.Module):
         packing = Packing(real)
         embedded = self._embed(words[packing.sentence, packing.step])
         embedded = self._drop(embedded, None if mask is None else mask[packing.sentence])
-        output, attention, chosen = self._unroll(self.core.project(embedded), packing, state, grid)
-        mask = None if state.masks is None else state.masks[:, 1, -1][packing.sentence]
-        logits = self._logits(packing.caption_after_caption(self._drop(output, mask)))
-        looks = (None if each is None else packing.laid_out(each) for each in (attention, chosen))
-        return TeacherForced(logits, targets[real], *looks)
+        _, output, *looks = self.core.tell(self._unroll(self.core.project(embedded), packing, state, grid))
+        mask = None if state.masks is None else state.masks[:, 1, -1][packing.caption_after_caption(packing.sentence)]
+        looked = (None if each is None else packing.laid_out(each) for each in looks)
+        return TeacherForced(self._logits(self._drop(output, mask)), targets[real], *looked)
 
     def read(self, words: Tensor, state: State, grid: Tensor) -> tuple[Tensor, State]:
         """Reads known words of sentences that go on before and after.
@@ -119,9 +119,7 @@ class Decoder(nn.Module):
         mask = None if state.masks is None else state.masks[:, 1, -1].unsqueeze(1)
         return self._logits(self._drop(outputs, mask)), state._replace(masks=None)
 
-    def _unroll(
-        self, projected: Tensor, packing: Packing, state: State, grid: Tensor
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def _unroll(self, projected: Tensor, packing: Packing, state: State, grid: Tensor) -> Advanced:
         """The recurrence over known captions.
 
         Args:
@@ -131,9 +129,10 @@ class Decoder(nn.Module):
             grid: Feature vectors, shape (images, cells, channels).
 
         Returns:
-            The core's output, attention and chosen cells, step after step.
+            What the core made of the real words, caption after caption, beside the state at the start.
         """
         advances: list[Advanced] = []
+        read = state._replace(layout=packing.words)
         state = state.select(packing.order)
         with Unrolled():
             for words, layout in zip(projected.split(packing.counts), packing.layouts, strict=True):  # type: ignore[no-untyped-call]
@@ -141,8 +140,8 @@ class Decoder(nn.Module):
                 advances.append(self.core.advance(words, state, grid))
                 state = advances[-1].state
         _, outputs, *looks = zip(*advances, strict=True)
-        attention, chosen = (None if part[0] is None else torch.cat(part) for part in looks)
-        return torch.cat(outputs), attention, chosen
+        parts = (None if part[0] is None else packing.caption_after_caption(torch.cat(part)) for part in looks)
+        return Advanced(read, packing.caption_after_caption(torch.cat(outputs)), *parts)
 
     def _project(self, words: Tensor) -> Tensor:
         """What words change by themselves, shape (sentences, size)."""

@@ -28,10 +28,11 @@ class Packing:
         step: And its place in the sentence, shape (words,).
         layouts: How each step's sentences stand beside the first images. Images and captions that come with the longer
             ones first make for few gaps.
+        words: How the real words, sentence after sentence, stand beside the images.
     """
 
     def __init__(self, real: Tensor) -> None:
-        _, captions, steps = real.shape
+        images, captions, steps = real.shape
         self._real = real.flatten(0, 1)
         self.order = self._real.sum(1).argsort(descending=True, stable=True)
         self.counts = [min(_round_up(count), len(self.order)) for count in self._real.sum(0).tolist()]
@@ -43,15 +44,17 @@ class Packing:
         words = torch.arange(len(self.sentence), device=real.device)
         places = words.new_empty(self._real.shape).index_put((self.sentence, self.step), words)
         self._words = places[self._real]
+        counts = real.flatten(1).sum(1)
+        of = torch.arange(images, device=real.device).repeat_interleave(counts)
+        self.words = Layout.of(of, torch.arange(len(of), device=real.device) - (counts.cumsum(0) - counts)[of])
 
     def caption_after_caption(self, values: Tensor) -> Tensor:
         """From values of the words step after step those of the real words sentence after sentence, as they came."""
         return values.index_select(0, self._words)
 
     def laid_out(self, values: Tensor) -> Tensor:
-        """From values of the words step after step to shape (sentences, steps, …), as they came, 0 at padding."""
-        real = self.caption_after_caption(values)
-        return real.new_zeros(*self._real.shape, *real.shape[1:]).index_put((self._real,), real)
+        """From values of the real words sentence after sentence to shape (sentences, steps, …), 0 at padding."""
+        return values.new_zeros(*self._real.shape, *values.shape[1:]).index_put((self._real,), values)
 
 
 def _round_up(count: int) -> int:
