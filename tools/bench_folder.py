@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--beam-size", 5, "width of the beam"),
         ("--repeats", 2, "runs of each, in turn; the fastest counts"),
     )
+    parser.add_argument("--model", metavar="FILE", help="checkpoint (default: the embedded one)")
     parser.add_argument("--precision", default="auto", help="as for captioner caption (default: auto)")
 
 
@@ -37,7 +38,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, str | float]]:
     """Times all of them on the same files."""
     files: list[Path] = list(find_images(args.images))[: args.count]
     options = DecodingOptions(beam_size=args.beam_size)
-    plain, fast = load(), load(precision=args.precision)
+    plain, fast = load(args.model), load(args.model, precision=args.precision)
     batches = [files[start : start + args.batch_size] for start in range(0, len(files), args.batch_size)]
 
     def read() -> None:

@@ -43,7 +43,8 @@ class AdaptiveCore(SpatialCore):
 
     def tell(self, read: Advanced) -> Advanced:
         """Looks with every h_t, or trusts its s_t."""
-        (hidden, sentinel), (seen, layout) = read.output.chunk(2, dim=1), read.state[1:3]
+        hidden, sentinel = read.output.chunk(2, dim=1)
+        seen, layout = read.state.seen, read.state.layout
         assert isinstance(self.attention, AdditiveAttention)
         assert seen.keys is not None
         assert seen.values is not None

@@ -39,7 +39,7 @@ class SpatialCore(Core):
 
     def tell(self, read: Advanced) -> Advanced:
         """Looks with every h_t."""
-        hidden, (seen, layout) = read.output, read.state[1:3]
+        hidden, seen, layout = read.output, read.state.seen, read.state.layout
         assert self.attention is not None
         assert seen.keys is not None
         assert seen.values is not None
