@@ -10,7 +10,8 @@ import json
 import os
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -57,12 +58,14 @@ class Checkpoint:
         words: The vocabulary, in the order of ids.
         weights: The network's state dict.
         card: What is to be known of the model, in plain JSON values: its data, scores, limits, licence.
+        origin: What messages call it.
     """
 
     config: CaptionerConfig | LanguageConfig
     words: tuple[str, ...]
     weights: Mapping[str, Tensor]
     card: Mapping[str, Any]
+    origin: str = "the checkpoint"
 
     def header(self) -> str:
         """All but the weights, as JSON."""
@@ -76,10 +79,11 @@ class Checkpoint:
             CaptionerError: Weights, words and configuration do not belong together.
         """
         config = self.config
-        if isinstance(config, LanguageConfig):
-            raise CaptionerError("the checkpoint is of a language model, which sees no pictures; try captioner sample")
-        vocabulary = Vocabulary(self.words)
-        model = self._fill(lambda words: CaptionModel(config, words))
+        with _naming(self.origin):
+            if isinstance(config, LanguageConfig):
+                raise CaptionerError("is of a language model, which sees no pictures; try captioner sample")
+            vocabulary = Vocabulary(self.words)
+            model = self._fill(lambda words: CaptionModel(config, words))
         return model.to(memory_format=torch.channels_last), vocabulary
 
     def build_language_model(self) -> tuple[LanguageModel, Vocabulary]:
@@ -89,10 +93,11 @@ class Checkpoint:
             CaptionerError: As above.
         """
         config = self.config
-        if isinstance(config, CaptionerConfig):
-            raise CaptionerError("the checkpoint is of a captioner, no language model; try captioner caption")
-        vocabulary = Vocabulary(self.words)
-        return self._fill(lambda words: LanguageModel(config, words)), vocabulary
+        with _naming(self.origin):
+            if isinstance(config, CaptionerConfig):
+                raise CaptionerError("is of a captioner, no language model; try captioner caption")
+            vocabulary = Vocabulary(self.words)
+            return self._fill(lambda words: LanguageModel(config, words)), vocabulary
 
     def verify(self) -> None:
         """Refuses what makes no network, captioner or language model.
@@ -105,31 +110,25 @@ class Checkpoint:
     def _fill(self, make: Callable[[int], ModelT]) -> ModelT:
         """A network for so many words, with the file's weights."""
         if self.config.decoder.layers > max(1, len(self.weights)):
-            raise CaptionerError(
-                f"the checkpoint has no weights for {self.config.decoder.layers} layers; it was edited"
-            )
+            raise CaptionerError(f"has no weights for {self.config.decoder.layers} layers; it was edited")
         # Built without values (meta), then given the file's tensors: nothing is initialised in vain.
         try:
             with torch.device("meta"), _WithoutValues():
                 model = make(len(self.words))
         except (RuntimeError, TypeError, OverflowError) as error:
-            raise CaptionerError(
-                f"the checkpoint's configuration makes no network ({first_line(error)}); it was edited"
-            ) from error
+            raise CaptionerError(f"its configuration makes no network ({first_line(error)}); it was edited") from error
         wanted = model.state_dict()
         for name, parameter in wanted.items():
             if name not in self.weights:
-                raise CaptionerError(
-                    f"the checkpoint lacks the weights {name}; it was cut or belongs to another version"
-                )
+                raise CaptionerError(f"lacks the weights {name}; it was cut or belongs to another version")
             if self.weights[name].is_floating_point() != parameter.is_floating_point():
                 raise CaptionerError(
-                    f"the checkpoint's weights {name} are {self.weights[name].dtype}, not {parameter.dtype}; "
+                    f"its weights {name} are {self.weights[name].dtype}, not {parameter.dtype}; "
                     "it was put together wrongly"
                 )
             if self.weights[name].shape != parameter.shape:
                 raise CaptionerError(
-                    f"the checkpoint's weights {name} have shape {tuple(self.weights[name].shape)}, but its "
+                    f"its weights {name} have shape {tuple(self.weights[name].shape)}, but its "
                     f"configuration and its {len(self.words)} words need {tuple(parameter.shape)}; "
                     "it was put together wrongly"
                 )
@@ -200,21 +199,36 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
         raise CaptionerError(f"checkpoint {path}: cannot be read: {error.strerror or error}") from error
     if header is None:
         raise CaptionerError(f"checkpoint {path}: was not written by captioner; give a file made by captioner train")
+    origin = f"checkpoint {path}"
+    with _naming(origin):
+        config, words, card = _parse(header)
+    return Checkpoint(config, words, weights, card, origin)
+
+
+@contextmanager
+def _naming(origin: str) -> Iterator[None]:
+    """Says of what is refused where it comes from."""
+    try:
+        yield
+    except CaptionerError as error:
+        raise CaptionerError(f"{origin}: {error}") from error
+
+
+def _parse(header: str) -> tuple[CaptionerConfig | LanguageConfig, tuple[str, ...], dict[str, Any]]:
+    """Configuration, words and card of a header."""
     try:
         content = json.loads(header)
         found = content["format"]
         if found != FORMAT:
-            raise CaptionerError(
-                f"checkpoint {path}: has format {found!r}, this version reads {FORMAT}; install a matching captioner"
-            )
-        words = content["words"]
-        if not isinstance(content["card"], dict):
-            raise CaptionerError(f"checkpoint {path}: its card is no JSON object; it was put together wrongly")
-        if not (isinstance(words, list) and all(isinstance(word, str) for word in words)):
-            raise CaptionerError(f"checkpoint {path}: its words are no list of text; it was put together wrongly")
-        return Checkpoint(_config(content["config"]), tuple(words), weights, content["card"])
+            raise CaptionerError(f"has format {found!r}, this version reads {FORMAT}; install a matching captioner")
+        config, words, card = _config(content["config"]), content["words"], content["card"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise CaptionerError(f"checkpoint {path}: its header lacks or misstates {error}; it cannot be used") from error
+        raise CaptionerError(f"its header lacks or misstates {error}; it cannot be used") from error
+    if not isinstance(card, dict):
+        raise CaptionerError("its card is no JSON object; it was put together wrongly")
+    if not (isinstance(words, list) and all(isinstance(word, str) for word in words)):
+        raise CaptionerError("its words are no list of text; it was put together wrongly")
+    return config, tuple(words), card
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
@@ -304,17 +318,16 @@ def _from_dict(cls: type[DataclassT], values: Mapping[str, Any]) -> DataclassT:
     known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - known)
     if unknown:
-        raise CaptionerError(f"the checkpoint's configuration has {unknown[0]!r}, unknown here; update captioner")
+        raise CaptionerError(f"its configuration has {unknown[0]!r}, unknown here; update captioner")
     required = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}  # type: ignore[arg-type]
     missing = sorted(required - set(values))
     if missing:
-        raise CaptionerError(f"the checkpoint's configuration lacks {missing[0]!r}; it was cut or edited")
+        raise CaptionerError(f"its configuration lacks {missing[0]!r}; it was cut or edited")
     hints = get_type_hints(cls)
     for name, value in values.items():
         if not _fits(value, hints[name]):
             raise CaptionerError(
-                f"the checkpoint's configuration has {name!r} = {str(value)[:_SHOWN]!r}, of a wrong type or size; "
-                "it was edited"
+                f"its configuration has {name!r} = {str(value)[:_SHOWN]!r}, of a wrong type or size; it was edited"
             )
     return cls(**values)
 

@@ -48,6 +48,7 @@ def refusal(path: Path) -> str:
     with pytest.raises(CaptionerError) as caught:
         load(path)
     assert len(str(caught.value).splitlines()) == 1
+    assert str(path) in str(caught.value)  # of an ensemble's members, which
     return str(caught.value)
 
 

@@ -45,10 +45,7 @@ def run(args: argparse.Namespace) -> int:
         if any(os.path.realpath(name) == os.path.realpath(other) for other in contents):
             raise CaptionerError(f"checkpoint {name}: is given twice; each counts once in a mean")
         contents[name] = checkpoint.read(name)
-        try:
-            contents[name].verify()
-        except CaptionerError as error:
-            raise CaptionerError(f"checkpoint {name}: {error}") from error
+        contents[name].verify()
     content = average(contents)
     if args.card:
         try:
