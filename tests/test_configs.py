@@ -28,7 +28,7 @@ def test_a_shipped_configuration_is_parsed(path: Path) -> None:
     [
         ("show_and_tell", "none", "first_word", "resnet101"),
         ("show_attend_tell", "soft", "initial_state", "resnet101"),
-        ("flickr8k", "spatial", "initial_state", "timm/tf_efficientnet_lite0"),
+        ("flickr8k", "multiplicative", "initial_state", "timm/tf_efficientnet_lite0"),
     ],
 )
 def test_a_configuration_is_the_model_it_is_named_after(

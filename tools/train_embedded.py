@@ -69,8 +69,6 @@ PHASES = {
     "flickr8k_self_critical": Phase("flickr8k_fewer", "flickr8k_self_critical.yaml"),
 }
 """By their folders, in the order in which they are run."""
-DECODER = "--model.decoder.attention multiplicative"
-"""What the embedded model has other than the configurations, in all of its runs."""
 AVERAGED = ["flickr8k_self_critical", "flickr8k_larger_self_critical"]
 """The runs whose mean, again of their last epochs, is the embedded model."""
 
@@ -91,8 +89,7 @@ def train_phases(output: Path, overrides: Sequence[str]) -> None:
             start = ["--model.start_from", str(output / phase.before / LAST)] if phase.before else []
             resume = ["--resume", str(folder / LAST)] if (folder / LAST).exists() else []
             root = ["--trainer.default_root_dir", str(folder)]
-            changes = [*DECODER.split(), *phase.changes.split()]
-            train(["--config", str(CONFIGS / phase.config), *changes, *start, *overrides, *root, *resume])
+            train(["--config", str(CONFIGS / phase.config), *phase.changes.split(), *start, *overrides, *root, *resume])
 
 
 def evaluate(model: Path, data: str, images: str) -> dict[str, object]:
