@@ -147,7 +147,7 @@ def test_the_table_of_variants_says_what_the_guide_does(told: Told) -> None:
         {name: float(cider) for name, cider in re.findall(ROW, text)} for text in (table, GUIDE.read_text())
     )
     assert found.keys() == shown.keys()
-    assert len(found) == 12
+    assert len(found) == 13
     for name, cider in shown.items():
         assert found[name] == pytest.approx(cider, abs=100 * CIDER_TOLERANCE), name
     blind = {"no_attention", "first_word", "every_step"}
