@@ -52,6 +52,6 @@ class AdaptiveCore(SpatialCore):
         cells = layout.to_sentences(self.attention.compare(layout.to_block(queries), seen.keys))
         looking_away = self.attention.compare_pairs(queries, exponential(self.sentinel_key(sentinel)))
         weights = torch.cat([cells, looking_away.unsqueeze(1)], dim=1).softmax(1)
-        context = layout.to_sentences(layout.to_block(weights[:, :-1]).to(seen.values.dtype) @ seen.values)
+        context = layout.to_sentences(Unrolled.matmul(layout.to_block(weights[:, :-1]), seen.values))
         known = weights[:, -1:].to(sentinel.dtype) * sentinel
         return read._replace(output=self.mix(context + known + hidden), attention=weights)

@@ -9,6 +9,7 @@ from captioner.decoder.config import DecoderConfig
 from captioner.decoder.core import Advanced, Core, add_update
 from captioner.decoder.products import Linear
 from captioner.decoder.state import State
+from captioner.decoder.unrolled import Unrolled
 
 
 class SpatialCore(Core):
@@ -44,5 +45,5 @@ class SpatialCore(Core):
         assert seen.keys is not None
         assert seen.values is not None
         weights = self.attention.compare(layout.to_block(self.attention.queries(hidden)), seen.keys).softmax(-1)
-        context = layout.to_sentences(weights.to(seen.values.dtype) @ seen.values)
+        context = layout.to_sentences(Unrolled.matmul(weights, seen.values))
         return read._replace(output=self.mix(context + hidden), attention=layout.to_sentences(weights))
