@@ -27,6 +27,7 @@ from captioner.keeping import LAST, DurableCheckpoints, SaveOften, newest_whole
 from captioner.language.data import TextData
 from captioner.language.training import LanguageModule
 from captioner.memory import keep_freed_memory
+from captioner.stopping import StopRequest
 from captioner.training import CaptioningModule
 
 
@@ -263,7 +264,9 @@ class CaptionerCLI(LightningCLI):
         # The newest epoch, to resume from, whether or not it is the best. It comes after the checkpoint of the best, so
         # that it knows of it.
         last = ModelCheckpoint(root, "last", monitor=None, enable_version_counter=False)
-        often = SaveOften(root, self.config_init["save_every_minutes"], self.config_init["save_every_steps"])
+        self.stop = StopRequest()
+        minutes, steps = (self.config_init[f"save_every_{unit}"] for unit in ("minutes", "steps"))
+        often = SaveOften(root, minutes, steps, self.stop)
         trainer.callbacks += [RefuseUnvalidated(), ScoreLines(), often, last]  # type: ignore[attr-defined]
         return trainer
 
@@ -335,7 +338,7 @@ def train(args: Sequence[str]) -> Path | None:
     resume = cli.config["resume"]
     if resume is not None:
         resume = newest_whole(Path(resume))
-    with told_in_one_line():
+    with told_in_one_line(), cli.stop.heard():
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume, weights_only=True)
     if not cli.trainer.is_global_zero or cli.trainer.fast_dev_run:  # type: ignore[attr-defined]
         return None

@@ -22,6 +22,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from captioner.atomic import replacing
 from captioner.errors import CaptionerError
+from captioner.stopping import StopRequest
 
 LAST = "last.ckpt"
 PREVIOUS = "previous.ckpt"
@@ -77,17 +78,38 @@ class SaveOften(Checkpoint):
         folder: The run's folder.
         minutes: Between two checkpoints; 0 for none by time.
         steps: Of the optimiser between two checkpoints; 0 for none by steps.
+        stop: Asks for a checkpoint at the next step, and for the end of the run.
     """
 
-    def __init__(self, folder: str | Path, minutes: float, steps: int) -> None:
+    def __init__(self, folder: str | Path, minutes: float, steps: int, stop: StopRequest) -> None:
         for name, value in (("save_every_minutes", minutes), ("save_every_steps", steps)):
             if value < 0:
                 raise CaptionerError(f"{name} is {value}; it must be at least 0, which saves after epochs alone")
         self.folder = Path(folder)
         self.seconds = minutes * 60
         self.steps = steps
+        self.stop = stop
         self._saved_at = time.monotonic()
         self._saved_step = 0
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """From here on there is something to save."""
+        self.stop.can_wait = not trainer.fast_dev_run  # type: ignore[attr-defined]
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """All is saved."""
+        self.stop.can_wait = False
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: object, index: int
+    ) -> None:
+        """Ends the run where the epoch before, whose end has saved it, was the last that was wanted.
+
+        Raises:
+            KeyboardInterrupt: It was.
+        """
+        if index == 0:
+            self._end_if_asked(trainer)
 
     def on_train_batch_end(
         self,
@@ -97,16 +119,28 @@ class SaveOften(Checkpoint):
         batch: object,
         index: int,
     ) -> None:
-        """Saves when it is time, between steps of the optimiser; after an epoch's last batch, its end does."""
+        """Saves when it is time, between steps of the optimiser; after an epoch's last batch, its end does.
+
+        Raises:
+            KeyboardInterrupt: The run was asked to end, and is saved.
+        """
         is_last = index + 1 >= trainer.num_training_batches
         if is_last or (index + 1) % trainer.accumulate_grad_batches or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         by_steps = self.steps > 0 and trainer.global_step - self._saved_step >= self.steps
         by_time = self.seconds > 0 and time.monotonic() - self._saved_at >= self.seconds
-        if trainer.strategy.broadcast(by_steps or by_time):
+        by_request = self.stop.made or trainer.received_sigterm  # which Lightning itself answers after the step
+        if trainer.strategy.broadcast(by_steps or by_time or by_request):
             trainer.save_checkpoint(self.folder / LAST)
             self._saved_at = time.monotonic()
             self._saved_step = trainer.global_step
+            self._end_if_asked(trainer)
+
+    def _end_if_asked(self, trainer: lightning.Trainer) -> None:
+        """Raises KeyboardInterrupt in all processes where the first of them was asked to end."""
+        if trainer.strategy.broadcast(self.stop.made):
+            rank_zero_only(print)(f"captioner: --resume {self.folder / LAST} goes on", file=sys.stderr)
+            raise KeyboardInterrupt
 
 
 def progress(trainer: lightning.Trainer) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from training_runs import kill_at_random
 from captioner.cli import main
 from captioner.errors import CaptionerError
 from captioner.keeping import LAST, PREVIOUS, SaveOften, newest_whole
+from captioner.training import CaptioningModule
 
 PICTURES = 40
 KILLS = 12
@@ -204,15 +205,83 @@ def test_a_checkpoint_to_resume_from_is_not_unpickled(
 
 
 def test_ctrl_c_ends_training_without_a_traceback(config: Path, tmp_path: Path) -> None:
+    last = tmp_path / "run" / LAST
     command = [sys.executable, "-m", "captioner", *arguments(config, tmp_path / "run", "--trainer.max_epochs", "999")]
     command += ["--early_stopping.patience", "999"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        while not (tmp_path / "run" / LAST).exists():
+        while not last.exists():
             time.sleep(0.05)
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=20)
     assert b"Traceback" not in err
-    assert err.splitlines()[-1] == b"captioner: interrupted"
+    assert err.splitlines()[-3:] == [
+        b"captioner: saves what was learned, then ends; Ctrl-C again ends at once",
+        f"captioner: --resume {last} goes on".encode(),
+        b"captioner: interrupted",
+    ]
     assert process.returncode == 130
-    assert newest_whole(tmp_path / "run" / LAST) == tmp_path / "run" / LAST
+    assert newest_whole(last) == last
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, hook: str, step: int, *signals: signal.Signals) -> None:
+    """Has the process get signals when a hook of the model is called after so many steps of the optimiser."""
+    before = getattr(CaptioningModule, hook)
+
+    def interrupt(self: CaptioningModule, *rest: Any) -> Any:
+        if self.global_step == step and not self.trainer.sanity_checking:
+            for each in signals:
+                signal.raise_signal(each)
+        return before(self, *rest)
+
+    monkeypatch.setattr(CaptioningModule, hook, interrupt)
+
+
+def test_asked_to_end_a_run_saves_the_step_that_it_is_in(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+    assert main(arguments(config, whole)) == 0
+    for hook, step, asked, saved in (
+        ("training_step", 2, signal.SIGINT, 3),
+        ("training_step", 2, signal.SIGTERM, 3),
+        ("training_step", 5, signal.SIGINT, 6),  # an epoch's last
+        ("validation_step", 6, signal.SIGINT, 6),
+        ("training_step", 6, signal.SIGINT, 7),
+    ):
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, hook, step, asked)
+            assert main(arguments(config, folder)) == 130
+        assert state(folder)["global_step"] == saved
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert main(arguments(config, folder, "--resume", str(folder / LAST))) == 0
+        assert_equal_runs(folder, whole)
+        shutil.rmtree(folder)
+
+
+def test_a_second_ctrl_c_ends_a_run_at_once(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupt_at(monkeypatch, "training_step", 2, signal.SIGINT, signal.SIGINT)
+    assert main(arguments(config, tmp_path)) == 130
+    assert not (tmp_path / LAST).exists()
+    assert capsys.readouterr().err.splitlines()[-1] == "captioner: interrupted"
+
+
+def test_ctrl_c_before_the_first_step_ends_a_run_at_once(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_at(monkeypatch, "on_fit_start", 0, signal.SIGINT)
+    assert main(arguments(config, tmp_path)) == 130
+    assert not (tmp_path / LAST).exists()
+
+
+def test_where_ctrl_c_is_ignored_a_run_ignores_it(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_at(monkeypatch, "training_step", 2, signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert main(arguments(config, tmp_path)) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
