@@ -19,6 +19,16 @@ def word_loss(outcome: TeacherForced, label_smoothing: float = 0.0) -> Tensor:
     return cross_entropy(outcome.logits.float(), outcome.targets, label_smoothing=label_smoothing)
 
 
+def distillation_loss(outcome: TeacherForced, expected: Tensor) -> Tensor:
+    """Mean cross-entropy a real word between what teachers expect and what the model does, in nats.
+
+    Args:
+        outcome: What the decoder made of known captions.
+        expected: Probabilities of the next word, shape (words, vocabulary), in the order of the outcome's targets.
+    """
+    return cross_entropy(outcome.logits.float(), expected)
+
+
 def attention_penalty(attention: Tensor) -> Tensor:
     """How unevenly captions look at their picture: the mean over sentences and cells of (1 - Σ_t p_ti)².
 

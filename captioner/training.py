@@ -18,10 +18,11 @@ from captioner.data.dataset import Batch
 from captioner.decoder import DecoderConfig
 from captioner.decoder.dropout import drop_channels
 from captioner.decoding import DecodingOptions, decode
+from captioner.distillation import Teachers
 from captioner.embeddings import read_word_vectors
 from captioner.encoder import WEIGHTS_HUB, GridEncoder
 from captioner.errors import CaptionerError
-from captioner.losses import attention_penalty, location_loss, word_loss
+from captioner.losses import attention_penalty, distillation_loss, location_loss, word_loss
 from captioner.metrics import score
 from captioner.model import CaptionerConfig, CaptionModel
 from captioner.optimisation import make_optimizer
@@ -70,6 +71,9 @@ class CaptioningModule(lightning.LightningModule):
         self_critical: Weight of self-critical training on CIDEr-D in the loss, in [0, 1]; cross-entropy has the rest.
             For a second phase, with ``start_from``.
         samples: Captions drawn of each image in self-critical training.
+        teachers: Checkpoints of captioners with the same words whose next words are learned beside those of the
+            references (`captioner.distillation`).
+        distillation: Weight of what the teachers expect in the loss of words, in [0, 1]; the references have the rest.
         validation_beam_size: Beam for the captions that are scored in validation; 1 is greedy.
         ema: Decay of a moving average of the weights, such as 0.999, in [0, 1); the average is what is validated and
             written for use. 0 keeps none.
@@ -101,6 +105,8 @@ class CaptioningModule(lightning.LightningModule):
         scheduled_sampling: float = 0.0,
         self_critical: float = 0.0,
         samples: int = 5,
+        teachers: list[str] | None = None,
+        distillation: float = 0.5,
         validation_beam_size: int = 1,
         ema: float = 0.0,
     ) -> None:
@@ -109,6 +115,7 @@ class CaptioningModule(lightning.LightningModule):
             ("word_dropout", word_dropout),
             ("scheduled_sampling", scheduled_sampling),
             ("self_critical", self_critical),
+            ("distillation", distillation),
         ):
             if not 0 <= share <= 1:
                 raise CaptionerError(f"model.{name} is {share}; it must be at least 0 and at most 1")
@@ -130,6 +137,7 @@ class CaptioningModule(lightning.LightningModule):
             with torch.no_grad():
                 for id_, vector in vectors.items():
                     self.model.decoder.embedding.weight[id_] = vector
+        self.teachers = Teachers(teachers, self.model, vocabulary) if teachers else None
         self.location_baseline: Tensor
         if decoder.attention == "hard":
             self.register_buffer("location_baseline", torch.zeros(()))
@@ -147,6 +155,7 @@ class CaptioningModule(lightning.LightningModule):
         self.scheduled_sampling = scheduled_sampling
         self.self_critical = self_critical
         self.samples = samples
+        self.distillation = distillation
         self.validation_options = DecodingOptions(beam_size=validation_beam_size)
         self.provenance = {
             "encoder weights": Path(encoder_weights).name,
@@ -155,6 +164,7 @@ class CaptioningModule(lightning.LightningModule):
             "moving average": ema,
             "started from": Path(start_from).name if start_from else "nothing",
             "started with": start_part if start_from else "nothing",
+            "teachers": [Path(file).name for file in teachers or []],
         }
         self._validated = Validated()
 
@@ -163,7 +173,9 @@ class CaptioningModule(lightning.LightningModule):
         return self.averaging
 
     def on_fit_start(self) -> None:
-        """Counts what rewards are computed from."""
+        """Counts what rewards are computed from, and moves what Lightning does not know of."""
+        if self.teachers is not None:
+            self.teachers.to(self.device)
         if self.self_critical > 0:
             self._reward = make_reward(self.trainer.datamodule.train.captions)  # type: ignore[attr-defined]
 
@@ -173,10 +185,16 @@ class CaptioningModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """One step of teacher forcing."""
-        grid = drop_channels(self._grid(batch), self.feature_dropout)
+        whole = self._grid(batch)
+        grid = drop_channels(whole, self.feature_dropout)
         outcome = self.model.decoder(grid, batch.captions, self._words_to_read(grid, batch.captions))
         loss = word_loss(outcome, self.label_smoothing)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.places))
+        if self.teachers is not None:
+            expected = self.teachers.distribution(self._pixels(batch), whole.detach(), batch.captions)
+            taught = distillation_loss(outcome, expected)
+            self.log("train/distillation", taught, batch_size=len(batch.places))
+            loss = (1 - self.distillation) * loss + self.distillation * taught
         if outcome.attention is not None and self.attention_regularization > 0:
             cells = outcome.attention[..., : grid.shape[1]]  # not the sentinel, which may have all of a sentence
             penalty = attention_penalty(cells)
@@ -252,10 +270,15 @@ class CaptioningModule(lightning.LightningModule):
         return drop_words(captions, self.word_dropout) if self.word_dropout > 0 else captions
 
     def _grid(self, batch: Batch) -> Tensor:
-        if batch.images.dtype == torch.uint8:
-            grid: Tensor = self.model.encoder(self.model.config.transform.normalise(batch.images))
-            return grid
-        return batch.images.float()
+        pixels = self._pixels(batch)
+        if pixels is None:
+            return batch.images.float()
+        grid: Tensor = self.model.encoder(pixels)
+        return grid
+
+    def _pixels(self, batch: Batch) -> Tensor | None:
+        """What the CNN is shown; None where the batch holds features."""
+        return self.model.config.transform.normalise(batch.images) if batch.images.dtype == torch.uint8 else None
 
     def _card(self) -> dict[str, Any]:
         metrics = self.trainer.callback_metrics
