@@ -62,16 +62,18 @@ class Teachers:
         Raises:
             CaptionerError: There are no pixels for one that needs them.
         """
-        total: Tensor | float = 0.0
+        expected = []
         for name, model, sharing in zip(self.names, self.models, self.sharing, strict=True):
-            if not sharing and pixels is None:
+            if sharing:
+                seen = grid
+            elif pixels is not None:
+                seen = model.encoder(pixels)
+            else:
                 raise CaptionerError(
                     f"teacher {name}: has another CNN than the cached features are of; drop data.feature_cache"
                 )
-            seen = grid if sharing or pixels is None else model.encoder(pixels)
-            total = total + model.decoder(seen, captions).logits.float().softmax(-1)
-        assert isinstance(total, Tensor)
-        return total / len(self.models)
+            expected.append(model.decoder(seen, captions).logits.float().softmax(-1))
+        return torch.stack(expected).mean(0)
 
 
 def _equal(one: torch.nn.Module, other: torch.nn.Module) -> bool:
