@@ -14,7 +14,7 @@ from typing import Any, Literal, NoReturn
 import lightning
 import torch
 import yaml
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -258,9 +258,6 @@ class CaptionerCLI(LightningCLI):
             raise CaptionerError(
                 f"trainer.precision {trainer.precision} is not supported; choose bf16-mixed, 16-mixed or 32-true"
             )
-        if kwargs["enable_progress_bar"]:
-            trainer.callbacks = [c for c in trainer.callbacks if type(c).__name__ != "TQDMProgressBar"]  # type: ignore[attr-defined]
-            trainer.callbacks.append(RichProgressBar())  # type: ignore[attr-defined]
         # The newest epoch, to resume from, whether or not it is the best. It comes after the checkpoint of the best, so
         # that it knows of it.
         last = ModelCheckpoint(root, "last", monitor=None, enable_version_counter=False)
