@@ -45,7 +45,8 @@ class Teachers:
 
     def to(self, device: torch.device) -> None:
         """Moves them to where the student is."""
-        self.models = [model.to(device) for model in self.models]
+        for model in self.models:
+            model.to(device)
 
     @torch.no_grad()
     def distribution(self, pixels: Tensor | None, grid: Tensor, captions: Tensor) -> Tensor:

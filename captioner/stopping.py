@@ -10,6 +10,8 @@ from types import FrameType
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from captioner.signals import answered_by
+
 _TOLD = b"captioner: saves what was learned, then ends; Ctrl-C again ends at once\n"
 
 
@@ -43,12 +45,5 @@ class StopRequest:
         if not callable(before):  # ignored by the shell
             yield
             return
-        try:
-            signal.signal(signal.SIGINT, hear)
-        except ValueError:  # not the main thread
+        with answered_by(hear):
             yield
-            return
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)

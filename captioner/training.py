@@ -185,13 +185,13 @@ class CaptioningModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """One step of teacher forcing."""
-        whole = self._grid(batch)
+        whole, pixels = self._look(batch)
         grid = drop_channels(whole, self.feature_dropout)
         outcome = self.model.decoder(grid, batch.captions, self._words_to_read(grid, batch.captions))
         loss = word_loss(outcome, self.label_smoothing)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.places))
         if self.teachers is not None:
-            expected = self.teachers.distribution(self._pixels(batch), whole.detach(), batch.captions)
+            expected = self.teachers.distribution(pixels, whole, batch.captions)
             taught = distillation_loss(outcome, expected)
             self.log("train/distillation", taught, batch_size=len(batch.places))
             loss = (1 - self.distillation) * loss + self.distillation * taught
@@ -222,7 +222,7 @@ class CaptioningModule(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Loss under teacher forcing, and captions that are generated, never teacher-forced."""
-        grid = self._grid(batch)
+        grid, _ = self._look(batch)
         outcome = self.model.decoder(grid, batch.captions)
         words = len(outcome.targets)
         hypotheses = decode(self.model.decoder, grid, self.validation_options)
@@ -269,16 +269,12 @@ class CaptioningModule(lightning.LightningModule):
             captions = sample_words(self.model.decoder, grid, captions, share)
         return drop_words(captions, self.word_dropout) if self.word_dropout > 0 else captions
 
-    def _grid(self, batch: Batch) -> Tensor:
-        pixels = self._pixels(batch)
-        if pixels is None:
-            return batch.images.float()
-        grid: Tensor = self.model.encoder(pixels)
-        return grid
-
-    def _pixels(self, batch: Batch) -> Tensor | None:
-        """What the CNN is shown; None where the batch holds features."""
-        return self.model.config.transform.normalise(batch.images) if batch.images.dtype == torch.uint8 else None
+    def _look(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """The CNN's grid, and the pixels that it was shown; None where the batch holds features."""
+        if batch.images.dtype == torch.uint8:
+            pixels = self.model.config.transform.normalise(batch.images)
+            return self.model.encoder(pixels), pixels
+        return batch.images.float(), None
 
     def _card(self) -> dict[str, Any]:
         metrics = self.trainer.callback_metrics
