@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -11,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from captioner.data.augmentation import Augmentation
 from captioner.data.features import FeatureCache
 from captioner.data.records import Record
 from captioner.errors import CaptionerError
@@ -53,23 +53,6 @@ class Batch(NamedTuple):
     images: Tensor
     captions: Tensor
     places: Tensor
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How images vary from epoch to epoch.
-
-    Attributes:
-        flip: Whether an image is mirrored every second time. Not for captions that tell left from right.
-        crop: Least share of each side that a random crop keeps, in (0, 1]; 1 crops nothing.
-    """
-
-    flip: bool = False
-    crop: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.crop <= 1:
-            raise CaptionerError(f"data.crop is {self.crop}; it must be more than 0 and at most 1")
 
 
 class CaptionDataset(Dataset[Example]):
@@ -117,7 +100,7 @@ class CaptionDataset(Dataset[Example]):
         if len(captions) > self.max_captions:
             chosen = torch.randperm(len(captions), generator=generator)[: self.max_captions]
             captions = [captions[i] for i in chosen.tolist()]
-        flip = self.augmentation.flip and bool(torch.rand((), generator=generator) < 0.5)
+        flip = self.augmentation.draw_flip(generator)
         if self.cache is not None:
             image = self.cache.grid(draw.place, int(flip))
         else:
@@ -125,14 +108,8 @@ class CaptionDataset(Dataset[Example]):
         return Example(image, captions, draw.place)
 
     def _photograph(self, record: Record, flip: bool, generator: torch.Generator) -> Image.Image:
-        image = open_image(record.image, self.transform.enough)
-        if self.augmentation.crop < 1:
-            share, x, y = torch.rand(3, generator=generator).tolist()
-            share = self.augmentation.crop + (1 - self.augmentation.crop) * share
-            width, height = max(1, round(image.width * share)), max(1, round(image.height * share))
-            left, top = round((image.width - width) * x), round((image.height - height) * y)
-            image = image.crop((left, top, left + width, top + height))
-        image = self.transform.scale(image)
+        image = self.augmentation.cut(open_image(record.image, self.transform.enough), generator)
+        image = self.augmentation.disturb(self.transform.scale(image), generator)
         return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else image
 
 

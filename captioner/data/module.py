@@ -15,7 +15,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.progress import Progress
 from torch.utils.data import DataLoader
 
-from captioner.data.dataset import Augmentation, CaptionDataset, DrawSampler, collate
+from captioner.data.augmentation import Augmentation
+from captioner.data.dataset import CaptionDataset, DrawSampler, collate
 from captioner.data.features import FeatureCache, describe_origin, encode_images
 from captioner.data.records import Record
 from captioner.data.skipped import USUAL_SHARE, Skipped
@@ -42,6 +43,8 @@ class CaptionData(lightning.LightningDataModule):
         max_captions: Captions taken of an image each epoch.
         flip: Whether images are mirrored every second time; not for captions that tell left from right.
         crop: Least share of each side that a random crop keeps, in (0, 1]; 1 crops nothing.
+        jitter: How far brightness, contrast and saturation vary, as a share of their own, in [0, 1).
+        erase: Largest share of each side that a grey rectangle covers, in [0, 1).
         feature_cache: File for the features of a frozen encoder, made when missing; None computes them each epoch.
         workers: Processes that load images; 0 loads in the process that trains.
         images_anywhere: Whether caption files may name images outside their folder.
@@ -60,6 +63,8 @@ class CaptionData(lightning.LightningDataModule):
         max_captions: int = 5,
         flip: bool = False,
         crop: float = 1.0,
+        jitter: float = 0.0,
+        erase: float = 0.0,
         feature_cache: str | None = None,
         workers: int = 2,
         images_anywhere: bool = False,
@@ -72,15 +77,18 @@ class CaptionData(lightning.LightningDataModule):
                 raise CaptionerError(f"data.{name} is {value}; it must be at least 1")
         if workers < 0:
             raise CaptionerError(f"data.workers is {workers}; it must be at least 0")
-        if feature_cache and crop < 1:
-            raise CaptionerError(f"data.crop {crop} cannot vary cached features; set crop to 1 or drop feature_cache")
+        self.augmentation = Augmentation(flip, crop, jitter, erase)
+        if feature_cache and self.augmentation.needs_pixels:
+            raise CaptionerError(
+                f"cached features cannot vary by data.crop {crop}, data.jitter {jitter} or data.erase {erase}; "
+                "set these to 1, 0 and 0, or drop data.feature_cache"
+            )
         self.files = [captions] if isinstance(captions, str) else captions
         self.images = images
         self.splits = splits
         self.min_count = min_count
         self.batch_size = batch_size
         self.max_captions = max_captions
-        self.augmentation = Augmentation(flip, crop)
         self.feature_cache = Path(feature_cache) if feature_cache else None
         self.workers = workers
         self.images_anywhere = images_anywhere
