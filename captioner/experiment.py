@@ -231,7 +231,7 @@ class CaptionerCLI(LightningCLI):
         config = self.config_init["trainer"]
         root = config["default_root_dir"]
         if config["logger"] is None:
-            kwargs.setdefault("logger", TensorBoardLogger(root, name="", version="tensorboard"))
+            kwargs.setdefault("logger", TensorBoardLogger(root, name="tensorboard", version=""))
         if config["plugins"] is None:
             kwargs.setdefault("plugins", [DurableCheckpoints()])
         # CaptionData's sampler gives each process its share; Lightning's would score some validation images twice.

@@ -64,6 +64,7 @@ def test_a_run_draws_its_progress_and_ends_with_the_name_of_its_file(arguments: 
     assert (code, "Traceback" in seen) == (0, False), seen
     assert "Epoch 1/1" in seen
     assert "epoch 2: BLEU-4" in seen
+    assert "v_num" not in seen  # there is one log, not a numbered one
     assert seen.split()[-1].endswith("captioner.safetensors")
     assert (tmp_path / "run" / "captioner.safetensors").exists()
 
