@@ -70,7 +70,8 @@ class Checkpoint:
     def header(self) -> str:
         """All but the weights, as JSON."""
         header = {"format": FORMAT, "config": asdict(self.config), "words": self.words, "card": self.card}
-        return json.dumps(header, ensure_ascii=False)
+        # In ASCII, since the name of a file of captions may be no Unicode text.
+        return json.dumps(header)
 
     def build(self) -> tuple[CaptionModel, Vocabulary]:
         """The network, in evaluation mode on the CPU in float32, and its words.

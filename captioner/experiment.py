@@ -14,6 +14,7 @@ from typing import Any, Literal, NoReturn
 import lightning
 import torch
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -23,7 +24,7 @@ from captioner.atomic import replacing
 from captioner.breakdowns import told_in_one_line
 from captioner.data.module import CaptionData
 from captioner.errors import CaptionerError
-from captioner.keeping import LAST, DurableCheckpoints, SaveOften, newest_whole
+from captioner.keeping import LAST, PREVIOUS, DurableCheckpoints, SaveOften, newest_whole
 from captioner.language.data import TextData
 from captioner.language.training import LanguageModule
 from captioner.memory import keep_freed_memory
@@ -39,7 +40,6 @@ class Task:
         model: Its LightningModule.
         data: Its LightningDataModule.
         score: The validation score by which the best epoch is chosen.
-        mode: Whether the best is ``max`` or ``min``.
         scores: All that validation gives.
         linked: Values of the data that the model is made with.
         file: What the checkpoint is called.
@@ -48,7 +48,6 @@ class Task:
     model: type[lightning.LightningModule]
     data: type[lightning.LightningDataModule]
     score: str
-    mode: str
     scores: tuple[str, ...]
     linked: tuple[str, ...]
     file: str
@@ -59,7 +58,6 @@ TASKS = {
         CaptioningModule,
         CaptionData,
         "val/CIDEr",
-        "max",
         ("val/loss", "val/perplexity", *(f"val/BLEU-{n}" for n in range(1, 5)), "val/ROUGE-L", "val/CIDEr"),
         ("vocabulary",),
         "captioner.safetensors",
@@ -68,13 +66,15 @@ TASKS = {
         LanguageModule,
         TextData,
         "val/perplexity",
-        "min",
         ("val/loss", "val/perplexity"),
         ("vocabulary", "unit"),
         "language_model.safetensors",
     ),
 }
 """By the configuration's field ``task``."""
+
+_AUTO = "auto"
+"""The mode that is right for the score."""
 
 _SHOWN = ("train/loss", "val/loss", "val/perplexity", "val/BLEU-4", "val/CIDEr")
 """Scores in the line of an epoch."""
@@ -90,6 +90,11 @@ EXPECTED_WARNINGS = (
     ".*treespec, LeafSpec",  # Lightning with newer torch
 )
 """What Lightning warns of and is as it should be here."""
+
+
+def best_mode(score: str) -> Literal["min", "max"]:
+    """Whether of a validation score the lowest or the highest is best."""
+    return "min" if score in ("val/loss", "val/perplexity") else "max"
 
 
 class OneLineParser(LightningArgumentParser):
@@ -201,11 +206,11 @@ class CaptionerCLI(LightningCLI):
         parser.set_defaults(
             {
                 "checkpoint.monitor": task.score,
-                "checkpoint.mode": task.mode,
+                "checkpoint.mode": _AUTO,
                 "checkpoint.filename": "best",
                 "checkpoint.enable_version_counter": False,
                 "early_stopping.monitor": task.score,
-                "early_stopping.mode": task.mode,
+                "early_stopping.mode": _AUTO,
                 "early_stopping.patience": 5,
             }
         )
@@ -215,6 +220,8 @@ class CaptionerCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Refuses what would be found out after hours, or would write over another run's hours."""
+        if self.config["trainer"]["default_root_dir"] is None:
+            raise CaptionerError("trainer.default_root_dir is null; name a folder for the run")
         root, task = Path(self.config["trainer"]["default_root_dir"]), TASKS[self.task]
         has_run = any((root / name).exists() for name in (LAST, task.file))
         if has_run and not (self.config["resume"] or self.config["overwrite"]):
@@ -222,9 +229,26 @@ class CaptionerCLI(LightningCLI):
                 f"{root} has a run already: go on with --resume {root / LAST}, write over it with --overwrite true, or "
                 "choose another --trainer.default_root_dir"
             )
-        for option in ("checkpoint.monitor", "early_stopping.monitor"):
-            if self.config[option] not in task.scores:
-                raise CaptionerError(f"{option} is {self.config[option]!r}; choose one of {', '.join(task.scores)}")
+        for part in ("checkpoint", "early_stopping"):
+            monitor, mode = self.config[part]["monitor"], self.config[part]["mode"]
+            if monitor not in task.scores:
+                raise CaptionerError(f"{part}.monitor is {monitor!r}; choose one of {', '.join(task.scores)}")
+            right = best_mode(monitor)
+            if mode not in (_AUTO, right):
+                raise CaptionerError(f"{part}.mode is {mode!r}, but of {monitor} the {right} is best; leave it out")
+            self.config[part]["mode"] = right
+        kept, name = self.config["checkpoint"]["save_top_k"], self.config["checkpoint"]["filename"]
+        if kept == 0:
+            raise CaptionerError(
+                "checkpoint.save_top_k is 0, but the best epoch becomes the captioner; keep at least 1"
+            )
+        if kept != 1 and "{" not in name:
+            raise CaptionerError(
+                f"checkpoint.save_top_k is {kept}, but all epochs would be called {name!r}; set checkpoint.filename to "
+                "'{epoch}'"
+            )
+        if f"{name}.ckpt" in (LAST, PREVIOUS):
+            raise CaptionerError(f"checkpoint.filename is {name!r}, the newest epoch's; choose another")
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:  # noqa: ANN401 (as in LightningCLI)
         """Puts the TensorBoard log into the run's folder, and progress on a terminal alone."""
@@ -247,6 +271,9 @@ class CaptionerCLI(LightningCLI):
                 "trainer.overfit_batches would draw images in an order of its own; lower "
                 "trainer.limit_train_batches instead"
             )
+        if trainer.accumulate_grad_batches < 1:
+            accumulated = trainer.accumulate_grad_batches
+            raise CaptionerError(f"trainer.accumulate_grad_batches is {accumulated}; it must be at least 1")
         if (config["gradient_clip_val"] or 0) < 0:
             raise CaptionerError(f"trainer.gradient_clip_val is {config['gradient_clip_val']}; it must be at least 0")
         if trainer.max_epochs == trainer.max_steps == -1:
@@ -260,7 +287,7 @@ class CaptionerCLI(LightningCLI):
             )
         # The newest epoch, to resume from, whether or not it is the best. It comes after the checkpoint of the best, so
         # that it knows of it.
-        last = ModelCheckpoint(root, "last", monitor=None, enable_version_counter=False)
+        last = ModelCheckpoint(root, "last", monitor=None, save_on_train_epoch_end=True, enable_version_counter=False)
         self.stop = StopRequest()
         minutes, steps = (self.config_init[f"save_every_{unit}"] for unit in ("minutes", "steps"))
         often = SaveOften(root, minutes, steps, self.stop)
@@ -285,7 +312,7 @@ def parse(args: Sequence[str]) -> CaptionerCLI:
     try:
         return CaptionerCLI(task_of(args), args)
     # Of Lightning and jsonargparse, which check values where they use them, and loggers that are not installed.
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, MisconfigurationException) as error:
         reason = " ".join(str(error).split())
         raise CaptionerError(f"train: {reason}; captioner train --help tells the options") from error
 
@@ -299,10 +326,13 @@ def task_of(args: Sequence[str]) -> str:
     Raises:
         CaptionerError: It is none of them.
     """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("-c", "--config", action="append", default=[])
     first.add_argument("--task")
-    known, _ = first.parse_known_args(args)
+    try:
+        known, _ = first.parse_known_args(args)
+    except argparse.ArgumentError as error:
+        raise CaptionerError(f"train: {error}; captioner train --help tells the options") from error
     tasks = [known.task]
     for file in reversed(known.config):
         try:

@@ -21,6 +21,12 @@ from captioner.data.fields import field, identity, parse_value, read_text, typed
 from captioner.errors import CaptionerError
 from captioner.pipeline import Caption
 
+NO_ATTENTION = (
+    "there is no attention to measure; use a model trained with decoder.attention (in an ensemble, all with one grid "
+    "and one way to resize)"
+)
+"""What a caption without maps is refused with."""
+
 Box = tuple[float, float, float, float]
 
 
@@ -150,11 +156,8 @@ def measure(pairs: Iterable[tuple[Caption, Scene]]) -> Grounding:
     last: Scene | None = None
     for caption, scene in pairs:
         if caption.attention is None:
-            raise CaptionerError(
-                "there is no attention to measure; use a model trained with decoder.attention (in an ensemble, all "
-                "with one grid and one way to resize)"
-            )
-        images += scene is not last
+            raise CaptionerError(NO_ATTENTION)
+        images += scene is not last and any(scene.boxes.values())
         last = scene
         for index, category in named_categories(caption.words):
             if not scene.boxes.get(category):

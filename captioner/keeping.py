@@ -95,6 +95,7 @@ class SaveOften(Checkpoint):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """From here on there is something to save."""
         self.stop.can_wait = not trainer.fast_dev_run  # type: ignore[attr-defined]
+        self.stop.hear_sigterm()
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """All is saved."""
@@ -129,18 +130,22 @@ class SaveOften(Checkpoint):
             return
         by_steps = self.steps > 0 and trainer.global_step - self._saved_step >= self.steps
         by_time = self.seconds > 0 and time.monotonic() - self._saved_at >= self.seconds
-        by_request = self.stop.made or trainer.received_sigterm  # which Lightning itself answers after the step
-        if trainer.strategy.broadcast(by_steps or by_time or by_request):
+        if _any(trainer, by_steps or by_time or self.stop.made):
             trainer.save_checkpoint(self.folder / LAST)
             self._saved_at = time.monotonic()
             self._saved_step = trainer.global_step
             self._end_if_asked(trainer)
 
     def _end_if_asked(self, trainer: lightning.Trainer) -> None:
-        """Raises KeyboardInterrupt in all processes where the first of them was asked to end."""
-        if trainer.strategy.broadcast(self.stop.made):
+        """Raises KeyboardInterrupt in all processes where one of them was asked to end."""
+        if _any(trainer, self.stop.made):
             rank_zero_only(print)(f"captioner: --resume {self.folder / LAST} goes on", file=sys.stderr)
             raise KeyboardInterrupt
+
+
+def _any(trainer: lightning.Trainer, wanted: bool) -> bool:
+    """Whether one of the processes wants something, for all of them to do."""
+    return trainer.strategy.reduce_boolean_decision(wanted, all=False)
 
 
 def progress(trainer: lightning.Trainer) -> tuple[int, int]:
@@ -174,5 +179,5 @@ def _is_whole(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, EOFError):
+    except Exception:  # nearly anything, by where the damage is
         return False

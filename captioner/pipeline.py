@@ -114,6 +114,11 @@ class Captioner:
         # Maps over other cells, or of another part of the photograph, have no mean.
         self._one_view = len(set(views)) == 1
 
+    @property
+    def shows_attention(self) -> bool:
+        """Whether its captions tell where the decoder looked."""
+        return self._one_view and any(each.config.decoder.attention != "none" for each in self.members)
+
     @overload
     def caption(self, images: ImageSource, *, batch_size: int = ..., **options: Any) -> Caption: ...  # noqa: ANN401
     @overload

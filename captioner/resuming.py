@@ -75,12 +75,19 @@ def refuse_another_job(old: Mapping[str, Any], new: Mapping[str, Any], file: str
 
 
 def _alike(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    if old.keys() != new.keys() or old["caption"] != new["caption"]:
+    if old.keys() != new.keys():
         return False
-    if len(old.get("captions", ())) != len(new.get("captions", ())):
-        return False
-    was = old["log_probability"]
-    return isinstance(was, float) and abs(was - new["log_probability"]) <= _TOLERANCE
+    before, now = ([each, *each.get("captions", ())] for each in (old, new))
+    return len(before) == len(now) and all(map(_tells_the_same, before, now))
+
+
+def _tells_the_same(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    was = old.get("log_probability")
+    return (
+        old.get("caption") == new["caption"]
+        and isinstance(was, float)
+        and abs(was - new["log_probability"]) <= _TOLERANCE
+    )
 
 
 def _place(name: str) -> str:

@@ -54,6 +54,14 @@ def test_float32_comes_back_to_the_bit(tiny: Captioner, checkpoint: Path) -> Non
         assert torch.equal(loaded.model.state_dict()[name], value), name
 
 
+def test_a_card_may_name_files_that_are_no_text(tiny: Captioner, tmp_path: Path) -> None:
+    content = checkpoints.Checkpoint(
+        tiny.model.config, tiny.vocabulary.words, tiny.model.state_dict(), {"data": "l\udce9g"}
+    )
+    checkpoints.write(tmp_path / "model.safetensors", content)
+    assert checkpoints.read(tmp_path / "model.safetensors").card == content.card
+
+
 def test_float16_halves_the_matrices_and_spares_the_vectors(tiny: Captioner, checkpoint: Path, tmp_path: Path) -> None:
     tiny.save(tmp_path / "half.safetensors", torch.float16)
     assert (tmp_path / "half.safetensors").stat().st_size < 0.51 * checkpoint.stat().st_size

@@ -274,6 +274,21 @@ def test_evaluate_scores_what_score_scores(
     assert scored["images"] == 3
 
 
+def test_a_model_that_looks_nowhere_is_refused_before_it_captions(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_captioner("none").save(photos / "blind.safetensors")
+    content = {"images": [{"id": 1, "file_name": "0.png", "width": 90, "height": 60}]}
+    content |= {"categories": [{"id": 1, "name": "dog"}]}
+    content |= {"annotations": [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}]}
+    (photos / "boxes.json").write_text(json.dumps(content))
+    (photos / "data.jsonl").write_text(json.dumps({"image": "0.png", "captions": ["a dog"], "split": "test"}))
+    command = ["evaluate", "--model", str(photos / "blind.safetensors"), "--data", str(photos / "data.jsonl")]
+    assert main([*command, "--grounding", str(photos / "boxes.json"), "--output", str(photos / "out.json")]) == 2
+    assert "there is no attention to measure; use a model trained with" in capsys.readouterr().err
+    assert not (photos / "out.json").exists()
+
+
 def test_evaluate_plays_the_pointing_game(
     checkpoint: Path, photos: Path, tiny: Captioner, capsys: pytest.CaptureFixture[str]
 ) -> None:

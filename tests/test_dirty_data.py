@@ -199,13 +199,13 @@ KARPATHY: Line = {
         [],
     ]
 }
-CSV = "image,caption\na.jpg,a dog\nb.jpg,a dog, a cat\na.jpg\nc.jpg, \n"
+CSV = "image,caption\na.jpg,a dog\nb.jpg,a dog, a cat\na.jpg\nc.jpg, \n,a cat\n"
 TOKENS = "a.jpg#0\ta dog\nb.jpg a cat\n\tnothing\nc.jpg#0\t\n"
 
 
 @pytest.mark.parametrize(
     ("content", "images", "captions"),
-    [(json.dumps(COCO), 3, 4), (json.dumps(KARPATHY), 3, 2), (CSV, 1, 3), (TOKENS, 1, 3)],
+    [(json.dumps(COCO), 3, 4), (json.dumps(KARPATHY), 3, 2), (CSV, 2, 3), (TOKENS, 1, 3)],
     ids=["coco", "karpathy", "csv", "tokens"],
 )
 def test_entries_of_a_wrong_form_are_skipped_in_every_format(

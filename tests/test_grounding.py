@@ -82,6 +82,8 @@ def test_even_attention_is_as_good_as_a_random_point(shape: tuple[int, int]) -> 
 def test_without_trials_there_are_no_shares() -> None:
     result = measure([(look([[1.0]], words="tree"), scene(dog=[(0, 0, 9, 9)]))])
     assert (result.images, result.trials, result.absent) == (1, 0, 0)
+    nothing_drawn = measure([(look([[1.0]], words="dog"), scene())])
+    assert (nothing_drawn.images, nothing_drawn.absent) == (0, 1)
     assert np.isnan([result.pointing, result.centre, result.random, result.mass]).all()
 
 

@@ -139,7 +139,16 @@ def test_a_damaged_checkpoint_is_recognised_and_the_previous_is_used(
     good = (folder / LAST).read_bytes()
     previous = (folder / PREVIOUS).read_bytes()
     middle = len(good) // 2
-    for damaged in (good[:-1], good[:middle], b"", good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :]):
+    entry = good.index(b"PK\1\2")  # of the archive's directory; its flags and its method of compression follow
+    for damaged in (
+        good[:-1],
+        good[:middle],
+        b"",
+        *(
+            good[:place] + bytes([good[place] ^ bit]) + good[place + 1 :]
+            for place, bit in ((middle, 1), (entry + 8, 1), (entry + 10, 8))
+        ),
+    ):
         (folder / LAST).write_bytes(damaged)
         assert newest_whole(folder / LAST) == folder / PREVIOUS
         assert f"{folder / LAST} is missing or damaged" in capsys.readouterr().err
@@ -246,6 +255,8 @@ def test_asked_to_end_a_run_saves_the_step_that_it_is_in(
         ("training_step", 2, signal.SIGINT, 3),
         ("training_step", 2, signal.SIGTERM, 3),
         ("training_step", 5, signal.SIGINT, 6),  # an epoch's last
+        ("training_step", 5, signal.SIGTERM, 6),
+        ("validation_step", 6, signal.SIGTERM, 6),
         ("validation_step", 6, signal.SIGINT, 6),
         ("training_step", 6, signal.SIGINT, 7),
     ):
@@ -254,9 +265,24 @@ def test_asked_to_end_a_run_saves_the_step_that_it_is_in(
             assert main(arguments(config, folder)) == 130
         assert state(folder)["global_step"] == saved
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
         assert main(arguments(config, folder, "--resume", str(folder / LAST))) == 0
         assert_equal_runs(folder, whole)
         shutil.rmtree(folder)
+
+
+def test_an_epoch_without_validation_is_saved_too(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rarely = ["--trainer.check_val_every_n_epoch", "2"]
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+    assert main(arguments(config, whole, *rarely)) == 0
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, "training_step", 5, signal.SIGINT)
+        assert main(arguments(config, folder, *rarely)) == 130
+    assert state(folder)["global_step"] == 6
+    assert main(arguments(config, folder, *rarely, "--resume", str(folder / LAST))) == 0
+    assert_equal_runs(folder, whole)
 
 
 def test_a_second_ctrl_c_ends_a_run_at_once(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -194,3 +195,15 @@ def test_another_job_is_refused() -> None:
             refuse_another_job(old, old | change, "file")
     with pytest.raises(CaptionerError, match="made with other options"):
         refuse_another_job(old | {"log_probability": "x"}, old, "file")
+
+
+@pytest.mark.parametrize(
+    ("change", "is_another"),
+    [({"log_probability": -2.01}, False), ({"log_probability": -2.2}, True), ({"caption": "a cat"}, True)],
+)
+def test_another_alternative_tells_of_another_job(change: dict[str, Any], is_another: bool) -> None:
+    alternatives = [{"caption": "a dog", "log_probability": -1.0}, {"caption": "dogs", "log_probability": -2.0}]
+    [old] = ({**line, **alternatives[0], "captions": alternatives} for line in lines("a"))
+    new = {**old, "captions": [alternatives[0], alternatives[1] | change]}
+    with pytest.raises(CaptionerError, match="other options") if is_another else contextlib.nullcontext():
+        refuse_another_job(old, new, "file")

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from training_runs import load_ckpt, run
 
 import captioner
 from captioner.cli import main
+from captioner.experiment import parse
 from captioner.optimisation import warmup_cosine
 
 PICTURES = 40
@@ -175,6 +178,15 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
         ),
         (["--early_stopping.monitor", "val/cider"], "early_stopping.monitor is 'val/cider'; choose one of val/loss, "),
         (["--checkpoint.monitor", "CIDEr"], "checkpoint.monitor is 'CIDEr'; choose one of val/loss, "),
+        (["--checkpoint.mode", "min"], "checkpoint.mode is 'min', but of val/CIDEr the max is best; leave it out"),
+        (["--early_stopping.mode", "foo"], "early_stopping.mode is 'foo', but of val/CIDEr the max is best; leave it"),
+        (["--checkpoint.save_top_k", "3"], "checkpoint.save_top_k is 3, but all epochs would be called 'best'; set"),
+        (["--checkpoint.save_top_k", "0"], "checkpoint.save_top_k is 0, but the best epoch becomes the captioner"),
+        (["--checkpoint.filename", "last"], "checkpoint.filename is 'last', the newest epoch's; choose another"),
+        (["--checkpoint.every_n_epochs", "-1"], "train: Invalid value for every_n_epochs=-1"),
+        (["--trainer.default_root_dir", "null"], "trainer.default_root_dir is null; name a folder for the run"),
+        (["--trainer.accumulate_grad_batches", "0"], "trainer.accumulate_grad_batches is 0; it must be at least 1"),
+        (["--config"], "train: argument -c/--config: expected one argument; captioner train --help tells"),
         (["--model.word_vectors", "nowhere.txt"], "word vectors nowhere.txt: cannot be read"),
         (["--model.train_encoder_from", "all", "--data.feature_cache", "f"], "data.feature_cache needs a frozen"),
         (["--trainer.max_steps", "3"], "training would end before the first validation, after 4 batches; raise"),
@@ -195,6 +207,21 @@ def test_a_mistake_is_told_in_one_line(
     assert run(config, tmp_path, *overrides) == 2
     assert message in refused(capsys)
     assert not (tmp_path / "run" / "captioner.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode"), [("val/loss", "min"), ("val/perplexity", "min"), ("val/CIDEr", "max"), ("val/BLEU-4", "max")]
+)
+def test_the_best_epoch_is_the_best_whatever_score_is_monitored(
+    config: dict[str, Any], tmp_path: Path, monitor: str, mode: str
+) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    options = ["--checkpoint.monitor", monitor, "--early_stopping.monitor", monitor]
+    trainer = parse(["--config", str(tmp_path / "config.yaml"), *options]).trainer
+    best, stop = trainer.checkpoint_callback, trainer.early_stopping_callback
+    assert isinstance(best, ModelCheckpoint)
+    assert isinstance(stop, EarlyStopping)
+    assert (best.monitor, best.mode, stop.monitor, stop.mode) == (monitor, mode, monitor, mode)
 
 
 def test_a_run_is_not_written_over_unasked(

@@ -72,3 +72,6 @@ def test_the_embedded_model_is_trained_from_nothing_and_gone_on_with(
     capsys.readouterr()
     assert train_embedded(command) == 0
     assert "epoch" not in capsys.readouterr().err
+    (tmp_path / "run" / "flickr8k_self_critical" / "last.ckpt").write_bytes(b"")
+    assert train_embedded(command) == 2
+    assert "captioner.safetensors: could not be made of" in capsys.readouterr().err

@@ -35,7 +35,7 @@ from examine import examine_captioner, examine_language_model
 
 from captioner.atomic import replacing
 from captioner.errors import CaptionerError
-from captioner.experiment import TASKS, task_of, train
+from captioner.experiment import TASKS, best_mode, task_of, train
 from captioner.keeping import LAST
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -249,7 +249,7 @@ def table(results: Results, task: str) -> str:
     first, second, speed = CONTESTS[task].columns
     heads = ("variant", first.title, second.title, "seeds", "decoder's parameters", speed.title)
     lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
-    best_is_highest = TASKS[task].mode == "max"
+    best_is_highest = best_mode(TASKS[task].score) == "max"
     ranked = sorted(
         outcomes.items(), key=lambda item: mean(one[first.score] for one in item[1]), reverse=best_is_highest
     )

@@ -92,6 +92,17 @@ def train_phases(output: Path, overrides: Sequence[str]) -> None:
             train(["--config", str(CONFIGS / phase.config), *phase.changes.split(), *start, *overrides, *root, *resume])
 
 
+def export(averaged: Sequence[Path], target: Path, card: Path) -> None:
+    """Writes the mean of runs as the model, with a card.
+
+    Raises:
+        CaptionerError: They have none.
+    """
+    runs = map(str, averaged)
+    if captioner(["export", *runs, "--dtype", "float16", "--output", str(target), "--card", str(card)]):
+        raise CaptionerError(f"{target}: could not be made of {', '.join(map(str, averaged))}")
+
+
 def evaluate(model: Path, data: str, images: str) -> dict[str, object]:
     """The scores of a model on the test images, with METEOR where Java is.
 
@@ -119,18 +130,20 @@ def main(arguments: Sequence[str]) -> int:
         averaged = [args.output / name / LAST for name in AVERAGED]
         data = yaml.safe_load(averaged[0].with_name("config.yaml").read_text(encoding="utf-8"))["data"]
         target, card = args.output / "captioner.safetensors", args.output / "card.json"
-        export = ["export", *map(str, averaged), "--dtype", "float16", "--output", str(target), "--card"]
-        captioner([*export, str(CARD)])
+        export(averaged, target, CARD)
         captions = data["captions"]
         scores = evaluate(target, captions if isinstance(captions, str) else captions[0], data["images"])
         with replacing(args.output / "evaluation.json") as file:
             file.write_text(json.dumps(scores, indent=1), encoding="utf-8")
         described = json.loads(CARD.read_text(encoding="utf-8"))
         card.write_text(json.dumps({**described, "test scores": test_scores(scores)}), encoding="utf-8")
-        captioner([*export, str(card)])
+        export(averaged, target, card)
     except CaptionerError as error:
         print(f"train_embedded: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("train_embedded: interrupted; the same command goes on", file=sys.stderr)
+        return 130
     return 0
 
 

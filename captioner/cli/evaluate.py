@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Captions every image once; prints corpus scores by the COCO protocol and the outcome of the pointing game."""
-    from captioner.grounding import read_boxes
+    from captioner.grounding import NO_ATTENTION, read_boxes
 
     _check(args)
     refuse_to_replace(args.output, args.data, args.grounding, *(args.model or ()))
@@ -71,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
     records = _records(args, scenes, skipped)
     placed = _placed(args, records, scenes)
     model = load_model(args)
+    if args.grounding and not model.shows_attention:
+        raise CaptionerError(NO_ATTENTION)
     pairs = list(_generate(model, records, options, args.batch_size, skipped))
     skipped.refuse_too_many(len(pairs), sum(len(record.captions) for record, _ in pairs))
     skipped.tell()

@@ -78,7 +78,10 @@ def _placed(
     placed = []
     for record in records:
         name = record.image.as_posix()
-        if len(name.splitlines()) > 1:
+        if record.image == Path():
+            error = CaptionerError(f"image id {record.image_id} in {captions} has no path: write one")
+            skipped.image("without a path", f"image id {record.image_id}", error)
+        elif len(name.splitlines()) > 1:
             error = CaptionerError(f"image path {name!r} in {captions} has a line break: write it without")
             skipped.image("with a line break in the path", name, error)
         elif record.split not in SPLITS:

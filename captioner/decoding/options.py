@@ -26,8 +26,8 @@ class DecodingOptions:
         beam_size: Hypotheses kept for each image; 1 is greedy decoding. Not used by sampling.
         num_captions: Captions returned for each image, at most ``beam_size`` unless they are sampled.
         max_words: Longest caption.
-        length_penalty: Exponent a of the length by which a log-probability is divided before hypotheses are compared: 0
-            compares log-probabilities, which favours short captions.
+        length_penalty: Exponent a of the length by which a log-probability is divided before hypotheses are compared,
+            in [0, 10]: 0 compares log-probabilities, which favours short captions.
         length_normalization: The length n (words, END counts) enters as n^a (``average``: 1 is the mean a word) or as
             ((5 + n) / 6)^a (``gnmt``: Wu et al., 2016, equation 14).
         min_words: Shortest caption.
@@ -38,9 +38,9 @@ class DecodingOptions:
         diverse_groups: Groups into which the beam is divided, each kept from the words of those before it (Vijayakumar
             et al., 2018); 1 is plain beam search.
         diversity_penalty: What each use of a word by an earlier group at the same position takes off its
-            log-probability in the comparison, the paper's λ.
+            log-probability in the comparison, the paper's λ, in [0, 1000].
         sample: Whether each word is drawn at random, from the model's distribution, instead of searched for.
-        temperature: Divides the logits before drawing; below 1 the likely words become likelier.
+        temperature: Divides the logits before drawing, at least 10⁻⁶; below 1 the likely words become likelier.
         top_k: Only so many of the likeliest words are drawn from; 0 means all.
         top_p: Only the fewest words whose probabilities reach this sum are drawn from (nucleus, Holtzman et al., 2020).
         seed: Of what is drawn. With one seed, a picture's captions depend on nothing but the picture and the options.
@@ -82,9 +82,10 @@ class DecodingOptions:
             self._check(name, f"at least {least}", getattr(self, name) >= least)
         for name in ("length_penalty", "diversity_penalty", "temperature", "top_p"):
             self._check(name, "a number", isinstance(getattr(self, name), Real))
-        for name in ("length_penalty", "diversity_penalty"):
-            self._check(name, "a number of at least 0", 0 <= getattr(self, name) < math.inf)
-        self._check("temperature", "a number greater than 0", 0 < self.temperature < math.inf)
+        # Beyond these, what float32 holds overflows.
+        for name, most in (("length_penalty", 10), ("diversity_penalty", 1000)):
+            self._check(name, f"a number of at least 0 and at most {most}", 0 <= getattr(self, name) <= most)
+        self._check("temperature", "a number of at least 0.000001", 1e-6 <= self.temperature < math.inf)
         self._check("top_p", "greater than 0 and at most 1", 0 < self.top_p <= 1)
         self._check("seed", "less than 2^63", self.seed < 2**63)
         self._check("length_normalization", "average or gnmt", self.length_normalization in ("average", "gnmt"))
