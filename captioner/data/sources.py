@@ -78,8 +78,8 @@ def _placed(
     placed = []
     for record in records:
         name = record.image.as_posix()
-        if record.image == Path():
-            error = CaptionerError(f"image id {record.image_id} in {captions} has no path: write one")
+        if record.image == Path():  # as an empty one is
+            error = CaptionerError(f"image path {name!r} in {captions} is no file's: write the image's")
             skipped.image("without a path", f"image id {record.image_id}", error)
         elif len(name.splitlines()) > 1:
             error = CaptionerError(f"image path {name!r} in {captions} has a line break: write it without")
