@@ -28,6 +28,7 @@ from captioner.errors import CaptionerError, first_line
 from captioner.images import Transform
 from captioner.language.model import LanguageConfig, LanguageModel
 from captioner.model import CaptionerConfig, CaptionModel
+from captioner.quantisation import STEPS, dequantise, quantise
 from captioner.vocabulary import Vocabulary
 
 FORMAT = 1
@@ -166,16 +167,22 @@ def write(path: str | os.PathLike[str], checkpoint: Checkpoint, dtype: torch.dty
     Args:
         path: The file.
         checkpoint: Its content.
-        dtype: Precision of matrices and kernels. Vectors (biases, batch statistics) stay float32: they are small, and
-            batch variances leave the range of float16.
+        dtype: Precision of matrices and kernels; int8 rounds each row to multiples of a step of its own
+            (`quantisation`). Vectors (biases, batch statistics) stay float32: they are small, and batch variances leave
+            the range of float16.
 
     Raises:
         CaptionerError: The file cannot be written.
     """
-    weights = {
-        name: (value.to(dtype) if value.is_floating_point() and value.ndim > 1 else value).contiguous().cpu()
-        for name, value in checkpoint.weights.items()
-    }
+    weights = {}
+    for name, value in checkpoint.weights.items():
+        if not value.is_floating_point() or value.ndim < 2:
+            weights[name] = value
+        elif dtype == torch.int8:
+            weights[name], weights[name + STEPS] = quantise(value)
+        else:
+            weights[name] = value.to(dtype)
+    weights = {name: value.contiguous().cpu() for name, value in weights.items()}
     with replacing(path) as temporary:
         try:
             save_file(weights, temporary, {METADATA_KEY: checkpoint.header()})
@@ -203,6 +210,7 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
     origin = f"checkpoint {path}"
     with _naming(origin):
         config, words, card = _parse(header)
+        weights = dequantise(weights)
     return Checkpoint(config, words, weights, card, origin)
 
 

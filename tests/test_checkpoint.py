@@ -24,6 +24,7 @@ from captioner.errors import CaptionerError
 from captioner.images import Transform
 from captioner.model import CaptionerConfig, CaptionModel
 from captioner.pipeline import Captioner, load
+from captioner.quantisation import dequantise, quantise
 
 
 def header_of(tiny: Captioner, **changes: Any) -> str:
@@ -70,6 +71,51 @@ def test_float16_halves_the_matrices_and_spares_the_vectors(tiny: Captioner, che
         found = loaded.model.state_dict()[name]
         assert found.dtype == value.dtype
         assert torch.equal(found, value.half().float() if value.ndim > 1 else value), name
+
+
+def test_int8_quarters_the_matrices_and_spares_the_vectors(tiny: Captioner, checkpoint: Path, tmp_path: Path) -> None:
+    tiny.save(tmp_path / "int8.safetensors", torch.int8)
+    assert (tmp_path / "int8.safetensors").stat().st_size < 0.28 * checkpoint.stat().st_size
+    loaded = load(tmp_path / "int8.safetensors")
+    for name, value in tiny.model.state_dict().items():
+        found = loaded.model.state_dict()[name]
+        assert found.dtype == value.dtype
+        if value.ndim > 1:
+            largest = value.flatten(1).abs().amax(1)
+            error = (found - value).flatten(1).abs().amax(1)
+            assert (error <= largest / 127 / 2 * (1 + 1e-5)).all(), name
+            torch.testing.assert_close(found.flatten(1).abs().amax(1), largest, msg=name)
+        else:
+            assert torch.equal(found, value), name
+
+
+def test_rows_of_zeros_and_of_whole_steps_are_exact() -> None:
+    matrix = torch.tensor([[0.0, 0.0, 0.0], [-127.0, 3.0, 0.0], [0.25, -31.75, 1.0]])
+    multiples, steps = quantise(matrix)
+    assert steps.tolist() == [0, 1, 0.25]
+    assert torch.equal(dequantise({"m": multiples, "m:steps": steps})["m"], matrix)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"m:steps": torch.ones(2)},
+        {"m": torch.ones(2, 2), "m:steps": torch.ones(2)},
+        {"m": torch.ones(2, 2, dtype=torch.int8), "m:steps": torch.ones(3)},
+        {"m": torch.ones(2, dtype=torch.int8), "m:steps": torch.ones(2)},
+    ],
+    ids=["no matrix", "no int8", "other rows", "a vector"],
+)
+def test_steps_that_belong_to_no_matrix_are_refused(tensors: dict[str, torch.Tensor]) -> None:
+    with pytest.raises(CaptionerError, match="m:steps belong to no int8 matrix"):
+        dequantise(tensors)
+
+
+def test_int8_without_its_steps_is_refused(tiny: Captioner, tmp_path: Path) -> None:
+    weights = {name: value.contiguous() for name, value in tiny.model.state_dict().items()}
+    weights["decoder.embedding.weight"], _ = quantise(weights["decoder.embedding.weight"])
+    save_file(weights, tmp_path / "m.safetensors", {checkpoints.METADATA_KEY: header_of(tiny)})
+    assert "decoder.embedding.weight are torch.int8, not torch.float32" in refusal(tmp_path / "m.safetensors")
 
 
 def test_a_lightning_checkpoint_is_read_too(tiny: Captioner, tmp_path: Path) -> None:

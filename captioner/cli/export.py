@@ -11,7 +11,7 @@ from captioner.cli.options import refuse_to_replace
 from captioner.cli.terminal import printable
 
 SUMMARY = "turn a checkpoint of a training run (last.ckpt) into one self-contained file"
-DTYPES = ("float32", "float16", "bfloat16")
+DTYPES = ("float32", "float16", "bfloat16", "int8")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
