@@ -1,7 +1,8 @@
 """One file that is all of a captioner: weights, configuration, words, preprocessing, provenance.
 
 The file is safetensors, which holds tensors and text and nothing that can run. Its metadata has one entry,
-``captioner``: a JSON object with the keys ``format``, ``config``, ``words`` and ``card``.
+``captioner``: a JSON object with the keys ``format``, ``config``, ``words`` and ``card``. A file that holds an ensemble
+has in place of ``config`` a list ``members`` of them, and each tensor's name begins with its member's place: ``0.``.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ import json
 import os
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -33,6 +34,8 @@ from captioner.vocabulary import Vocabulary
 
 FORMAT = 1
 """Raised when an older version of this project could no longer read what is written."""
+ENSEMBLE_FORMAT = 2
+"""What a file with several models says, which version 1 cannot read."""
 
 METADATA_KEY = "captioner"
 LIGHTNING_PREFIX = "model."
@@ -46,13 +49,14 @@ _SHOWN = 40
 
 _ZIP_MAGIC = b"PK\x03\x04"
 
+Config: TypeAlias = CaptionerConfig | LanguageConfig
 DataclassT = TypeVar("DataclassT")
 ModelT = TypeVar("ModelT", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The content of a checkpoint.
+    """The content of a checkpoint, or of one member of an ensemble's.
 
     Attributes:
         config: Shape of the network, and the preprocessing.
@@ -62,7 +66,7 @@ class Checkpoint:
         origin: What messages call it.
     """
 
-    config: CaptionerConfig | LanguageConfig
+    config: Config
     words: tuple[str, ...]
     weights: Mapping[str, Tensor]
     card: Mapping[str, Any]
@@ -161,21 +165,30 @@ class _WithoutValues(TorchFunctionMode):
         return kwargs["tensor"] if getattr(func, "__module__", "") == "torch.nn.init" else func(*args, **kwargs)
 
 
-def write(path: str | os.PathLike[str], checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> None:
+def write(path: str | os.PathLike[str], *members: Checkpoint, dtype: torch.dtype = torch.float32) -> None:
     """Writes a checkpoint, whole or not at all.
 
     Args:
         path: The file.
-        checkpoint: Its content.
+        *members: Its content; several with the same words are an ensemble, which has the card of the first.
         dtype: Precision of matrices and kernels; int8 rounds each row to multiples of a step of its own
             (`quantisation`). Vectors (biases, batch statistics) stay float32: they are small, and batch variances leave
             the range of float16.
 
     Raises:
-        CaptionerError: The file cannot be written.
+        CaptionerError: The file cannot be written, or the members' words differ.
     """
+    refuse_other_words(members)
+    first, *others = members
+    named = first.weights
+    header = first.header()
+    if others:
+        named = {f"{place}.{name}": value for place, each in enumerate(members) for name, value in each.weights.items()}
+        content = {key: value for key, value in json.loads(header).items() if key != "config"}
+        configs = [asdict(each.config) for each in members]
+        header = json.dumps({**content, "format": ENSEMBLE_FORMAT, "members": configs})
     weights = {}
-    for name, value in checkpoint.weights.items():
+    for name, value in named.items():
         if not value.is_floating_point() or value.ndim < 2:
             weights[name] = value
         elif dtype == torch.int8:
@@ -185,13 +198,43 @@ def write(path: str | os.PathLike[str], checkpoint: Checkpoint, dtype: torch.dty
     weights = {name: value.contiguous().cpu() for name, value in weights.items()}
     with replacing(path) as temporary:
         try:
-            save_file(weights, temporary, {METADATA_KEY: checkpoint.header()})
+            save_file(weights, temporary, {METADATA_KEY: header})
         except SafetensorError as error:  # of a failed write it keeps the reason as text alone
             raise OSError(None, str(error)) from error
 
 
+def refuse_other_words(members: Sequence[Checkpoint]) -> None:
+    """Refuses an ensemble in which an id means one word here and another there.
+
+    Raises:
+        CaptionerError: The members' words differ.
+    """
+    first, *others = members
+    for other in others:
+        if other.words != first.words:
+            raise CaptionerError(
+                f"{first.origin} and {other.origin}: their words differ ({len(first.words)} and {len(other.words)}); "
+                "an ensemble needs models trained on one vocabulary"
+            )
+
+
 def read(path: str | os.PathLike[str]) -> Checkpoint:
+    """Reads the one model of a checkpoint, as `read_members` does.
+
+    Raises:
+        CaptionerError: As there, or there are several.
+    """
+    first, *others = read_members(path)
+    if others:
+        raise CaptionerError(f"checkpoint {path}: is an ensemble of {1 + len(others)} models; give a file of one")
+    return first
+
+
+def read_members(path: str | os.PathLike[str]) -> list[Checkpoint]:
     """Reads a checkpoint of this project or one that Lightning wrote while training; nothing in it is run.
+
+    Returns:
+        Its model, or those of its ensemble, in order.
 
     Raises:
         CaptionerError: There is no such file, or it is no checkpoint that can be read safely.
@@ -209,9 +252,16 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
         raise CaptionerError(f"checkpoint {path}: was not written by captioner; give a file made by captioner train")
     origin = f"checkpoint {path}"
     with _naming(origin):
-        config, words, card = _parse(header)
+        configs, words, card = _parse(header)
         weights = dequantise(weights)
-    return Checkpoint(config, words, weights, card, origin)
+    if not isinstance(configs, list):
+        return [Checkpoint(configs, words, weights, card, origin)]
+    members = []
+    for place, config in enumerate(configs):
+        prefix = f"{place}."
+        own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+        members.append(Checkpoint(config, words, own, card, f"{origin}, model {1 + place} of {len(configs)}"))
+    return members
 
 
 @contextmanager
@@ -223,16 +273,22 @@ def _naming(origin: str) -> Iterator[None]:
         raise CaptionerError(f"{origin}: {error}") from error
 
 
-def _parse(header: str) -> tuple[CaptionerConfig | LanguageConfig, tuple[str, ...], dict[str, Any]]:
-    """Configuration, words and card of a header."""
+def _parse(header: str) -> tuple[Config | list[Config], tuple[str, ...], dict[str, Any]]:
+    """Configuration, or those of an ensemble, words and card of a header."""
     try:
         content = json.loads(header)
         found = content["format"]
-        if found != FORMAT:
-            raise CaptionerError(f"has format {found!r}, this version reads {FORMAT}; install a matching captioner")
-        config, words, card = _config(content["config"]), content["words"], content["card"]
+        if found not in (FORMAT, ENSEMBLE_FORMAT):
+            raise CaptionerError(
+                f"has format {found!r}, this version reads {FORMAT} and {ENSEMBLE_FORMAT}; install a matching captioner"
+            )
+        one = found == FORMAT
+        config = _config(content["config"]) if one else [_config(each) for each in content["members"]]
+        words, card = content["words"], content["card"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise CaptionerError(f"its header lacks or misstates {error}; it cannot be used") from error
+    if not config:
+        raise CaptionerError("is an ensemble of no models; it was put together wrongly")
     if not isinstance(card, dict):
         raise CaptionerError("its card is no JSON object; it was put together wrongly")
     if not (isinstance(words, list) and all(isinstance(word, str) for word in words)):
@@ -311,7 +367,7 @@ def refuse_another(lightning_checkpoint: Mapping[str, Any], model: Checkpoint) -
         raise CaptionerError("the checkpoint to resume from has another configuration of the model; use its own")
 
 
-def _config(values: Mapping[str, Any]) -> CaptionerConfig | LanguageConfig:
+def _config(values: Mapping[str, Any]) -> Config:
     if "unit" in values:
         return _from_dict(LanguageConfig, {**values, "decoder": _from_dict(DecoderConfig, values["decoder"])})
     transform = {k: tuple(v) if isinstance(v, list) else v for k, v in values["transform"].items()}

@@ -20,7 +20,7 @@ class Teachers:
     One with the student's CNN, where that is frozen, shares the student's features; another looks at the pixels itself.
 
     Args:
-        files: Their checkpoints.
+        files: Their checkpoints; of an ensemble's, each member is one.
         student: The model that learns; what it takes over from another model must be in it.
         vocabulary: Its words.
 
@@ -29,10 +29,10 @@ class Teachers:
     """
 
     def __init__(self, files: Sequence[str | os.PathLike[str]], student: CaptionModel, vocabulary: Vocabulary) -> None:
-        self.names = [os.fspath(file) for file in files]
+        self.names: list[str] = []
         self.models: list[CaptionModel] = []
-        for name in self.names:
-            model, words = checkpoint.read(name).build()
+        for name, content in ((os.fspath(file), each) for file in files for each in checkpoint.read_members(file)):
+            model, words = content.build()
             if words.words != vocabulary.words:
                 raise CaptionerError(f"teacher {name}: has other words; train one on the same captions")
             if model.config.transform != student.config.transform:
@@ -40,6 +40,7 @@ class Teachers:
                     f"teacher {name}: sees images as {model.config.transform}, the model as "
                     f"{student.config.transform}; set model.image_size and model.resize as it has them"
                 )
+            self.names.append(name)
             self.models.append(model.requires_grad_(False))
         self.sharing = [student.encoder.is_frozen and _equal(model.encoder, student.encoder) for model in self.models]
 

@@ -212,11 +212,12 @@ class Captioner:
         return read[0] if isinstance(captions, str) else read
 
     def save(self, path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> None:
-        """Writes a checkpoint that `load` reads; see `checkpoint.write`."""
-        if len(self.members) > 1:
-            raise CaptionerError(f"an ensemble of {len(self.members)} models has no single file; save each by itself")
-        content = checkpoint.Checkpoint(self.model.config, self.vocabulary.words, self.model.state_dict(), self.card)
-        checkpoint.write(path, content, dtype)
+        """Writes a checkpoint that `load` reads, of an ensemble with all members; see `checkpoint.write`."""
+        contents = [
+            checkpoint.Checkpoint(each.config, self.vocabulary.words, each.state_dict(), self.card)
+            for each in self.members
+        ]
+        checkpoint.write(path, *contents, dtype=dtype)
 
     def _load(self, source: ImageSource) -> _Loaded | CaptionerError:
         try:
@@ -280,8 +281,8 @@ def load(
     """Opens a captioner; the embedded one needs no file and no internet.
 
     Args:
-        path: A checkpoint made by ``captioner train``; the embedded one by default. Several, trained on the same words,
-            write each caption together: an ensemble.
+        path: A checkpoint made by ``captioner train`` or ``captioner export``; the embedded one by default. Several,
+            trained on the same words, write each caption together: an ensemble.
         device: Where it runs, such as ``cpu`` or ``cuda``.
         precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 for the decoder on CPUs that multiply it faster.
 
@@ -294,19 +295,10 @@ def load(
     files = [path] if isinstance(path, (str, os.PathLike)) else path
     if not files:
         raise CaptionerError("the list of checkpoints is empty; name one, or leave it out for the embedded one")
-    first, *others = files
-    content = checkpoint.read(first)
-    model, vocabulary = content.build()
-    members = []
-    for other in others:
-        member, its_vocabulary = checkpoint.read(other).build()
-        if its_vocabulary.words != vocabulary.words:
-            raise CaptionerError(
-                f"checkpoints {first} and {other}: their words differ ({len(vocabulary)} and {len(its_vocabulary)}); "
-                "an ensemble needs models trained on one vocabulary"
-            )
-        members.append(member)
-    return Captioner(model, vocabulary, content.card, device, members, precision)
+    first, *others = contents = [member for file in files for member in checkpoint.read_members(file)]
+    checkpoint.refuse_other_words(contents)
+    model, vocabulary = first.build()
+    return Captioner(model, vocabulary, first.card, device, [other.build()[0] for other in others], precision)
 
 
 def embedded_checkpoint() -> os.PathLike[str]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from captioner.decoding.ensemble import Ensemble
 from captioner.errors import CaptionerError
 from captioner.images import ImageSource, open_image
 from captioner.pipeline import Caption, Captioner
@@ -25,7 +26,7 @@ def gradient_saliency(model: Captioner, image: ImageSource, caption: Caption) ->
     """Gives a caption maps of the input's gradient in place of maps of attention.
 
     The value of a cell is the mean, over its pixels, of the length of the vector ∂ log p(word) / ∂(R, G, B), each word
-    given the words before it.
+    given the words before it; of an ensemble, the sum over its members, each with its own view of the photograph.
 
     Args:
         model: What wrote the caption.
@@ -36,34 +37,36 @@ def gradient_saliency(model: Captioner, image: ImageSource, caption: Caption) ->
         The caption and its alternatives, with ``attention`` of shape (words, 14, 14), each map sums to 1.
 
     Raises:
-        CaptionerError: The photograph cannot be read, or an ensemble wrote the caption.
+        CaptionerError: The photograph cannot be read, or members of an ensemble see other parts of it.
     """
-    if len(model.members) > 1:
-        raise CaptionerError(f"saliency is that of one model, not of an ensemble of {len(model.members)}; give one")
-    pixels = model.transform(open_image(image, model.transform.enough)).to(model.device).unsqueeze(0).requires_grad_()
+    transforms = [member.config.transform for member in model.members]
+    if len({transform.resize for transform in transforms}) > 1:
+        raise CaptionerError("the models of this ensemble see other parts of a photograph each; give one of them")
+    photograph = open_image(image, max(transform.enough for transform in transforms))
+    pixels = [each(photograph).to(model.device).unsqueeze(0).requires_grad_() for each in transforms]
     with torch.enable_grad():
-        grid = model.model.encoder(pixels)
+        grids = [member.encoder(seen) for member, seen in zip(model.members, pixels, strict=True)]
         captions = [
-            replace(each, attention=_maps(model, pixels, grid, each.words), alternatives=())
+            replace(each, attention=_maps(model, pixels, grids, each.words), alternatives=())
             for each in (caption, *caption.alternatives)
         ]
     return replace(captions[0], alternatives=tuple(captions[1:]))
 
 
-def _maps(model: Captioner, pixels: Tensor, grid: Tensor, words: tuple[str, ...]) -> np.ndarray:
+def _maps(model: Captioner, pixels: list[Tensor], grids: list[Tensor], words: tuple[str, ...]) -> np.ndarray:
     """One map a word, float32, shape (words, cells a side, cells a side)."""
-    decoder = model.model.decoder
-    side = min(CELLS, model.transform.size)
-    state = decoder.start(grid)
+    decoders = Ensemble([member.decoder for member in model.members], grids)
+    side = min(CELLS, *(seen.shape[-1] for seen in pixels))
     before = START
     maps = np.empty((len(words), side, side), np.float32)
     # Word by word: cuDNN's fused LSTM has no gradients outside of training.
     for index, word in enumerate(model.vocabulary.id(word) for word in words):
-        logits, state, _ = decoder.step(torch.tensor([before], device=grid.device), state, grid)
-        log_probability = logits.float().log_softmax(-1)[0, word]
-        (gradient,) = torch.autograd.grad(log_probability, pixels, retain_graph=True)
-        lengths = gradient.norm(dim=1, keepdim=True)  # (1, 1, size, size)
-        cells = adaptive_avg_pool2d(lengths, side)[0, 0].double()
+        log_probabilities, _ = decoders.read(torch.tensor([before], device=model.device))
+        gradients = torch.autograd.grad(log_probabilities[0, word], pixels, retain_graph=True)
+        cells = torch.zeros(side, side, dtype=torch.float64, device=model.device)
+        for gradient in gradients:
+            lengths = gradient.norm(dim=1, keepdim=True)  # (1, 1, size, size)
+            cells += adaptive_avg_pool2d(lengths, side)[0, 0]
         # A word that no pixel moves hangs on all of them alike.
         cells = cells / cells.sum() if cells.sum() > 0 else torch.full_like(cells, 1 / cells.numel())
         maps[index] = cells.cpu().numpy()

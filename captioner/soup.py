@@ -1,9 +1,10 @@
-"""Several checkpoints as one: the mean of their weights, a model soup (Wortsman et al., 2022)."""
+"""Several checkpoints in one: the mean of their weights, a model soup (Wortsman et al., 2022), or an ensemble."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,13 +13,13 @@ from captioner.checkpoint import Checkpoint
 from captioner.errors import CaptionerError
 
 
-def average(checkpoints: Mapping[str, Checkpoint]) -> Checkpoint:
+def average(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
     """The mean of models that began with the same weights: epochs of a run, or runs with several seeds.
 
     It often is better than each of them, and as fast as one. Models that share no beginning have nothing in between.
 
     Args:
-        checkpoints: By their names, at least one; of one configuration and with the same words.
+        checkpoints: At least one; of one configuration and with the same words.
 
     Returns:
         The mean, in float32, with a card of what all agree on and of how many there were.
@@ -26,11 +27,11 @@ def average(checkpoints: Mapping[str, Checkpoint]) -> Checkpoint:
     Raises:
         CaptionerError: Two are of different networks.
     """
-    (first_name, first), *others = checkpoints.items()
+    first, *others = checkpoints
     if not others:
         return first
     mean = {name: _precise(value) for name, value in first.weights.items()}
-    for count, (other_name, other) in enumerate(others, start=2):
+    for count, other in enumerate(others, start=2):
         for what, one, two in (
             ("other words", first.words, other.words),
             ("another configuration", first.config, other.config),
@@ -38,15 +39,32 @@ def average(checkpoints: Mapping[str, Checkpoint]) -> Checkpoint:
         ):
             if one != two:
                 raise CaptionerError(
-                    f"checkpoint {other_name}: has {what} than {first_name}; only models of one kind, trained from "
-                    "the same weights, have a mean"
+                    f"{other.origin}: has {what} than {first.origin}; only models of one kind, trained from the same "
+                    "weights, have a mean"
                 )
         for name, value in other.weights.items():
             if value.is_floating_point():
                 # A weight that all share, as a frozen CNN's, stays what it is to the bit.
                 mean[name] = torch.lerp(mean[name], _precise(value), 1 / count)
-    agreed = {key: value for key, value in first.card.items() if all(c.card.get(key) == value for _, c in others)}
-    return replace(first, weights=mean, card={**agreed, "mean of checkpoints": len(checkpoints)})
+    return replace(first, weights=mean, card={**_agreed(checkpoints), "mean of checkpoints": len(checkpoints)})
+
+
+def together(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """The members of an ensemble, whatever each began with, the first with the card of all.
+
+    Args:
+        checkpoints: At least one.
+    """
+    first, *others = checkpoints
+    if not others:
+        return [first]
+    return [replace(first, card={**_agreed(checkpoints), "ensemble of models": len(checkpoints)}), *others]
+
+
+def _agreed(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
+    """What all cards say alike."""
+    first, *others = [each.card for each in checkpoints]
+    return {key: value for key, value in first.items() if all(card.get(key) == value for card in others)}
 
 
 def _precise(value: Tensor) -> Tensor:

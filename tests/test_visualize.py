@@ -15,10 +15,9 @@ import torch
 from conftest import make_captioner
 from PIL import Image
 
-import captioner
 from captioner.errors import CaptionerError
 from captioner.images import Transform
-from captioner.pipeline import Caption
+from captioner.pipeline import Caption, Captioner
 from captioner.saliency import gradient_saliency
 from captioner.visualize import plot
 from captioner.visualize.animation import animate
@@ -257,14 +256,29 @@ def test_gradients_give_maps_to_any_model(attention: str, resize: str) -> None:
     assert not any(parameter.grad is not None for parameter in model.model.parameters())
 
 
-def test_gradients_are_those_of_one_model(tmp_path: Path) -> None:
-    files = [tmp_path / "1.safetensors", tmp_path / "2.safetensors"]
-    for seed, file in enumerate(files, start=1):
-        make_captioner(seed=seed).save(file)
-    model = captioner.load(files)
+def test_gradients_of_an_ensemble_are_the_sum_of_its_members() -> None:
+    members = [make_captioner("none", size=112), make_captioner("soft", size=56, seed=2)]
+    both = Captioner(members[0].model, members[0].vocabulary, {}, others=[members[1].model])
+    image = Image.effect_noise((112, 112), 80)
+    caption = both.caption(image)
+    assert caption.words
+    # A map sums to 1: what the gradients' lengths were is put back by numbers that make their sum the given one.
+    shown = [gradient_saliency(model, image, caption).attention for model in (both, *members)]
+    for maps in zip(*[each for each in shown if each is not None], strict=True):
+        found, *alone = [each.ravel() for each in maps]
+        shares, residual, *_ = np.linalg.lstsq(np.stack(alone, axis=1), found, rcond=None)
+        assert len(alone) == 2
+        assert shares.min() > 0.01
+        assert shares.sum() == pytest.approx(1, abs=1e-4)
+        assert residual.sum() < 1e-9
+
+
+def test_gradients_need_members_that_see_one_part_of_the_photograph() -> None:
+    one, other = make_captioner(resize="squash"), make_captioner(resize="crop")
+    both = Captioner(one.model, one.vocabulary, {}, others=[other.model])
     image = Image.new("RGB", (90, 60))
-    with pytest.raises(CaptionerError, match="is that of one model, not of an ensemble of 2; give one"):
-        gradient_saliency(model, image, model.caption(image))
+    with pytest.raises(CaptionerError, match="see other parts of a photograph each; give one of them"):
+        gradient_saliency(both, image, both.caption(image))
 
 
 @pytest.mark.parametrize("attention", ["none", "soft", "hard", "top_down"])

@@ -22,6 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CHECKPOINT",
         help="a .ckpt of captioner train, or a .safetensors of ours; of several, the mean of their weights is written",
     )
+    parser.add_argument(
+        "--ensemble",
+        action="store_true",
+        help="write several as they are, into one file that captions with the mean of their log-probabilities",
+    )
     parser.add_argument("--output", required=True, metavar="FILE.safetensors", help="the file to write")
     parser.add_argument(
         "--dtype", choices=DTYPES, default="float32", help="precision of the matrices (default: float32)"
@@ -37,16 +42,17 @@ def run(args: argparse.Namespace) -> int:
 
     from captioner import checkpoint
     from captioner.errors import CaptionerError
-    from captioner.soup import average
+    from captioner.soup import average, together
 
     refuse_to_replace(args.output, *args.checkpoints, args.card)
-    contents: dict[str, checkpoint.Checkpoint] = {}
-    for name in args.checkpoints:
-        if any(os.path.realpath(name) == os.path.realpath(other) for other in contents):
-            raise CaptionerError(f"checkpoint {name}: is given twice; each counts once in a mean")
-        contents[name] = checkpoint.read(name)
-        contents[name].verify()
-    content = average(contents)
+    given: list[checkpoint.Checkpoint] = []
+    for place, name in enumerate(args.checkpoints):
+        if any(os.path.realpath(name) == os.path.realpath(other) for other in args.checkpoints[:place]):
+            raise CaptionerError(f"checkpoint {name}: is given twice; each counts once")
+        given += checkpoint.read_members(name) if args.ensemble else [checkpoint.read(name)]
+    for content in given:
+        content.build() if args.ensemble else content.verify()  # language models have no ensemble
+    first, *others = together(given) if args.ensemble else [average(given)]
     if args.card:
         try:
             card = json.loads(Path(args.card).read_text(encoding="utf-8"))
@@ -54,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
             raise CaptionerError(f"card {args.card}: cannot be read as JSON: {error}") from error
         if not isinstance(card, dict):
             raise CaptionerError(f'card {args.card}: is no JSON object; write {{"licence": …}} and the like')
-        content = replace(content, card={**content.card, **card})
-    checkpoint.write(args.output, content, getattr(torch, args.dtype))
+        first = replace(first, card={**first.card, **card})
+    checkpoint.write(args.output, first, *others, dtype=getattr(torch, args.dtype))
     print(printable(args.output))
     return 0

@@ -7,9 +7,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from captioner.cli.terminal import printable
+
+if TYPE_CHECKING:
+    from captioner.checkpoint import Checkpoint
 
 SUMMARY = "tell what a checkpoint is: size, words, data, scores, licence"
 
@@ -23,31 +26,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the model card."""
     from captioner import checkpoint
-    from captioner.model import CaptionerConfig
     from captioner.pipeline import embedded_checkpoint
 
     path = Path(args.model or embedded_checkpoint())
-    content = checkpoint.read(path)
-    content.verify()
-    config, size = content.config, path.stat().st_size
-    if isinstance(config, CaptionerConfig):
-        shape = {
-            "encoder": config.encoder + (f" to {config.encoder_stage}" if config.encoder_stage else ""),
-            "decoder": asdict(config.decoder),
-            "preprocessing": asdict(config.transform),
-        }
-    else:
-        shape = {"language model of": config.unit, "decoder": asdict(config.decoder)}
+    members = checkpoint.read_members(path)
+    for content in members:
+        content.verify()
+    size = path.stat().st_size
     facts: dict[str, Any] = {
         "file": str(path),
         "size": f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB",
-        "parameters": sum(value.numel() for value in content.weights.values() if value.is_floating_point()),
-        "words": len(content.words),
-        **shape,
-        **content.card,
+        "parameters": sum(
+            value.numel() for content in members for value in content.weights.values() if value.is_floating_point()
+        ),
+        "words": len(members[0].words),
+        **(_shape(members[0]) if len(members) == 1 else {f"model {n}": _shape(m) for n, m in enumerate(members, 1)}),
+        **members[0].card,
     }
     print(json.dumps(facts) if args.json else "\n".join(map(printable, _lines(facts))))
     return 0
+
+
+def _shape(content: Checkpoint) -> dict[str, Any]:
+    """What one network is made of."""
+    from captioner.language.model import LanguageConfig
+
+    config = content.config
+    if isinstance(config, LanguageConfig):
+        return {"language model of": config.unit, "decoder": asdict(config.decoder)}
+    return {
+        "encoder": config.encoder + (f" to {config.encoder_stage}" if config.encoder_stage else ""),
+        "decoder": asdict(config.decoder),
+        "preprocessing": asdict(config.transform),
+    }
 
 
 def _lines(facts: Mapping[str, Any], indent: str = "") -> list[str]:

@@ -51,7 +51,8 @@ class Ensemble:
         self.states = [step.state for step in steps]
         log_probabilities = steps[0].logits.float().log_softmax(-1)
         for step in steps[1:]:
-            log_probabilities += step.logits.float().log_softmax(-1)
+            # Not in place: gradients of the first need it as it is.
+            log_probabilities = log_probabilities + step.logits.float().log_softmax(-1)
         maps = [step.attention for step in steps if step.attention is not None]
         attention = None
         if len(maps) == len(steps) and all(each.shape == maps[0].shape for each in maps):
