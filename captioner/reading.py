@@ -48,7 +48,9 @@ def sample_words(decoder: Decoder, grid: Tensor, captions: Tensor, share: float)
     for position in range(sentences.shape[1] - 1):
         logits, state, _ = decoder.step(read[:, position], state, grid)
         logits[:, [PAD, START, END]] = -torch.inf
-        drawn = torch.multinomial(logits.float().softmax(-1), 1).squeeze(1)
+        chances = logits.float().softmax(-1)
+        # As `multinomial` draws, which raises an error of its own where training has diverged.
+        drawn = (chances / torch.empty_like(chances).exponential_()).argmax(-1)
         following = replaced[:, position + 1]
         read[following, position + 1] = drawn[following]
     decoder.train()

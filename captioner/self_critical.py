@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from captioner.decoder import Decoder
 from captioner.decoding import DecodingOptions, Hypothesis, decode
 from captioner.metrics.reward import CiderReward
-from captioner.vocabulary import END, PAD, START
+from captioner.vocabulary import END, NEVER_WRITTEN, PAD, START
 
 MAX_WORDS = 20
 
@@ -42,7 +42,8 @@ def self_critical_loss(
         seed: Another seed draws other captions.
 
     Returns:
-        -Σ (r - b) log p over all words of all captions, a word, and the mean reward.
+        -Σ (r - b) log p over all words of all captions, a word, with p among the words that may be written; and the
+        mean reward.
     """
     options = DecodingOptions(sample=True, num_captions=samples, max_words=MAX_WORDS, seed=seed)
     # Without dropout, here and below: what is drawn must be what the gradient is of.
@@ -60,7 +61,10 @@ def self_critical_loss(
     decoder.train()
     lengths = (captions[:, :, 1:] != PAD).sum(dim=2).flatten()
     advantages = (rewards - others).flatten().repeat_interleave(lengths).to(grid.device)
-    losses = cross_entropy(outcome.logits.float(), outcome.targets, reduction="none")
+    # They were drawn from among the words that may be written; UNKNOWN alone can take a tenth of what the others get.
+    never = torch.tensor(NEVER_WRITTEN, device=grid.device)
+    logits = outcome.logits.float().index_fill(1, never, -torch.inf)
+    losses = cross_entropy(logits, outcome.targets, reduction="none")
     return (advantages * losses).mean(), float(rewards.mean())
 
 

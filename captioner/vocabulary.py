@@ -10,6 +10,8 @@ from captioner.errors import CaptionerError
 PAD, START, END, UNKNOWN = range(4)
 SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
 """The words of the ids `PAD`, `START`, `END` and `UNKNOWN`; every vocabulary begins with them."""
+NEVER_WRITTEN = (PAD, START, UNKNOWN)
+"""What no caption says."""
 
 _BRACKETS = frozenset({"-lrb-", "-rrb-", "-lsb-", "-rsb-", "-lcb-", "-rcb-"})
 """The tokeniser's names of brackets, which nobody wants to see in a caption."""

@@ -303,3 +303,34 @@ def test_a_context_may_be_multiplied_before_it_is_mixed(attention: str, monkeypa
         outcomes.append([loss, *torch.autograd.grad(loss, [grid, *decoder.parameters()], allow_unused=True)])
     for early, late in zip(*outcomes, strict=True):
         torch.testing.assert_close(early, late)
+
+
+@pytest.mark.parametrize("config", [each for each in CONFIGS if each.attention != "hard"], ids=describe)
+def test_variational_dropout_has_masks_of_its_own_for_each_sentence(config: DecoderConfig) -> None:
+    """Against a loop of steps, whose sentences stay in their order, with masks drawn by the same seed."""
+    decoder, grid = make(replace(config, dropout=0.5, variational_dropout=True))
+    decoder.train()
+    torch.manual_seed(5)
+    outcome = decoder(grid, CAPTIONS)
+
+    torch.manual_seed(5)
+    state = decoder.start(grid).repeat(CAPTIONS.shape[1])
+    sentences, layers, hidden = state.hidden.shape
+    masks = decoder.dropout(state.hidden.new_ones(sentences, 2, layers, hidden))
+    word_masks = decoder.dropout(grid.new_ones(sentences, config.embedding_size))
+    state = state._replace(masks=masks)
+    words, logits = CAPTIONS.flatten(0, 1), []
+    for position in range(words.shape[1] - 1):
+        x = decoder._embed(words[:, position]) * word_masks
+        read = decoder.core.tell(decoder.core.advance(decoder.core.project(x), state, grid))
+        state = read.state
+        logits.append(decoder._logits(read.output * masks[:, 1, -1]))
+    torch.testing.assert_close(outcome.logits, torch.stack(logits, dim=1)[words[:, 1:] != PAD])
+
+
+@pytest.mark.parametrize("attention", ["none", "soft", "spatial", "top_down"])
+def test_the_output_is_dropped_before_the_words(attention: str) -> None:
+    decoder, grid = make(vary(attention=attention, dropout=0.999))
+    decoder.train()
+    alone = (decoder(grid, CAPTIONS).logits == decoder.output_bias).all(dim=1)
+    assert alone.double().mean() > 0.9

@@ -70,14 +70,16 @@ def test_a_batch_equals_single_calls(seed: int, images: int, beam: int, max_word
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10_000), beam=st.integers(1, 8), penalty=st.sampled_from([0.0, 1.0]))
-def test_stopping_early_never_changes_the_outcome(seed: int, beam: int, penalty: float) -> None:
-    decoder = TableDecoder(seed, images=2)
-    options = DecodingOptions(beam, 1, 6, penalty)
+@given(
+    seed=st.integers(0, 10_000), beam=st.integers(1, 8), wanted=st.integers(1, 8), penalty=st.sampled_from([0.0, 1.0])
+)
+def test_stopping_early_never_changes_the_outcome(seed: int, beam: int, wanted: int, penalty: float) -> None:
+    decoder, wanted = TableDecoder(seed, images=2), min(wanted, beam)
+    options = DecodingOptions(beam, wanted, 6, penalty)
     early = decode(decoder, grid_of(2), options)
     # Asked for the whole beam, an image stays until all its hypotheses are finished.
     patient = decode(decoder, grid_of(2), DecodingOptions(beam, beam, 6, penalty))
-    assert [h[0].words for h in early] == [h[0].words for h in patient]
+    assert [[h.words for h in each] for each in early] == [[h.words for h in each[:wanted]] for each in patient]
 
 
 @settings(max_examples=30, deadline=None)

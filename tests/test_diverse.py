@@ -37,7 +37,7 @@ def diverse_beam_search(decoder: TableDecoder, image: int, options: DecodingOpti
 @given(
     seed=st.integers(0, 10_000),
     shape=st.sampled_from([(2, 2), (3, 3), (4, 2), (6, 2)]),
-    penalty=st.sampled_from([0.3, 2.0]),
+    penalty=st.sampled_from([0.3, 2.0, 1000.0]),
 )
 def test_groups_are_those_of_the_paper(seed: int, shape: tuple[int, int], penalty: float) -> None:
     beam, groups = shape
@@ -49,7 +49,7 @@ def test_groups_are_those_of_the_paper(seed: int, shape: tuple[int, int], penalt
         expected = {tuple(s) for group in diverse_beam_search(decoder, image, options) for s in group}
         assert {tuple(spoken(h)) for h in hypotheses} == expected
         for hypothesis in hypotheses:
-            assert hypothesis.log_probabilities == pytest.approx(score(decoder, image, spoken(hypothesis)), abs=1e-5)
+            assert hypothesis.log_probabilities == pytest.approx(score(decoder, image, spoken(hypothesis)), abs=3e-6)
         [alone] = decode(decoder, grid_of(2)[image : image + 1], options)
         assert [h.log_probabilities for h in alone] == [h.log_probabilities for h in hypotheses]
 

@@ -317,3 +317,10 @@ def test_a_captioner_cannot_be_sampled_nor_a_language_model_caption(
     assert main(["export", str(file), "--dtype", "float16", "--output", str(small)]) == 0
     assert small.stat().st_size < file.stat().st_size
     assert main(["sample", "--model", str(small), "--count", "1"]) == 0
+
+
+def test_a_chunk_that_has_nothing_but_a_start_to_tell_has_a_loss(config: dict[str, Any], tmp_path: Path) -> None:
+    config["data"] |= {"batch_size": 1, "steps": 1}
+    assert run(config, tmp_path, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "30") == 0
+    content = checkpoint.read(tmp_path / "run" / "language_model.safetensors")
+    assert math.isfinite(content.card["validation scores"]["perplexity"])

@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from captioner.decoder import TeacherForced
-from captioner.losses import attention_penalty, location_loss
+from captioner.losses import attention_penalty, location_loss, word_loss
+
+
+def test_label_smoothing_spreads_its_share_over_all_words() -> None:
+    logits, targets = torch.randn(3, 4, generator=torch.manual_seed(1)), torch.tensor([1, 0, 3])
+    log_p = logits.log_softmax(1)
+    expected = -(0.8 * log_p[range(3), targets] + 0.2 * log_p.mean(dim=1)).mean()
+    found = word_loss(TeacherForced(logits, targets, None, None), label_smoothing=0.2)
+    assert found.item() == pytest.approx(expected.item())
 
 
 def test_attention_penalty_equals_its_equation() -> None:

@@ -93,3 +93,8 @@ def test_the_unlikely_are_left_out(top_k: int, top_p: float, kept: int) -> None:
     for order in itertools.permutations(range(4)):
         shuffled = restrict(logits[list(order)], top_k, top_p)
         assert sorted(shuffled.isfinite().nonzero().flatten().tolist()) == sorted(order.index(i) for i in range(kept))
+
+
+@pytest.mark.parametrize(("top_k", "top_p", "kept"), [(2, 1.0, 2), (0, 0.5, 2), (3, 0.5, 2)])
+def test_of_equals_no_more_than_asked_for_stay(top_k: int, top_p: float, kept: int) -> None:
+    assert int(restrict(torch.zeros(1, 4), top_k, top_p).isfinite().sum()) == kept

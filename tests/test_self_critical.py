@@ -8,12 +8,13 @@ import pytest
 import torch
 from conftest import make_captioner
 
+from captioner.decoder import Decoder
 from captioner.decoding import DecodingOptions, decode
 from captioner.metrics.cider import cider
 from captioner.metrics.corpus import index_corpus
 from captioner.metrics.reward import CiderReward
 from captioner.self_critical import make_reward, self_critical_loss
-from captioner.vocabulary import END, START
+from captioner.vocabulary import END, PAD, START, UNKNOWN
 
 WORDS = ["a", "the", "dog", "cat", "runs", "sits", "on", "grass", "road", "red"]
 
@@ -53,18 +54,33 @@ def test_the_loss_is_reinforce_with_the_mean_of_the_others() -> None:
 
     options = DecodingOptions(sample=True, num_captions=3, max_words=20, seed=7)
     drawn = decode(decoder.eval(), grid, options)
-    total, words, rewards = 0.0, 0, []
+    total, words, rewards = torch.tensor(0.0), 0, []
     for image, group in enumerate(drawn):
-        values = [reward(image, [[*each.words, END][: len(each.log_probabilities)]])[0] for each in group]
+        closed = [[*each.words, END][: len(each.log_probabilities)] for each in group]
+        values = [reward(image, [ids])[0] for ids in closed]
         rewards += values
-        for number, (each, value) in enumerate(zip(group, values, strict=True)):
+        for number, (ids, value) in enumerate(zip(closed, values, strict=True)):
             others = values[:number] + values[number + 1 :]
-            total -= (value - sum(others) / 2) * sum(each.log_probabilities)
-            words += len(each.log_probabilities)
-    assert loss.item() == pytest.approx(total / words, abs=1e-5)
+            total = total - (value - sum(others) / 2) * log_chance_of_drawing(decoder, grid[image : image + 1], ids)
+            words += len(ids)
+    expected = total / words
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
     assert mean == pytest.approx(sum(rewards) / 6)
-    loss.backward()  # type: ignore[no-untyped-call]
-    assert decoder.embedding.weight.grad is not None
+    parameters = list(decoder.parameters())
+    for one, two in zip(torch.autograd.grad(loss, parameters), torch.autograd.grad(expected, parameters), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-6)
+
+
+def log_chance_of_drawing(decoder: Decoder, grid: torch.Tensor, ids: list[int]) -> torch.Tensor:
+    """Logarithm of the probability of a caption among those that can be drawn, word by word."""
+    state, word, total = decoder.start(grid), START, torch.tensor(0.0)
+    for following in ids:
+        logits, state, _ = decoder.step(torch.tensor([word]), state, grid)
+        chances = logits[0].softmax(0)
+        possible = 1 - chances[PAD] - chances[START] - chances[UNKNOWN]
+        total = total + (chances[following] / possible).log()
+        word = following
+    return total
 
 
 def test_training_on_the_reward_raises_it() -> None:

@@ -265,13 +265,16 @@ def test_a_run_cannot_go_on_with_other_words(
     assert "words, the data's vocabulary" in refused(capsys)
 
 
+@pytest.mark.parametrize(
+    "overrides", [[], ["--model.decoder.attention", "hard"], ["--model.scheduled_sampling", "1"]], ids=str
+)
 def test_a_loss_that_is_not_finite_stops_the_run(
-    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], overrides: list[str]
 ) -> None:
     vectors = tmp_path / "glove.txt"
     vectors.write_text("circle " + " ".join(["nan"] * 16) + "\n")
     config["model"]["word_vectors"] = str(vectors)
-    assert run(config, tmp_path) == 2
+    assert run(config, tmp_path, *overrides) == 2
     told = refused(capsys)
     assert "the loss of batch 0 of epoch 0 is nan" in told
     assert f"look at its images: {config['data']['captions'][0].removesuffix('captions.jsonl')}images/000" in told

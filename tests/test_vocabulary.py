@@ -45,6 +45,10 @@ def test_joining_undoes_splitting(text: str) -> None:
     assert split_words(join_words(split_words(text))) == split_words(text)
 
 
+def test_what_the_tokeniser_split_off_returns_to_its_word() -> None:
+    assert join_words(split_words("He doesn't see the dog's ball")) == "he doesn't see the dog's ball"
+
+
 def test_no_frequent_word_is_an_error() -> None:
     with pytest.raises(
         CaptionerError, match="no word of the training captions occurs 9 times or more; lower min_count"

@@ -23,7 +23,8 @@ class HardAttention(AdditiveAttention):
         logarithms = scores.log_softmax(-1)
         weights = logarithms.exp()
         if self.training:
-            cells = torch.multinomial(weights.detach().flatten(0, 1), 1).view(len(values), -1, 1)
+            # As `multinomial` draws, which raises an error of its own where training has diverged.
+            cells = (weights.detach() / torch.empty_like(weights).exponential_()).argmax(-1, keepdim=True)
         else:
             cells = weights.argmax(-1, keepdim=True)
         context = layout.to_sentences(values.gather(1, cells.expand(-1, -1, values.shape[2])))

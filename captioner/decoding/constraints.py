@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captioner.decoding.options import DecodingOptions, Word
 from captioner.errors import CaptionerError
-from captioner.vocabulary import END, PAD, START, UNKNOWN
+from captioner.vocabulary import END, NEVER_WRITTEN, PAD
 
 IMPOSSIBLE = -math.inf
 
@@ -28,7 +28,7 @@ class Constraints:
 
     def __init__(self, options: DecodingOptions, device: torch.device) -> None:
         self.options = options
-        self.never = torch.tensor([PAD, START, UNKNOWN, *_ids(options.forbidden_words)], device=device)
+        self.never = torch.tensor([*NEVER_WRITTEN, *_ids(options.forbidden_words)], device=device)
         self.required = torch.tensor(_ids(options.required_words), dtype=torch.long, device=device)
         self.bad_endings = torch.tensor(_ids(options.bad_endings), dtype=torch.long, device=device)
         self._may_end = ~torch.isin(self.required, self.bad_endings)

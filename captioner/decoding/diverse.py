@@ -36,6 +36,7 @@ class DiverseBeamSearch(BeamSearch):
             drafts: The sentences.
             log_probabilities: Of their next words, -inf for what may not come, shape (images, width, vocabulary).
         """
+        vocabulary = log_probabilities.shape[2]
         used = torch.zeros_like(log_probabilities[:, 0])  # (images, vocabulary)
         chosen = []
         for begin in self.begun:
@@ -47,7 +48,8 @@ class DiverseBeamSearch(BeamSearch):
             extensions = extensions._replace(parents=extensions.parents + begin)
             ranks = rank_extensions(drafts, extensions, self.options)
             extensions = extensions.gather(ranks.topk(self.group).indices)
-            own = extensions.log_probabilities + penalty.gather(1, extensions.words)
+            own = log_probabilities.flatten(1).gather(1, extensions.parents * vocabulary + extensions.words)
+            own = own.masked_fill(drafts.finished.gather(1, extensions.parents), 0)
             chosen.append(extensions._replace(log_probabilities=own))
             used.scatter_add_(1, extensions.words, torch.ones_like(own))
             used[:, PAD] = 0

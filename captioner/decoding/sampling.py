@@ -66,11 +66,11 @@ def restrict(logits: Tensor, top_k: int, top_p: float) -> Tensor:
         top_p: Of these, only the fewest whose probabilities reach this sum stay.
     """
     if 0 < top_k < logits.shape[-1]:
-        logits = logits.masked_fill(logits < logits.topk(top_k).values[..., -1:], -math.inf)
+        kept = logits.topk(top_k)
+        logits = torch.full_like(logits, -math.inf).scatter(-1, kept.indices, kept.values)
     if top_p < 1:
-        ordered = logits.sort(dim=-1, descending=True).values
-        share = ordered.softmax(-1)
+        ordered = logits.sort(dim=-1, descending=True, stable=True)
+        share = ordered.values.softmax(-1)
         before = share.cumsum(-1) - share
-        least = ordered.masked_fill(before >= top_p, math.inf).min(-1, keepdim=True).values
-        logits = logits.masked_fill(logits < least, -math.inf)
+        logits = logits.scatter(-1, ordered.indices, ordered.values.masked_fill(before >= top_p, -math.inf))
     return logits

@@ -77,8 +77,8 @@ class LanguageModule(lightning.LightningModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Sets aside what training carries."""
-        self._aside, self._carried = self._carried, None
+        """Sets aside what training carries; held-out text begins anew."""
+        self._aside = self._carried
 
     def validation_step(self, batch: Tensor, batch_index: int) -> None:
         """Reads one held-out chunk."""
@@ -125,8 +125,9 @@ class LanguageModule(lightning.LightningModule):
             words = drop_words(words, self.word_dropout)
         logits, state = decoder.read(words, state, grid)
         self._carried = state._replace(memory=tuple(part.detach() for part in state.memory))
-        loss = cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=START)
-        return loss, int((targets != START).sum())
+        count = int((targets != START).sum())
+        total = cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=START, reduction="sum")
+        return total / max(1, count), count  # one track can have nothing but START to read
 
     def _content(self, card: dict[str, Any]) -> Checkpoint:
         return Checkpoint(self.model.config, self.vocabulary.words, {}, card)
