@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from captioner.errors import CaptionerError
@@ -15,7 +15,7 @@ _NAME_PART = 40
 """Characters of a file's name that its temporary name repeats: it must fit where the name itself just does."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary name beside ``path``; on leaving, what was written there takes the place of ``path``.
 
@@ -32,9 +32,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     temporary: Path | None = None
     try:
-        if target.exists() and not target.is_file():
-            # Renaming over /dev/null would put a file in its place, for every program on the machine.
-            raise CaptionerError(f"cannot write {path}: it is no regular file; choose another place")
+        refuse_to_follow(target, path)
         target.parent.mkdir(parents=True, exist_ok=True)
         prefix = f".{target.name[:_NAME_PART]}."
         descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=target.parent)
@@ -50,6 +48,41 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def refuse_to_follow(target: Path, name: str | os.PathLike[str]) -> None:
+    """Refuses a target that must not be replaced by another file.
+
+    Args:
+        target: What would be replaced, if it is there.
+        name: What messages call it.
+
+    Raises:
+        CaptionerError: It is no regular file, or it is where standard output or standard error go.
+    """
+    if not target.exists():
+        return
+    if not target.is_file():
+        # Renaming over /dev/null would put a file in its place, for every program on the machine.
+        raise CaptionerError(f"cannot write {name}: it is no regular file; choose another place")
+    for stream, number in (("output", 1), ("error", 2)):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(number), target.stat()):
+                raise CaptionerError(f"cannot write {name}: standard {stream} goes there already; choose another place")
+
+
+def refuse_unwritable(path: str | os.PathLike[str]) -> None:
+    """Refuses what `replacing` could not write, before long work of which it is the end.
+
+    Raises:
+        CaptionerError: As `replacing`.
+    """
+    with contextlib.suppress(_EnoughError), replacing(path):
+        raise _EnoughError
+
+
+class _EnoughError(Exception):
+    """Nothing is to be replaced."""
 
 
 def _umask() -> int:

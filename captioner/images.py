@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from captioner.errors import CaptionerError
@@ -29,6 +29,9 @@ SUFFIXES = frozenset(
     | {".tga", ".tif", ".tiff", ".webp"}
 )
 """Endings, in lower case, by which a folder's photographs are told from its other files."""
+
+GALLERY_END = "_files"
+"""What the name of a gallery's folder has after the gallery's own."""
 
 BYTES_NAME = "the given bytes"
 """What messages call a photograph that has no name."""
@@ -50,6 +53,17 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _GIVEN = threading.Lock()
 """Held while a PIL image is read: the same one may be given to two threads."""
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings a picture upright, by its EXIF orientation."""
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -174,6 +188,8 @@ def open_image(source: ImageSource, enough: int | None = None) -> Image.Image:
         return _upright_rgb(_from_array(source))
     if isinstance(source, bytes):
         return _read(io.BytesIO(source), BYTES_NAME, enough)
+    if not isinstance(source, (str, os.PathLike)):
+        raise CaptionerError(f"{type(source).__name__} is no image; give a path, bytes, a PIL image or a uint8 array")
     path = Path(source)
     try:
         mode = path.stat().st_mode
@@ -195,8 +211,8 @@ def open_image(source: ImageSource, enough: int | None = None) -> Image.Image:
 def find_images(path: str | os.PathLike[str]) -> Iterator[Path]:
     """The photographs below a folder, in sorted order; a path that is no folder is yielded as it is.
 
-    Hidden files and folders are passed over, links to folders are not followed (so no loop can catch it). A folder
-    that cannot be listed is yielded itself: `open_image` says what is wrong with it.
+    Hidden files and folders and a gallery's thumbnails are passed over, links to folders are not followed (so no loop
+    can catch it). A folder that cannot be listed is yielded itself: `open_image` says what is wrong with it.
     """
     # A list and no recursion: folders can lie deeper in each other than Python's stack reaches.
     waiting = [(Path(path), os.path.isdir(path))]  # unlike Path.is_dir, it never raises
@@ -211,8 +227,15 @@ def find_images(path: str | os.PathLike[str]) -> Iterator[Path]:
             continue
         for entry in reversed(entries):
             is_folder = entry.is_dir(follow_symlinks=False)
-            if not entry.name.startswith(".") and (is_folder or Path(entry.name).suffix.lower() in SUFFIXES):
+            is_image = Path(entry.name).suffix.lower() in SUFFIXES and not _is_thumbnail(Path(entry.path))
+            if not entry.name.startswith(".") and (is_folder or is_image):
                 waiting.append((Path(entry.path), is_folder))
+
+
+def _is_thumbnail(picture: Path) -> bool:
+    """Whether a picture is part of a gallery, beside the page of its photograph."""
+    in_gallery = picture.suffix == ".jpg" and picture.parent.name.endswith(GALLERY_END)
+    return in_gallery and picture.with_suffix(".html").exists()
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
@@ -275,7 +298,9 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
     image.load()
     if image.width == 0 or image.height == 0:
         raise ValueError("it has no pixels")
-    upright = ImageOps.exif_transpose(image)
+    # Not `exif_transpose`: it writes all EXIF anew, which fails where a tag that nobody needs is damaged.
+    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    upright = image if turn is None else image.transpose(turn)
     if upright.mode.startswith("I"):
         # Pillow's own conversion clips 16-bit values at 255.
         values = np.asarray(upright).astype(np.int64)

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from captioner.atomic import replacing
+from captioner.atomic import refuse_to_follow, replacing
 from captioner.errors import CaptionerError
 
 _LINE_START = b'{"image": '
@@ -102,8 +102,7 @@ class Journal:
             self._open(self.path, os.O_CREAT)
             self._replacement.push(self._remove)
             return
-        if not self.path.is_file():
-            raise CaptionerError(f"cannot write {self.path}: it is no regular file; choose another place")
+        refuse_to_follow(self.path, self.path)
         self._open(self.path)
         if resume:
             self._repair()

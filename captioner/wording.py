@@ -24,14 +24,18 @@ def with_ids(options: DecodingOptions, vocabulary: Vocabulary) -> DecodingOption
         CaptionerError: A word is none, several, or one that the model does not know.
     """
 
-    def ids(name: str, needed: bool = True) -> tuple[Word, ...]:
+    def ids(name: str, needed: bool = True) -> tuple[int, ...]:
         found = (_id(word, name, vocabulary, needed) for word in getattr(options, name))
         return tuple(id_ for id_ in found if id_ is not None)
 
+    forbidden, required = ids("forbidden_words"), ids("required_words")
+    for word in required:
+        if word in forbidden:
+            raise CaptionerError(f"word {vocabulary.words[word]!r} is both required and forbidden; drop one of the two")
     return replace(
         options,
-        forbidden_words=ids("forbidden_words"),
-        required_words=ids("required_words"),
+        forbidden_words=forbidden,
+        required_words=required,
         bad_endings=ids("bad_endings", needed=False),
     )
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,10 @@ README = Path(__file__).parents[1] / "README.md"
 PHOTO = README.parent / "data" / "samples" / "astronaut.jpg"
 
 
-def captioner(*args: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([sys.executable, "-m", "captioner", *args], input=stdin, capture_output=True)
+def captioner(
+    *args: str | Path, stdin: bytes = b"", env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([sys.executable, "-m", "captioner", *args], input=stdin, capture_output=True, env=env)
 
 
 def lines(text: str) -> list[str]:
@@ -126,6 +130,11 @@ def test_any_file_name_can_be_told(checkpoint: Path, photos: Path) -> None:
         (["caption", "PHOTO", "--num-captions", "9"], "9 captions cannot come from a beam of 5; widen the beam"),
         (["caption", "PHOTO", "--top-k", "5"], "top k is 5, but nothing is drawn; sample (--sample) too"),
         (["caption", "PHOTO", "--require", "a b"], "required words has 'a b', which is 2 words to the model; give"),
+        (["caption", "PHOTO", "--require", ","], "argument --require: names no word; leave it out, or name some"),
+        (["caption", "PHOTO", "--require", "Dog", "--forbid", "dog"], "word 'dog' is both required and forbidden"),
+        (["evaluate", "--data", "DATA", "--output", "/dev/full"], "cannot write /dev/full: it is no regular file"),
+        (["evaluate", "--data", "DATA", "--meteor"], "java is not on the PATH"),
+        (["evaluate", "--data", "DATA", "--spice"], "java is not on the PATH"),
         (["caption", "PHOTO", "--batch-size", "0"], "batch size is 0; it must be at least 1"),
         (["caption", "EMPTY"], "has no image; give one with .jpg"),
         (["caption", "-", "-"], "standard input (-) was given twice"),
@@ -144,10 +153,18 @@ def test_any_file_name_can_be_told(checkpoint: Path, photos: Path) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_mistake_is_told_in_one_line(
-    args: list[str], message: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    args: list[str],
+    message: str,
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "empty").mkdir()
     places = {"PHOTO": str(photos / "0.png"), "PHOTOS": str(photos), "EMPTY": str(tmp_path / "empty")}
+    # What has to be refused before anything is read: were it read, the message would be another.
+    places["DATA"] = str(tmp_path / "nowhere.jsonl")
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     assert main([places.get(arg, arg) for arg in args]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -231,6 +248,36 @@ def test_a_reader_that_leaves_early_is_no_error(checkpoint: Path, photos: Path) 
         assert process.stderr is not None
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-"])
+def test_a_process_without_a_standard_stream_works(checkpoint: Path, photos: Path, tmp_path: Path, closed: str) -> None:
+    output = tmp_path / "captions.jsonl"
+    command = [sys.executable, "-m", "captioner", "caption", photos, "nowhere.jpg", "--model", checkpoint]
+    line = shlex.join(map(str, [*command, "--output", output]))
+    done = subprocess.run(["sh", "-c", f"{line} {closed}"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert len(lines(output.read_text())) == 4
+    assert done.stdout == ""
+    assert done.stderr == ("" if closed == "2>&-" else "captioner: nowhere.jpg: no such file; check the path\n")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_can_be_read_on_any_terminal(verb: str) -> None:
+    done = captioner(verb, "--help", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0
+    assert b"usage:" in done.stdout
+
+
+def test_a_log_is_not_replaced_by_the_output(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    command = [sys.executable, "-m", "captioner", "caption", str(photos / "0.png"), "--model", str(checkpoint)]
+    with log.open("a") as file:
+        done = subprocess.run([*command, "--output", "/dev/stdout"], stdout=file, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert "cannot write /dev/stdout: standard output goes there already; choose another place" in done.stderr
+    assert log.read_text() == "before\n"
 
 
 def test_info_tells_what_the_embedded_model_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -387,6 +434,19 @@ def test_a_gallery_among_its_photographs_does_not_show_itself(
         output = photos / name
         assert main(["visualize", str(photos), "--model", str(checkpoint), "--output", str(output)]) == 0
         assert output.read_text().count("<li>") == 3
+
+
+def test_a_gallerys_thumbnails_are_not_captioned(
+    checkpoint: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "trip_files").mkdir()
+    (photos / "0.png").rename(photos / "trip_files" / "mine.jpg")
+    model = ["--model", str(checkpoint)]
+    assert main(["visualize", str(photos), *model, "--output", str(photos / "gallery.html")]) == 0
+    capsys.readouterr()
+    assert main(["caption", str(photos), *model]) == 0
+    named = [line.split("\t")[0] for line in lines(capsys.readouterr().out)]
+    assert named == [str(photos / name) for name in ("1.png", "2.png", "trip_files/mine.jpg")]
 
 
 def test_a_gallery_replaces_no_picture_that_is_not_its_own(

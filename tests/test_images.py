@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,6 +57,19 @@ def test_a_photograph_is_turned_upright(tmp_path: Path, orientation: int) -> Non
     image = open_image(tmp_path / "turned.png")
     assert image.size == ((40, 20) if orientation < 5 else (20, 40))
     assert corners(image) == TURNED[orientation]
+
+
+def test_a_tag_that_nobody_needs_may_be_of_any_type(tmp_path: Path) -> None:
+    # Orientation 6, then a resolution unit that is text where the standard has a number.
+    tags = struct.pack("<HHHIIHHI4sI", 2, 0x0112, 3, 1, 6, 0x0128, 2, 2, b"2\0\0\0", 0)
+    quartered().save(tmp_path / "turned.png", exif=b"Exif\0\0II*\0\x08\0\0\0" + tags)
+    assert corners(open_image(tmp_path / "turned.png")) == TURNED[6]
+
+
+@pytest.mark.parametrize("source", [None, bytearray(b"x"), io.BytesIO(b"x"), 3], ids=lambda value: type(value).__name__)
+def test_what_is_no_image_is_told_by_its_type(source: Any) -> None:
+    with pytest.raises(CaptionerError, match=f"^{type(source).__name__} is no image; give a path, bytes, a PIL image"):
+        open_image(source)
 
 
 @pytest.mark.parametrize(

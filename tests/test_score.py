@@ -86,6 +86,24 @@ def test_scores_of_each_image(files: list[str], tmp_path: Path, capsys: pytest.C
     assert sum(line["CIDEr"] for line in lines) / 3 == pytest.approx(corpus["CIDEr"])
 
 
+def test_any_image_id_can_be_told(tmp_path: Path) -> None:
+    image: Any = "half a pair: \ud800"
+    references = write_references(tmp_path / "refs.json", {image: ["a dog"]})
+    results, scores = write_results(tmp_path / "a.json", {image: "a dog"}), tmp_path / "scores.jsonl"
+    command = ["score", "--references", references, "--candidates", results, "--per-image", str(scores)]
+    assert main(command) == 0
+    assert json.loads(scores.read_text())["image_id"] == image
+
+
+def test_captions_of_other_images_are_not_compared(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_results(tmp_path / "b.json", {1: "a dog", 2: "a cat"})
+    assert main([*files, other, "--subset"]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert f"{files[-1]} and {other} have captions of other images, such as 3; give both the same ones" in told
+
+
 def test_novel_captions_are_told_by_the_training_file(
     files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,7 +164,7 @@ def test_a_result_file_that_cannot_be_scored(
     [
         ("[]", "refs.json: has no annotations"),
         ('{"annotations": {}}', "refs.json: holds no list of captions"),
-        ('{"annotations": []}', "a.json: image 1 (and 2 more) has no reference"),
+        ('{"annotations": []}', "refs.json: holds no caption; give a COCO caption annotation file"),
         ('{"annotations": [{"image_id": 1, "caption": 5}]}', "refs.json: entry 0 has no image_id with a caption"),
     ],
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import re
 import sys
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0; 1 when some image could not be captioned; 2 for wrong use; 130 after Ctrl-C.
     """
+    _open_streams()
     try:
         with interruptible():
             code = _run(argv)
@@ -69,6 +71,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"captioner: {place}: {error.strerror or error}", file=sys.stderr)
         _mute_output()
         return EXIT_WRONG_USE
+
+
+def _open_streams() -> None:
+    """Gives a process that was started without standard streams (``>&-``, some daemons) empty ones.
+
+    What a terminal's encoding lacks, such as a help text's dash, is written as an escape.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (open until the process ends)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _mute_output() -> None:

@@ -17,7 +17,7 @@ from captioner.cli.options import (
     refuse_to_replace,
     set_pixel_limit,
 )
-from captioner.cli.report import add_java_arguments, describe, print_report, score_with_java
+from captioner.cli.report import add_java_arguments, describe, print_report, refuse_without_java, score_with_java
 from captioner.data.skipped import USUAL_SHARE, Skipped
 from captioner.errors import CaptionerError
 
@@ -60,10 +60,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Captions every image once; prints corpus scores by the COCO protocol and the outcome of the pointing game."""
+    from captioner.atomic import refuse_unwritable
     from captioner.grounding import NO_ATTENTION, read_boxes
 
     _check(args)
     refuse_to_replace(args.output, args.data, args.grounding, *(args.model or ()))
+    refuse_without_java(args)
+    if args.output:
+        refuse_unwritable(args.output)
     options = decoding_options(args)
     set_pixel_limit(args)
     scenes = read_boxes(Path(args.grounding)) if args.grounding else {}

@@ -55,8 +55,8 @@ def run(args: argparse.Namespace) -> int:
     first, *others = together(given) if args.ensemble else [average(given)]
     if args.card:
         try:
-            card = json.loads(Path(args.card).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            card = json.loads(Path(args.card).read_text(encoding="utf-8-sig"), parse_constant=_refuse)
+        except (OSError, ValueError, RecursionError) as error:
             raise CaptionerError(f"card {args.card}: cannot be read as JSON: {error}") from error
         if not isinstance(card, dict):
             raise CaptionerError(f'card {args.card}: is no JSON object; write {{"licence": …}} and the like')
@@ -64,3 +64,7 @@ def run(args: argparse.Namespace) -> int:
     checkpoint.write(args.output, first, *others, dtype=getattr(torch, args.dtype))
     print(printable(args.output))
     return 0
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")

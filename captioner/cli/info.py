@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
         ),
         "words": len(members[0].words),
         **(_shape(members[0]) if len(members) == 1 else {f"model {n}": _shape(m) for n, m in enumerate(members, 1)}),
-        **members[0].card,
     }
+    facts |= {name: value for name, value in members[0].card.items() if name not in facts}
     print(json.dumps(facts) if args.json else "\n".join(map(printable, _lines(facts))))
     return 0
 

@@ -74,8 +74,8 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
     text = "compare hypotheses by log-probability / words^A; 0 favours short captions (default: 0.7)"
     add("--length-penalty", text, type=float, metavar="A")
     add("--no-repeat-ngram", "let no N words in a row occur twice (default: 0, off)", type=int, metavar="N")
-    add("--forbid", "words never written", dest="forbidden_words", type=_words, metavar="WORD,…")
-    add("--require", "words that every caption has", dest="required_words", type=_words, metavar="WORD,…")
+    add("--forbid", "words never written", dest="forbidden_words", type=_words, metavar="WORD,...")
+    add("--require", "words that every caption has", dest="required_words", type=_words, metavar="WORD,...")
     add("--no-bad-endings", "end no caption on words like a, of or with", action="store_true")
     text = "groups of the beam, kept from each other's words, for captions that differ (default: 1)"
     add("--diverse-groups", text, type=int, metavar="N")
@@ -100,4 +100,7 @@ def decoding_options(args: argparse.Namespace) -> DecodingOptions:
 
 
 def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise argparse.ArgumentTypeError("names no word; leave it out, or name some")
+    return words

@@ -22,6 +22,18 @@ def add_java_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--spice", action="store_true", help="SPICE too (OpenJDK 8, its models, minutes)")
 
 
+def refuse_without_java(args: argparse.Namespace) -> None:
+    """Refuses scores that were asked for and cannot be had here, before captions are written for them."""
+    if args.meteor:
+        from captioner.metrics import meteor
+
+        meteor.refuse_without_java()
+    if args.spice:
+        from captioner.metrics import spice
+
+        spice.refuse_without_java()
+
+
 def score_with_java(
     evaluation: Evaluation[int | str], args: argparse.Namespace
 ) -> dict[str, tuple[float, list[float]]]:

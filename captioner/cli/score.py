@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         nargs="+",
         metavar="RESULTS.json",
-        help='[{"image_id", "caption"}, …]; two files are compared',
+        help='[{"image_id", "caption"}, ...]; two files are compared',
     )
     parser.add_argument("--subset", action="store_true", help="score the images that have a caption, not all of them")
     add_java_arguments(parser)
@@ -53,6 +53,12 @@ def run(args: argparse.Namespace) -> int:
     references = read_references(Path(args.references))
     training = _training(args.training) if args.training else None
     scored = [_evaluate(Path(file), references, args.subset) for file in args.candidates]
+    if len({tuple(each.images) for each in scored}) > 1:
+        one, two = (set(each.images) for each in scored)
+        raise CaptionerError(
+            f"--candidates {' and '.join(args.candidates)} have captions of other images, such as "
+            f"{min(one ^ two, key=str)!r}; give both the same ones to compare them"
+        )
     others = [score_with_java(each, args) for each in scored]
     if args.per_image:
         _write_per_image(Path(args.per_image), scored[0], {name: values for name, (_, values) in others[0].items()})
@@ -113,4 +119,4 @@ def _write_per_image(path: Path, evaluation: Evaluation[int | str], others: Mapp
         for number, ((image, scores), tokens) in enumerate(rows):
             more = {name: values[number] for name, values in others.items()}
             line = {"image_id": image, "tokens": tokens, **scores, **more}
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.write(json.dumps(line) + "\n")

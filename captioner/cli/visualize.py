@@ -64,11 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Captions one photograph, or all of a folder, and draws their maps."""
     output = Path(args.output)
+    from captioner.images import GALLERY_END
+
     suffix = output.suffix.lower()
     if suffix not in SUFFIXES:
         raise CaptionerError(f"output {output}: only .png, .gif and .html can be written; name it {output.stem}.png")
     refuse_to_replace(args.output, args.photo, *(args.model or ()))
-    refuse_to_replace(str(output.parent / f"{output.stem}_files"), args.photo)
+    refuse_to_replace(str(output.parent / f"{output.stem}{GALLERY_END}"), args.photo)
     options = decoding_options(args)
     set_pixel_limit(args)
     if suffix == ".html" and "num_captions" not in args:
@@ -111,10 +113,9 @@ def _draw(suffix: str, image: ImageSource, caption: Caption, args: argparse.Name
 
 def _gallery(args: argparse.Namespace, options: DecodingOptions, output: Path) -> int:
     from captioner.images import find_images
-    from captioner.visualize.gallery import Photograph, is_thumbnail, write_gallery
+    from captioner.visualize.gallery import Photograph, write_gallery
 
-    # A gallery may stand among its photographs.
-    paths = [path for path in find_images(args.photo) if not is_thumbnail(path)]
+    paths = list(find_images(args.photo))
     if not paths:
         raise CaptionerError(f"folder {args.photo}: has no image; give one with .jpg, .png or the like")
     model = load_model(args)

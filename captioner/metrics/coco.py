@@ -36,7 +36,10 @@ def read_references(path: Path) -> dict[Id, list[str]]:
             references[entry["id"]] = []
     for image, caption in _captions(path, content["annotations"]):
         references.setdefault(image, []).append(caption)
-    return {image: captions for image, captions in references.items() if captions}
+    references = {image: captions for image, captions in references.items() if captions}
+    if not references:
+        raise CaptionerError(f"{path}: holds no caption; give a COCO caption annotation file")
+    return references
 
 
 def read_results(path: Path) -> dict[Id, str]:
@@ -98,6 +101,8 @@ def _read(path: Path) -> Any:  # noqa: ANN401 (whatever JSON holds)
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise CaptionerError(f"{path}: cannot be read: {error.strerror}; check the path") from error
+    except UnicodeDecodeError as error:
+        raise CaptionerError(f"{path}: is no UTF-8 at byte {error.start:,}; convert it to UTF-8") from error
     except (ValueError, RecursionError) as error:
         reason = str(error) if isinstance(error, json.JSONDecodeError) else type(error).__name__
         raise CaptionerError(f"{path}: is no JSON: {reason}; give COCO's format") from error

@@ -8,7 +8,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from captioner.metrics.java import JavaProcess, find_jar
+from captioner.metrics.java import JavaProcess, find_jar, find_java
+
+_JAR = "meteor/meteor-1.5.jar"
+_PARAPHRASES = "meteor/data/paraphrase-en.gz"
 
 _START_SECONDS = 120.0
 _SECONDS_PER_IMAGE = 0.5
@@ -18,6 +21,17 @@ _COUNTS = 23
 """How many numbers the jar counts for a caption: lengths, matches of each kind, chunks."""
 
 _LINE_BREAKING = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
+
+
+def refuse_without_java() -> None:
+    """Refuses what `meteor` would for want of Java or its jar, before the captions are written.
+
+    Raises:
+        CaptionerError: One is missing.
+    """
+    find_java()
+    find_jar(_JAR)
+    find_jar(_PARAPHRASES)
 
 
 def meteor(
@@ -43,8 +57,7 @@ def meteor(
     Raises:
         CaptionerError: Java or the jar is missing, the time is up, or the answer is not understood.
     """
-    jar = find_jar("meteor/meteor-1.5.jar")
-    paraphrases = find_jar("meteor/data/paraphrase-en.gz")
+    jar, paraphrases = find_jar(_JAR), find_jar(_PARAPHRASES)
     seconds = _START_SECONDS + _SECONDS_PER_IMAGE * len(hypotheses) if time_limit is None else time_limit
     questions = [
         " ||| ".join(["SCORE", *(_line(words) for words in group), _line(hypothesis)])

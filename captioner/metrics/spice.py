@@ -49,9 +49,7 @@ def spice(
     seconds = _START_SECONDS + _SECONDS_PER_CAPTION * captions if time_limit is None else time_limit
     with tempfile.TemporaryDirectory(prefix="captioner-spice-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        _check_version(seconds, folder)
-        jar = find_jar("spice/spice-1.0.jar")
-        _check_models(jar.parent / "lib")
+        jar = _check(seconds, folder)
         questions, answers = folder / "questions.json", folder / "answers.json"
         questions.write_text(write_questions(hypotheses, references), encoding="ascii")
         options = ["-Xmx8G", "-jar", str(jar), str(questions), "-out", str(answers), "-silent"]
@@ -94,6 +92,24 @@ def read_answers(text: str, images: int) -> list[float]:
     if not all(map(math.isfinite, ordered)):
         raise ValueError("a score that is no number")
     return ordered
+
+
+def refuse_without_java() -> None:
+    """Refuses what `spice` would for want of Java, jar or models, before the captions are written.
+
+    Raises:
+        CaptionerError: One is missing, or Java is too new.
+    """
+    with tempfile.TemporaryDirectory(prefix="captioner-spice-", ignore_cleanup_errors=True) as name:
+        _check(_START_SECONDS, Path(name))
+
+
+def _check(seconds: float, folder: Path) -> Path:
+    """The jar, once all that it needs is there."""
+    _check_version(seconds, folder)
+    jar = find_jar("spice/spice-1.0.jar")
+    _check_models(jar.parent / "lib")
+    return jar
 
 
 def _check_version(seconds: float, folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -10,14 +9,11 @@ from urllib.parse import quote
 
 from captioner.atomic import replacing
 from captioner.errors import CaptionerError
-from captioner.images import ImageSource
+from captioner.images import GALLERY_END, ImageSource
 from captioner.pipeline import Caption
 from captioner.visualize.document import escape, render
 from captioner.visualize.overlay import load_photograph
 from captioner.visualize.page import LONGEST_SIDE, NO_WORDS, draw_page
-
-FOLDER_END = "_files"
-"""What the name of a gallery's folder has after the gallery's own."""
 
 THUMBNAIL_SIDE = 360
 THUMBNAIL_QUALITY = 80
@@ -48,7 +44,7 @@ def write_gallery(
         CaptionerError: A file cannot be written, would replace one that is of no gallery, or a photograph cannot be
             read or has no map.
     """
-    folder = output.parent / f"{output.stem}{FOLDER_END}"
+    folder = output.parent / f"{output.stem}{GALLERY_END}"
     cards: list[str] = []
     waiting: Photograph | None = None
     for photograph in photographs:
@@ -63,12 +59,6 @@ def write_gallery(
     document = render("gallery", title=escape(title), count=f"{len(cards)} photographs", photographs="\n".join(cards))
     with replacing(output) as path:
         path.write_text(document, encoding="utf-8")
-
-
-def is_thumbnail(path: str | os.PathLike[str]) -> bool:
-    """Whether a picture is no photograph but part of a gallery, whatever that is called."""
-    picture = Path(path)
-    return picture.parent.name.endswith(FOLDER_END) and picture.suffix == ".jpg" and _page(picture).exists()
 
 
 def _write(photograph: Photograph, folder: Path, gallery: str, index: int, has_next: bool, measure: str) -> str:
