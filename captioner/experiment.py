@@ -18,8 +18,9 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
-from captioner import checkpoint
+from captioner import checkpoint, precision
 from captioner.atomic import replacing
 from captioner.breakdowns import told_in_one_line
 from captioner.data.module import CaptionData
@@ -75,6 +76,9 @@ TASKS = {
 
 _AUTO = "auto"
 """The mode that is right for the score."""
+
+_HALVES = frozenset({"bf16-mixed", "bf16", "16-mixed", "16"})
+"""Precisions for which Lightning has a CPU compute in bfloat16."""
 
 _SHOWN = ("train/loss", "val/loss", "val/perplexity", "val/BLEU-4", "val/CIDEr")
 """Scores in the line of an epoch."""
@@ -229,6 +233,7 @@ class CaptionerCLI(LightningCLI):
                 f"{root} has a run already: go on with --resume {root / LAST}, write over it with --overwrite true, or "
                 "choose another --trainer.default_root_dir"
             )
+        self._avoid_slow_halves()
         for part in ("checkpoint", "early_stopping"):
             monitor, mode = self.config[part]["monitor"], self.config[part]["mode"]
             if monitor not in task.scores:
@@ -249,6 +254,16 @@ class CaptionerCLI(LightningCLI):
             )
         if f"{name}.ckpt" in (LAST, PREVIOUS):
             raise CaptionerError(f"checkpoint.filename is {name!r}, the newest epoch's; choose another")
+
+    def _avoid_slow_halves(self) -> None:
+        """Trains in float32 where 16 bits are asked for, for their speed, and would take many times as long."""
+        trainer = self.config["trainer"]
+        accelerator = trainer["accelerator"]
+        on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
+        if on_cpu and str(trainer["precision"]) in _HALVES and not precision.has_fast_bfloat16():
+            told = f"this CPU has no instructions for bfloat16: trains in 32-true, not in {trainer['precision']}"
+            rank_zero_only(print)(f"captioner: {told}", file=sys.stderr)
+            trainer["precision"] = "32-true"
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:  # noqa: ANN401 (as in LightningCLI)
         """Puts the TensorBoard log into the run's folder, and progress on a terminal alone."""

@@ -167,7 +167,7 @@ def limit_pixels(count: int) -> None:
 def open_image(source: ImageSource, enough: int | None = None) -> Image.Image:
     """Reads one photograph, whatever it is stored as, upright and in RGB.
 
-    Transparent pixels are laid on white, the first frame of an animation is taken, 16 bits a channel become 8.
+    Transparent pixels are laid on white, the first frame of an animation is taken, deeper channels become 8 bits.
 
     Args:
         source: A path, the bytes of an image file, a PIL image, or a uint8 array of shape (height, width),
@@ -294,6 +294,17 @@ def _telling(name: str) -> Iterator[None]:
         raise CaptionerError(f"{name}: is damaged: {reason}; get a whole copy") from error
 
 
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Gray values of 16 bits or more as 8, which Pillow's own conversion would clip at 255.
+
+    Where the file does not tell what white is, the values do: 1, 255 or 65,535, the least that is not exceeded.
+    """
+    values = np.nan_to_num(np.asarray(image, np.float64))
+    whites = (65535,) if image.mode.startswith("I;") else (1, 255, 65535) if image.mode == "F" else (255, 65535)
+    white = next((each for each in whites if values.max() <= each), whites[-1])
+    return Image.fromarray((np.clip(values / white, 0, 1) * 255).round().astype(np.uint8))
+
+
 def _upright_rgb(image: Image.Image) -> Image.Image:
     image.load()
     if image.width == 0 or image.height == 0:
@@ -301,10 +312,8 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
     # Not `exif_transpose`: it writes all EXIF anew, which fails where a tag that nobody needs is damaged.
     turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     upright = image if turn is None else image.transpose(turn)
-    if upright.mode.startswith("I"):
-        # Pillow's own conversion clips 16-bit values at 255.
-        values = np.asarray(upright).astype(np.int64)
-        upright = Image.fromarray((np.clip(values, 0, 65535) >> 8).astype(np.uint8))
+    if upright.mode.startswith("I") or upright.mode == "F":
+        upright = _eight_bits(upright)
     if upright.has_transparency_data:
         layer = upright.convert("RGBA")
         upright = Image.new("RGBA", layer.size, "white")

@@ -92,5 +92,7 @@ def convert(decoder: Decoder, dtype: torch.dtype) -> Decoder:
     """
     decoder.core.to(dtype)
     decoder.reduction.to(dtype)
-    pack(decoder)
+    # Rows of an embedding that is no output layer too are read, not multiplied.
+    for part in (decoder.core, decoder.reduction, decoder.output or decoder.embedding):
+        pack(part)
     return decoder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from captioner.decoder import Decoder, DecoderConfig, State, Step
 from captioner.decoder.layout import Layout
 from captioner.decoder.state import Seen
-from captioner.decoding import Hypothesis
+from captioner.decoding import DecodingOptions, Hypothesis
 from captioner.vocabulary import END, START
 
 WORDS = 7  # the four special ones and three to speak of
@@ -75,6 +76,49 @@ def all_sentences(max_words: int) -> list[list[int]]:
     """Every sentence that can be written: ended by END, or cut at the longest length."""
     ended = [[*s, END] for n in range(max_words) for s in itertools.product(SPOKEN, repeat=n)]
     return ended + [list(s) for s in itertools.product(SPOKEN, repeat=max_words)]
+
+
+def banked_beam(decoder: TableDecoder, image: int, options: DecodingOptions) -> list[tuple[list[int], list[float]]]:
+    """Hokamp and Liu's search in plain lists, with a beam for each number of required words said; plain, without any.
+
+    Returns:
+        Words, END included, and their log-probabilities, the best first.
+    """
+    grid, required = grid_of(image + 1)[image:], set(options.required_words)
+    beams: list[list[Draft]] = [[] for _ in range(len(required) + 1)]
+    beams[0] = [Draft([], [], decoder.start(grid))]
+    for position in range(options.max_words):
+        longer: list[list[Draft]] = [[] for _ in beams]
+        for said, drafts in enumerate(beams):
+            for draft in drafts:
+                if draft.words and draft.words[-1] == END:
+                    longer[said].append(draft)
+                    continue
+                last = draft.words[-1] if draft.words else START
+                logits, state, _ = decoder.step(torch.tensor([last]), draft.state, grid)
+                missing = required - set(draft.words)
+                for word in [*SPOKEN, END]:
+                    room = options.max_words - position - 1
+                    if len(missing - {word}) > (0 if word == END else room):
+                        continue
+                    log_probability = logits[0].log_softmax(-1)[word].item()
+                    longer[said + (word in missing)].append(
+                        Draft([*draft.words, word], [*draft.log_probabilities, log_probability], state)
+                    )
+        beams = [
+            sorted(each, key=lambda d: -sum(d.log_probabilities) / len(d.words) ** options.length_penalty)
+            for each in longer
+        ]
+        beams = [each[: options.beam_size] for each in beams]
+    return [(draft.words, draft.log_probabilities) for draft in beams[-1]]
+
+
+class Draft(NamedTuple):
+    """A sentence on its way."""
+
+    words: list[int]
+    log_probabilities: list[float]
+    state: State
 
 
 def spoken(hypothesis: Hypothesis) -> list[int]:

@@ -70,6 +70,25 @@ def test_soft_attention_keeps_to_its_equation_however_great_its_numbers() -> Non
         torch.testing.assert_close(torch.autograd.grad(weights.square().sum(), of), slopes)
 
 
+def test_soft_attention_is_cut_where_float32_still_holds_the_products() -> None:
+    attention = AdditiveAttention(3, 3, 3)
+    with torch.no_grad():
+        attention.key.weight.copy_(torch.eye(3))
+        attention.key.bias.zero_()
+        attention.query.weight.copy_(torch.eye(3))
+    sizes = torch.tensor([-1e6, -60.0, -43.0, -1.0, 1.0, 43.0, 60.0, 1e6])
+    grid = sizes.view(1, -1, 1).expand(1, -1, 3).clone()
+    for hidden in sizes:
+        state = hidden.expand(1, 3).clone().requires_grad_()
+        _, weights, _ = attention(state, attention.keys(grid), grid, Layout(len(grid)))
+        # Where both are cut, they cancel as a cell of -60 and a state of 60 do.
+        cut = torch.tanh(grid.clamp(-40, 40) + state.clamp(-40, 40))
+        torch.testing.assert_close(weights[0], attention.energy(cut).squeeze().softmax(0))
+        weights.square().sum().backward()
+        assert state.grad is not None
+        assert state.grad.isfinite().all()
+
+
 def test_images_are_looked_at_in_parts_when_nothing_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(4)
     attention = AdditiveAttention(CHANNELS, 7, 5)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from table_decoder import SPOKEN, TableDecoder, all_sentences, grid_of, score, spoken
+from table_decoder import SPOKEN, TableDecoder, all_sentences, banked_beam, grid_of, score, spoken
 
 from captioner.decoding import DecodingOptions, decode
 from captioner.errors import CaptionerError
@@ -59,6 +59,19 @@ def test_a_beam_as_wide_as_the_space_equals_brute_force(case: dict[str, Any], se
         assert [spoken(h) for h in hypotheses] == [s for s, _ in scored[:5]]
         for hypothesis, (_, expected) in zip(hypotheses, scored, strict=False):
             assert hypothesis.log_probabilities == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("required", [(), (A,), (B, C), (A, B, C)], ids=len)
+@pytest.mark.parametrize("beam", [1, 2, 3, 5])
+def test_a_narrow_beam_keeps_what_a_plain_search_keeps(beam: int, required: tuple[int, ...]) -> None:
+    options = DecodingOptions(beam, beam, max_words=5, required_words=required)
+    for seed in range(5):
+        decoder = TableDecoder(seed, images=3)
+        for image, hypotheses in enumerate(decode(decoder, grid_of(3), options)):
+            expected = banked_beam(decoder, image, options)
+            assert [spoken(h) for h in hypotheses] == [words for words, _ in expected]
+            for hypothesis, (_, log_probabilities) in zip(hypotheses, expected, strict=True):
+                assert hypothesis.log_probabilities == pytest.approx(log_probabilities, abs=1e-5)
 
 
 @settings(max_examples=100, deadline=None)

@@ -9,14 +9,19 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from conftest import make_captioner
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
 from training_runs import run
 
 from captioner import Captioner, load
 from captioner.distillation import Teachers
 from captioner.errors import CaptionerError
+from captioner.experiment import parse
 from captioner.images import open_image, to_pixels
 from captioner.losses import distillation_loss
+from captioner.training import CaptioningModule
 from captioner.vocabulary import END, PAD, START
 
 PICTURES = 40
@@ -125,6 +130,76 @@ def test_a_student_comes_to_expect_what_its_teacher_expects(
             distance[name] = float(distillation_loss(model.model.decoder(grid, ids), expected))
     assert distance["taught"] < distance["untaught"], distance
     assert load(folders["taught"] / "last.ckpt").card["training"]["teachers"] == ["last.ckpt"]
+
+
+class Weighed(Callback):
+    """Compares the loss of each step of a model without dropout with the sum of its parts, made anew."""
+
+    def __init__(self, teacher: Path) -> None:
+        self.teacher = load(teacher).model
+        self.steps = 0
+
+    @torch.no_grad()
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        assert isinstance(pl_module, CaptioningModule)
+        model, pixels = pl_module.model, pl_module.model.config.transform.normalise(batch.images)
+        grid = model.encoder(pixels)
+        outcome = model.decoder(grid, batch.captions)
+        assert outcome.attention is not None
+        looked = [sentence for sentence in outcome.attention[..., : grid.shape[1]].sum(1) if sentence.any()]
+        taught = self.teacher.decoder(self.teacher.encoder(pixels), batch.captions).logits.softmax(-1)
+        said = outcome.logits.log_softmax(-1)
+        parts = {
+            "words": -said[range(len(said)), outcome.targets].mean(),
+            "smooth": -said.mean(),
+            "taught": -(taught * said).sum(1).mean(),
+            "looked": (1 - torch.stack(looked)).square().mean(),
+        }
+        shares = {"words": 0.7 * 0.9, "smooth": 0.7 * 0.1, "taught": 0.3, "looked": 0.6}
+        self.expected = sum(shares[name] * parts[name] for name in shares)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        torch.testing.assert_close(outputs["loss"], self.expected)
+        self.steps += 1
+
+
+def test_the_loss_is_the_weighted_sum_of_its_parts(config: dict[str, Any], tmp_path: Path) -> None:
+    config["trainer"] |= {"max_epochs": 1, "default_root_dir": str(tmp_path / "teacher")}
+    assert run(config, tmp_path) == 0
+    teacher = tmp_path / "teacher" / "last.ckpt"
+    config["model"] |= {"teachers": [str(teacher)], "distillation": 0.3, "feature_dropout": 0.0}
+    config["model"] |= {"label_smoothing": 0.1, "attention_regularization": 0.6}
+    config["model"]["decoder"] |= {"dropout": 0.0, "attention": "adaptive"}
+    config["trainer"]["default_root_dir"] = str(tmp_path / "run")
+    (tmp_path / "student.yaml").write_text(yaml.safe_dump(config))
+    cli, weighed = parse(["--config", str(tmp_path / "student.yaml")]), Weighed(teacher)
+    cli.trainer.callbacks.append(weighed)  # type: ignore[attr-defined]
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+    assert weighed.steps == 4
+
+
+def test_teachers_see_all_features(config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config["trainer"] |= {"max_epochs": 1, "default_root_dir": str(tmp_path / "teacher")}
+    assert run(config, tmp_path) == 0
+    seen = []
+
+    def distribution(self: Teachers, pixels: Any, grid: torch.Tensor, captions: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.equal(grid, self.models[0].encoder(pixels)))
+        return whole(self, pixels, grid, captions)
+
+    whole = Teachers.distribution
+    monkeypatch.setattr(Teachers, "distribution", distribution)
+    teacher = str(tmp_path / "teacher" / "last.ckpt")
+    config["model"] |= {"teachers": [teacher], "start_from": teacher, "feature_dropout": 0.5}
+    assert run(config, tmp_path, "--trainer.default_root_dir", str(tmp_path / "run")) == 0
+    assert seen == [True] * 4
 
 
 @pytest.mark.parametrize(

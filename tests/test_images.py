@@ -79,6 +79,13 @@ def test_what_is_no_image_is_told_by_its_type(source: Any) -> None:
         (Image.new("1", (4, 4), 1), WHITE),
         (Image.new("CMYK", (4, 4), (0, 0, 0, 0)), WHITE),
         (Image.fromarray(np.full((4, 4), 40000, np.uint16)), (156, 156, 156)),
+        (Image.fromarray(np.full((4, 4), 200, np.uint16)), (1, 1, 1)),
+        (Image.fromarray(np.full((4, 4), 40000, np.int32)), (156, 156, 156)),
+        (Image.fromarray(np.full((4, 4), 100, np.int32)), (100, 100, 100)),
+        (Image.fromarray(np.full((4, 4), 0.5, np.float32)), (128, 128, 128)),
+        (Image.fromarray(np.full((4, 4), 100.4, np.float32)), (100, 100, 100)),
+        (Image.fromarray(np.full((4, 4), 40000, np.float32)), (156, 156, 156)),
+        (Image.fromarray(np.full((4, 4), np.nan, np.float32)), (0, 0, 0)),
         (Image.new("RGBA", (4, 4), (255, 0, 0, 0)), WHITE),
         (Image.new("RGBA", (4, 4), (255, 0, 0, 255)), RED),
         (Image.new("LA", (4, 4), (0, 0)), WHITE),
@@ -86,7 +93,7 @@ def test_what_is_no_image_is_told_by_its_type(source: Any) -> None:
     ids=lambda value: value.mode if isinstance(value, Image.Image) else "",
 )
 def test_every_mode_becomes_rgb(tmp_path: Path, image: Image.Image, expected: tuple[int, int, int]) -> None:
-    file = tmp_path / ("image.tiff" if image.mode == "CMYK" else "image.png")
+    file = tmp_path / ("image.tiff" if image.mode in ("CMYK", "I", "F") else "image.png")
     image.save(file)
     opened = open_image(file)
     assert opened.mode == "RGB"

@@ -199,6 +199,18 @@ def test_the_perplexity_is_that_of_the_whole_stream(config: dict[str, Any], tmp_
     assert content.card["validation scores"]["perplexity"] == pytest.approx(expected, abs=2e-3)
 
 
+def test_words_are_dropped_from_what_is_learned_alone(config: dict[str, Any], tmp_path: Path) -> None:
+    config["model"]["learning_rate"] = 1e-30
+    perplexities = []
+    for share in ("0", "1"):
+        folder = tmp_path / share
+        assert run(config, tmp_path, "--trainer.default_root_dir", str(folder), "--model.word_dropout", share) == 0
+        perplexities.append(
+            checkpoint.read(folder / "language_model.safetensors").card["validation scores"]["perplexity"]
+        )
+    assert perplexities[0] == perplexities[1]
+
+
 def test_gradients_end_where_the_chunk_begins_and_the_state_does_not() -> None:
     torch.manual_seed(0)
     model = LanguageModel(LanguageConfig(DecoderConfig(attention="none", image_input="none", hidden_size=8)), 9)

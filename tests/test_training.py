@@ -67,6 +67,26 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(config: dict[str, An
     assert [k for k, v in expected["state_dict"].items() if not torch.equal(v, found["state_dict"][k])] == []
 
 
+@pytest.mark.parametrize("asked", ["bf16-mixed", "16-mixed", "bf16"])
+def test_a_cpu_without_bfloat16_trains_in_float32_and_says_so(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: str
+) -> None:
+    config["trainer"] |= {"max_epochs": 1, "accelerator": "cpu"}
+    assert run(config, tmp_path, "--trainer.precision", asked) == 0
+    told = f"captioner: this CPU has no instructions for bfloat16: trains in 32-true, not in {asked}\n"
+    assert capsys.readouterr().err.startswith(told)
+    asked_for = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert asked_for["trainer"]["precision"] == "32-true"
+
+
+def test_a_cpu_with_bfloat16_trains_as_it_is_asked(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("captioner.precision.has_fast_bfloat16", lambda: True)
+    file = Path(config["trainer"]["default_root_dir"]).with_suffix(".yaml")
+    file.write_text(yaml.safe_dump(config))
+    arguments = ["--config", str(file), "--trainer.accelerator", "cpu", "--trainer.precision", "bf16-mixed"]
+    assert parse(arguments).trainer.precision == "bf16-mixed"
+
+
 def test_only_what_is_trained_changes(config: dict[str, Any], tmp_path: Path) -> None:
     config["model"]["train_encoder_from"] = "layer4"
     every_epoch = ["--checkpoint.save_top_k", "-1", "--checkpoint.filename", "{epoch}"]

@@ -115,6 +115,21 @@ def test_what_the_encoder_did_not_see_has_no_attention() -> None:
     assert (painted[0, 0] == painted[0, 0, 0]).all()
 
 
+def test_an_even_map_is_at_its_peak_everywhere() -> None:
+    np.testing.assert_allclose(spread(np.full((CELLS, CELLS), 0.02, np.float32), WHOLE, (90, 60)), 1, atol=1e-6)
+    assert (spread(np.zeros((CELLS, CELLS), np.float32), WHOLE, (90, 60)) == 0).all()
+
+
+def test_a_map_rises_smoothly_between_the_centres_of_its_cells() -> None:
+    weights = np.zeros((1, 5), np.float32)
+    weights[0, 2] = 0.3
+    [row] = spread(weights, WHOLE, (500, 1))
+    assert row[249:251] == pytest.approx(1, abs=0.01)
+    assert row[[149, 150, 349, 350]] == pytest.approx(0, abs=0.01)
+    assert 0.4 < row[200] < 0.7  # the edge of two cells
+    assert np.abs(np.diff(row)).max() < 0.03
+
+
 def test_panels_keep_the_photographs_shape_and_stand_in_reading_order() -> None:
     caption = make_caption(*["a", "dog", "runs", "on", "grass"])
     figure = plot(Image.new("RGB", (200, 100)), caption)
@@ -196,6 +211,28 @@ def test_a_visual_sentinel_is_told_beside_the_map() -> None:
     notes = [text.get_text() for axis in plot(image, caption).axes for text in axis.texts]
     for share in caption.looking_away:
         assert any(note.endswith(f", away {share:.0%}") for note in notes)
+
+
+def test_a_panel_tells_its_words_probability_and_its_maps_peak() -> None:
+    maps = np.full((2, CELLS, CELLS), 0.01, np.float32)
+    maps[0, 0, 0], maps[1, 3, 2] = 0.52, 0.25
+    caption = Caption(("a", "dog"), (-0.5, -2.0, -0.1), maps, WHOLE)
+    notes = [text.get_text() for axis in plot(Image.new("RGB", (90, 60)), caption).axes for text in axis.texts]
+    assert [note for note in notes if note] == ["p = 0.61, peak 52%", "p = 0.14, peak 25%"]
+
+
+def test_a_page_holds_each_map_as_shares_of_its_peak() -> None:
+    maps = np.array([[[0.1, 0.3], [0.2, 0.4]], [[0.0, 0.0], [0.0, 0.5]], [[0.25] * 2] * 2], np.float32)
+    caption = Caption(("a", "dog", "runs"), (-0.5, -2.0, -1.0, -0.1), maps, WHOLE)
+    page = draw_page(Image.new("RGB", (20, 20)), caption, "dog.jpg")
+    [payload] = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page)
+    data = json.loads(payload)
+    [described] = data["captions"]
+    assert (data["rows"], data["columns"]) == (2, 2)
+    assert list(base64.b64decode(described["maps"])) == [64, 191, 128, 255, 0, 0, 0, 255, 255, 255, 255, 255]
+    assert [peak["cell"] for peak in described["peaks"]] == [[1, 1], [1, 1], [0, 0]]
+    assert [peak["share"] for peak in described["peaks"]] == pytest.approx([0.4, 0.5, 0.25])
+    assert described["logProbabilities"] == [-0.5, -2.0, -1.0]
 
 
 def test_a_page_asks_for_nothing_and_escapes_what_it_is_given() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from functools import cached_property, partial
@@ -263,6 +264,9 @@ class CaptionData(lightning.LightningDataModule):
 
 
 def _begin_worker(max_pixels: int | None, _: int) -> None:
-    """A process that is not a copy of this one has not heard of the limit."""
+    """What a process that loads images begins with."""
+    # Sent to all processes of a job, as Slurm and systemd do: the one that trains still needs batches to save its step.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # A process that is not a copy of this one has not heard of the limit.
     if max_pixels is not None:
         limit_pixels(max_pixels)
