@@ -156,6 +156,18 @@ def test_ctrl_c_has_one_of_them_save_the_run_and_ends_all(config: Path, tmp_path
     assert set(told[2:]) == {"captioner: interrupted"}  # which the second may say too, unless it is ended first
 
 
+def test_a_sigterm_to_a_whole_job_has_its_step_saved(config: Path, tmp_path: Path) -> None:
+    run = Run(config, tmp_path / "run", "--data.workers", "2", "--trainer.max_epochs", "999")
+    run.until_saved()
+    os.killpg(run.process.pid, signal.SIGTERM)  # as Slurm and systemd do, to loaders of images too
+    code, out, err = run.wait(PATIENCE)
+    assert (code, out) == (130, "")
+    told = [line for line in err.splitlines() if not line.startswith("epoch")]
+    assert told[0] == "captioner: saves what was learned, then ends; Ctrl-C again ends at once"
+    assert f"captioner: --resume {tmp_path / 'run' / LAST} goes on" in told
+    assert "loads images" not in err
+
+
 def test_a_process_that_fails_tells_why_and_brings_the_other_down(config: Path, shapes: Path, tmp_path: Path) -> None:
     Image.effect_noise((64, 64), 80).save(tmp_path / "noise.png")
     content = bytearray((tmp_path / "noise.png").read_bytes())

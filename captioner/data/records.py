@@ -85,7 +85,7 @@ def write_jsonl(records: Iterable[Record], path: Path) -> None:
         CaptionerError: The file cannot be written.
     """
     folder = os.path.abspath(path.parent)
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for record in records:
             image = _written(record.image, folder)
             line: dict[str, object] = {"image": image, "captions": record.captions, "split": record.split}
