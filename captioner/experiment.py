@@ -261,7 +261,7 @@ class CaptionerCLI(LightningCLI):
         accelerator = trainer["accelerator"]
         on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
         if on_cpu and str(trainer["precision"]) in _HALVES and not precision.has_fast_bfloat16():
-            told = f"this CPU has no instructions for bfloat16: trains in 32-true, not in {trainer['precision']}"
+            told = f"bfloat16 is slow on this CPU, as far as is known: trains in 32-true, not in {trainer['precision']}"
             rank_zero_only(print)(f"captioner: {told}", file=sys.stderr)
             trainer["precision"] = "32-true"
 

@@ -299,7 +299,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
     Where the file does not tell what white is, the values do: 1, 255 or 65,535, the least that is not exceeded.
     """
-    values = np.nan_to_num(np.asarray(image, np.float64))
+    values = np.nan_to_num(np.asarray(image, np.float32))
     whites = (65535,) if image.mode.startswith("I;") else (1, 255, 65535) if image.mode == "F" else (255, 65535)
     white = next((each for each in whites if values.max() <= each), whites[-1])
     return Image.fromarray((np.clip(values / white, 0, 1) * 255).round().astype(np.uint8))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from itertools import islice
+from numbers import Integral
 from typing import Any, TypeAlias, overload
 
 import numpy as np
@@ -51,7 +52,7 @@ class Caption:
 
     words: tuple[str, ...]
     word_log_probabilities: tuple[float, ...]
-    attention: np.ndarray | None
+    attention: np.ndarray | None = field(compare=False)  # arrays have no one answer to ==
     region: tuple[float, float, float, float]
     alternatives: tuple[Caption, ...] = ()
     looking_away: tuple[float, ...] | None = None
@@ -167,8 +168,8 @@ class Captioner:
         Yields:
             For each photograph, in order, its caption, or why it could not be read.
         """
-        if batch_size < 1:
-            raise CaptionerError(f"batch size is {batch_size}; it must be at least 1")
+        if not isinstance(batch_size, Integral) or batch_size < 1:
+            raise CaptionerError(f"batch size is {batch_size!r}; it must be a whole number of at least 1")
         options = with_ids(options or DecodingOptions(), self.vocabulary)
         remaining = iter(images)
         while sources := list(islice(remaining, batch_size)):
@@ -199,7 +200,10 @@ class Captioner:
         Raises:
             CaptionerError: The photograph cannot be read.
         """
-        texts = [captions] if isinstance(captions, str) else captions
+        texts = [captions] if isinstance(captions, str) else list(captions)
+        for text in texts:
+            if not isinstance(text, str):
+                raise CaptionerError(f"a caption is {text!r}; give text")
         loaded = self._load(image)
         if isinstance(loaded, CaptionerError):
             raise loaded

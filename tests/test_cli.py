@@ -135,7 +135,7 @@ def test_any_file_name_can_be_told(checkpoint: Path, photos: Path) -> None:
         (["evaluate", "--data", "DATA", "--output", "/dev/full"], "cannot write /dev/full: it is no regular file"),
         (["evaluate", "--data", "DATA", "--meteor"], "java is not on the PATH"),
         (["evaluate", "--data", "DATA", "--spice"], "java is not on the PATH"),
-        (["caption", "PHOTO", "--batch-size", "0"], "batch size is 0; it must be at least 1"),
+        (["caption", "PHOTO", "--batch-size", "0"], "batch size is 0; it must be a whole number of at least 1"),
         (["caption", "EMPTY"], "has no image; give one with .jpg"),
         (["caption", "-", "-"], "standard input (-) was given twice"),
         (["visualize", "PHOTO", "--output", "map.bmp"], "only .png, .gif and .html can be written; name it map.png"),

@@ -26,6 +26,8 @@ from captioner.errors import CaptionerError
         ({"min_words": 21}, "min words is 21, more than max words (20); lower it"),
         ({"no_repeat_ngram": -1}, "no repeat ngram is -1; it must be at least 0"),
         ({"forbidden_words": "man"}, "forbidden words is the text 'man'; give a list of words"),
+        ({"forbidden_words": None}, "forbidden words is None; give a list of words"),
+        ({"required_words": [4.5]}, "required words has 4.5, which is neither a word nor an id; drop it"),
         ({"required_words": [2]}, "required words has the id 2, which stands for no word; drop it"),
         (
             {"required_words": ["dog"], "forbidden_words": ["cat", "dog"]},

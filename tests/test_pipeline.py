@@ -188,6 +188,22 @@ def test_a_given_caption_is_scored(tiny: Captioner, photos: Path) -> None:
     assert tiny.score(photos / "0.png", []) == []
 
 
+def test_what_is_no_caption_or_no_batch_size_is_told(tiny: Captioner, photos: Path) -> None:
+    with pytest.raises(CaptionerError, match="a caption is None; give text"):
+        tiny.score(photos / "0.png", ["a dog", None])  # type: ignore[list-item]
+    for wrong in (2.0, 0):
+        with pytest.raises(CaptionerError, match=rf"batch size is {wrong}; it must be a whole number of at least 1"):
+            tiny.caption(photos / "0.png", batch_size=wrong)  # type: ignore[arg-type]
+
+
+def test_words_to_forbid_may_be_numpys_ids(tiny: Captioner, photos: Path) -> None:
+    id_ = tiny.vocabulary.id(tiny.caption(photos / "0.png", min_words=2).words[0])
+    ids = np.array([id_])
+    assert tiny.caption(photos / "0.png", min_words=2, forbidden_words=ids) == tiny.caption(
+        photos / "0.png", min_words=2, forbidden_words=[id_]
+    )
+
+
 def test_an_ensemble_writes_what_its_members_find_likely_together(
     tiny: Captioner, photos: Path, checkpoint: Path, tmp_path: Path
 ) -> None:

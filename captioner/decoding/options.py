@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Literal, TypeAlias
@@ -144,8 +144,13 @@ def _words(name: str, given: Sequence[Word]) -> tuple[Word, ...]:
     """The words as a tuple, each once."""
     if isinstance(given, str):
         raise CaptionerError(f"{_title(name)} is the text {given!r}; give a list of words")
-    words = tuple(dict.fromkeys(given))
+    if not isinstance(given, Iterable):
+        raise CaptionerError(f"{_title(name)} is {given!r}; give a list of words")
+    # NumPy's whole numbers are ids too.
+    words = tuple(dict.fromkeys(int(word) if isinstance(word, Integral) else word for word in given))
     for word in words:
+        if not isinstance(word, (int, str)):
+            raise CaptionerError(f"{_title(name)} has {word!r}, which is neither a word nor an id; drop it")
         if isinstance(word, int) and word < len(SPECIAL_WORDS):
             raise CaptionerError(f"{_title(name)} has the id {word}, which stands for no word; drop it")
     return words
