@@ -299,10 +299,11 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
     Where the file does not tell what white is, the values do: 1, 255 or 65,535, the least that is not exceeded.
     """
-    values = np.nan_to_num(np.asarray(image, np.float32))
-    whites = (65535,) if image.mode.startswith("I;") else (1, 255, 65535) if image.mode == "F" else (255, 65535)
-    white = next((each for each in whites if values.max() <= each), whites[-1])
-    return Image.fromarray((np.clip(values / white, 0, 1) * 255).round().astype(np.uint8))
+    values = np.nan_to_num(np.asarray(image))
+    if image.mode == "F" and values.max() <= 1:
+        values = (values * 255).round()
+    has_more = image.mode.startswith("I;") or values.max() > 255
+    return Image.fromarray((np.clip(values, 0, 65535).astype(np.uint16) >> (8 if has_more else 0)).astype(np.uint8))
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
