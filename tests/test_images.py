@@ -79,7 +79,7 @@ def test_what_is_no_image_is_told_by_its_type(source: Any) -> None:
         (Image.new("1", (4, 4), 1), WHITE),
         (Image.new("CMYK", (4, 4), (0, 0, 0, 0)), WHITE),
         (Image.fromarray(np.full((4, 4), 40000, np.uint16)), (156, 156, 156)),
-        (Image.fromarray(np.full((4, 4), 200, np.uint16)), (1, 1, 1)),
+        (Image.fromarray(np.full((4, 4), 200, np.uint16)), (0, 0, 0)),
         (Image.fromarray(np.full((4, 4), 40000, np.int32)), (156, 156, 156)),
         (Image.fromarray(np.full((4, 4), 100, np.int32)), (100, 100, 100)),
         (Image.fromarray(np.full((4, 4), 0.5, np.float32)), (128, 128, 128)),
