@@ -227,9 +227,10 @@ def find_images(path: str | os.PathLike[str]) -> Iterator[Path]:
             continue
         for entry in reversed(entries):
             is_folder = entry.is_dir(follow_symlinks=False)
-            is_image = Path(entry.name).suffix.lower() in SUFFIXES and not _is_thumbnail(Path(entry.path))
+            below = Path(entry.path)
+            is_image = below.suffix.lower() in SUFFIXES and not _is_thumbnail(below)
             if not entry.name.startswith(".") and (is_folder or is_image):
-                waiting.append((Path(entry.path), is_folder))
+                waiting.append((below, is_folder))
 
 
 def _is_thumbnail(picture: Path) -> bool:
@@ -313,7 +314,7 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
     # Not `exif_transpose`: it writes all EXIF anew, which fails where a tag that nobody needs is damaged.
     turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     upright = image if turn is None else image.transpose(turn)
-    if upright.mode.startswith("I") or upright.mode == "F":
+    if upright.mode.startswith(("I", "F")):
         upright = _eight_bits(upright)
     if upright.has_transparency_data:
         layer = upright.convert("RGBA")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import math
 from typing import NamedTuple
@@ -78,6 +79,14 @@ def all_sentences(max_words: int) -> list[list[int]]:
     return ended + [list(s) for s in itertools.product(SPOKEN, repeat=max_words)]
 
 
+class Draft(NamedTuple):
+    """A sentence on its way."""
+
+    words: list[int]
+    log_probabilities: list[float]
+    state: State
+
+
 def banked_beam(decoder: TableDecoder, image: int, options: DecodingOptions) -> list[tuple[list[int], list[float]]]:
     """Hokamp and Liu's search in plain lists, with a beam for each number of required words said; plain, without any.
 
@@ -96,29 +105,20 @@ def banked_beam(decoder: TableDecoder, image: int, options: DecodingOptions) -> 
                     continue
                 last = draft.words[-1] if draft.words else START
                 logits, state, _ = decoder.step(torch.tensor([last]), draft.state, grid)
+                following = logits[0].log_softmax(-1).tolist()
                 missing = required - set(draft.words)
                 for word in [*SPOKEN, END]:
-                    room = options.max_words - position - 1
-                    if len(missing - {word}) > (0 if word == END else room):
-                        continue
-                    log_probability = logits[0].log_softmax(-1)[word].item()
-                    longer[said + (word in missing)].append(
-                        Draft([*draft.words, word], [*draft.log_probabilities, log_probability], state)
-                    )
+                    room = 0 if word == END else options.max_words - position - 1
+                    if len(missing - {word}) <= room:
+                        grown = Draft([*draft.words, word], [*draft.log_probabilities, following[word]], state)
+                        longer[said + (word in missing)].append(grown)
         beams = [
-            sorted(each, key=lambda d: -sum(d.log_probabilities) / len(d.words) ** options.length_penalty)
+            heapq.nlargest(
+                options.beam_size, each, lambda d: sum(d.log_probabilities) / len(d.words) ** options.length_penalty
+            )
             for each in longer
         ]
-        beams = [each[: options.beam_size] for each in beams]
     return [(draft.words, draft.log_probabilities) for draft in beams[-1]]
-
-
-class Draft(NamedTuple):
-    """A sentence on its way."""
-
-    words: list[int]
-    log_probabilities: list[float]
-    state: State
 
 
 def spoken(hypothesis: Hypothesis) -> list[int]:

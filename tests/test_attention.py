@@ -46,12 +46,18 @@ def test_soft_attention_equals_its_equation_cell_by_cell() -> None:
         torch.testing.assert_close(context[sentence], gate * sum(p_i * v for p_i, v in zip(p, cells, strict=True)))
 
 
-def test_soft_attention_keeps_to_its_equation_however_great_its_numbers() -> None:
-    attention = AdditiveAttention(3, 3, 3).double()
+def comparing_as_given() -> AdditiveAttention:
+    """Attention whose keys and queries are the cells and the states themselves."""
+    attention = AdditiveAttention(3, 3, 3)
     with torch.no_grad():
         attention.key.weight.copy_(torch.eye(3))
         attention.key.bias.zero_()
         attention.query.weight.copy_(torch.eye(3))
+    return attention
+
+
+def test_soft_attention_keeps_to_its_equation_however_great_its_numbers() -> None:
+    attention = comparing_as_given().double()
     sizes = torch.tensor([0.0, 1e-6, 0.3, 5.0, 19.0, 39.0], dtype=torch.double)
     values = torch.cat([-sizes, sizes])
     grid = values.view(1, -1, 1).expand(1, -1, 3)
@@ -71,11 +77,7 @@ def test_soft_attention_keeps_to_its_equation_however_great_its_numbers() -> Non
 
 
 def test_soft_attention_is_cut_where_float32_still_holds_the_products() -> None:
-    attention = AdditiveAttention(3, 3, 3)
-    with torch.no_grad():
-        attention.key.weight.copy_(torch.eye(3))
-        attention.key.bias.zero_()
-        attention.query.weight.copy_(torch.eye(3))
+    attention = comparing_as_given()
     sizes = torch.tensor([-1e6, -60.0, -43.0, -1.0, 1.0, 43.0, 60.0, 1e6])
     grid = sizes.view(1, -1, 1).expand(1, -1, 3).clone()
     for hidden in sizes:

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from conftest import make_captioner
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from training_runs import run
+from training_runs import arguments, run
 
 from captioner import Captioner, load
 from captioner.distillation import Teachers
@@ -159,35 +158,34 @@ class Weighed(Callback):
         self.expected = sum(shares[name] * parts[name] for name in shares)
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         torch.testing.assert_close(outputs["loss"], self.expected)
         self.steps += 1
 
 
-def test_the_loss_is_the_weighted_sum_of_its_parts(config: dict[str, Any], tmp_path: Path) -> None:
+@pytest.fixture
+def teacher(config: dict[str, Any], tmp_path: Path) -> Path:
+    """A teacher of one epoch; after it, the configuration is that of as short a run in another folder."""
     config["trainer"] |= {"max_epochs": 1, "default_root_dir": str(tmp_path / "teacher")}
     assert run(config, tmp_path) == 0
-    teacher = tmp_path / "teacher" / "last.ckpt"
+    config["trainer"]["default_root_dir"] = str(tmp_path / "run")
+    return tmp_path / "teacher" / "last.ckpt"
+
+
+def test_the_loss_is_the_weighted_sum_of_its_parts(config: dict[str, Any], teacher: Path, tmp_path: Path) -> None:
     config["model"] |= {"teachers": [str(teacher)], "distillation": 0.3, "feature_dropout": 0.0}
     config["model"] |= {"label_smoothing": 0.1, "attention_regularization": 0.6}
     config["model"]["decoder"] |= {"dropout": 0.0, "attention": "adaptive"}
-    config["trainer"]["default_root_dir"] = str(tmp_path / "run")
-    (tmp_path / "student.yaml").write_text(yaml.safe_dump(config))
-    cli, weighed = parse(["--config", str(tmp_path / "student.yaml")]), Weighed(teacher)
+    cli, weighed = parse(arguments(config, tmp_path)), Weighed(teacher)
     cli.trainer.callbacks.append(weighed)  # type: ignore[attr-defined]
     cli.trainer.fit(cli.model, datamodule=cli.datamodule)
     assert weighed.steps == 4
 
 
-def test_teachers_see_all_features(config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config["trainer"] |= {"max_epochs": 1, "default_root_dir": str(tmp_path / "teacher")}
-    assert run(config, tmp_path) == 0
+def test_teachers_see_all_features(
+    config: dict[str, Any], teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = []
 
     def distribution(self: Teachers, pixels: Any, grid: torch.Tensor, captions: torch.Tensor) -> torch.Tensor:
@@ -196,9 +194,8 @@ def test_teachers_see_all_features(config: dict[str, Any], tmp_path: Path, monke
 
     whole = Teachers.distribution
     monkeypatch.setattr(Teachers, "distribution", distribution)
-    teacher = str(tmp_path / "teacher" / "last.ckpt")
-    config["model"] |= {"teachers": [teacher], "start_from": teacher, "feature_dropout": 0.5}
-    assert run(config, tmp_path, "--trainer.default_root_dir", str(tmp_path / "run")) == 0
+    config["model"] |= {"teachers": [str(teacher)], "start_from": str(teacher), "feature_dropout": 0.5}
+    assert run(config, tmp_path) == 0
     assert seen == [True] * 4
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from training_runs import load_ckpt, run
+from training_runs import arguments, load_ckpt, run
 
 import captioner
 from captioner.cli import main
@@ -79,12 +79,12 @@ def test_a_cpu_without_bfloat16_trains_in_float32_and_says_so(
     assert asked_for["trainer"]["precision"] == "32-true"
 
 
-def test_a_cpu_with_bfloat16_trains_as_it_is_asked(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_with_bfloat16_trains_as_it_is_asked(
+    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("captioner.precision.has_fast_bfloat16", lambda: True)
-    file = Path(config["trainer"]["default_root_dir"]).with_suffix(".yaml")
-    file.write_text(yaml.safe_dump(config))
-    arguments = ["--config", str(file), "--trainer.accelerator", "cpu", "--trainer.precision", "bf16-mixed"]
-    assert parse(arguments).trainer.precision == "bf16-mixed"
+    config["trainer"] |= {"accelerator": "cpu", "precision": "bf16-mixed"}
+    assert parse(arguments(config, tmp_path)).trainer.precision == "bf16-mixed"
 
 
 def test_only_what_is_trained_changes(config: dict[str, Any], tmp_path: Path) -> None:
@@ -235,9 +235,8 @@ def test_a_mistake_is_told_in_one_line(
 def test_the_best_epoch_is_the_best_whatever_score_is_monitored(
     config: dict[str, Any], tmp_path: Path, monitor: str, mode: str
 ) -> None:
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     options = ["--checkpoint.monitor", monitor, "--early_stopping.monitor", monitor]
-    trainer = parse(["--config", str(tmp_path / "config.yaml"), *options]).trainer
+    trainer = parse(arguments(config, tmp_path, *options)).trainer
     best, stop = trainer.checkpoint_callback, trainer.early_stopping_callback
     assert isinstance(best, ModelCheckpoint)
     assert isinstance(stop, EarlyStopping)

@@ -42,6 +42,12 @@ def make_caption(*words: str, region: tuple[float, float, float, float] = WHOLE)
     return Caption(words, (-0.5,) * (len(words) + 1), maps, region)
 
 
+def payload_of(page: str) -> str:
+    """The data that a page carries, as JSON."""
+    [payload] = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page)
+    return str(payload)
+
+
 def fractions(transform: Transform, width: int, height: int) -> tuple[float, float, float, float]:
     left, top, right, bottom = transform.region(width, height)
     return left / width, top / height, right / width, bottom / height
@@ -225,8 +231,7 @@ def test_a_page_holds_each_map_as_shares_of_its_peak() -> None:
     maps = np.array([[[0.1, 0.3], [0.2, 0.4]], [[0.0, 0.0], [0.0, 0.5]], [[0.25] * 2] * 2], np.float32)
     caption = Caption(("a", "dog", "runs"), (-0.5, -2.0, -1.0, -0.1), maps, WHOLE)
     page = draw_page(Image.new("RGB", (20, 20)), caption, "dog.jpg")
-    [payload] = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page)
-    data = json.loads(payload)
+    data = json.loads(payload_of(page))
     [described] = data["captions"]
     assert (data["rows"], data["columns"]) == (2, 2)
     assert list(base64.b64decode(described["maps"])) == [64, 191, 128, 255, 0, 0, 0, 255, 255, 255, 255, 255]
@@ -243,7 +248,7 @@ def test_a_page_asks_for_nothing_and_escapes_what_it_is_given() -> None:
     assert not re.search(r"""(src|href)\s*=\s*["'](?!data:)""", page)
     assert "http:" not in page
     assert "https:" not in page
-    [payload] = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page)
+    payload = payload_of(page)
     assert payload.isascii()
     data = json.loads(payload)
     assert data["captions"][0]["words"] == list(HOSTILE)

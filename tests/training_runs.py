@@ -13,11 +13,16 @@ import yaml
 from captioner.cli import main
 
 
-def run(config: dict[str, Any], folder: Path, *overrides: str) -> int:
-    """Trains by a configuration, which is written into a folder, and gives the exit code."""
+def arguments(config: dict[str, Any], folder: Path, *overrides: str) -> list[str]:
+    """What trains by a configuration, which is written into a folder."""
     file = folder / "config.yaml"
     file.write_text(yaml.safe_dump(config))
-    return main(["train", "--config", str(file), *overrides])
+    return ["--config", str(file), *overrides]
+
+
+def run(config: dict[str, Any], folder: Path, *overrides: str) -> int:
+    """Trains by a configuration, which is written into a folder, and gives the exit code."""
+    return main(["train", *arguments(config, folder, *overrides)])
 
 
 def kill_at_random(

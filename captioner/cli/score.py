@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     references = read_references(Path(args.references))
     training = _training(args.training) if args.training else None
     scored = [_evaluate(Path(file), references, args.subset) for file in args.candidates]
-    if len({tuple(each.images) for each in scored}) > 1:
+    if len({each.images for each in scored}) > 1:
         one, two = (set(each.images) for each in scored)
         raise CaptionerError(
             f"--candidates {' and '.join(args.candidates)} have captions of other images, such as "

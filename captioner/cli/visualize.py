@@ -64,12 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Captions one photograph, or all of a folder, and draws their maps."""
     output = Path(args.output)
-    from captioner.images import GALLERY_END
-
     suffix = output.suffix.lower()
     if suffix not in SUFFIXES:
         raise CaptionerError(f"output {output}: only .png, .gif and .html can be written; name it {output.stem}.png")
     refuse_to_replace(args.output, args.photo, *(args.model or ()))
+    from captioner.images import GALLERY_END
+
     refuse_to_replace(str(output.parent / f"{output.stem}{GALLERY_END}"), args.photo)
     options = decoding_options(args)
     set_pixel_limit(args)
