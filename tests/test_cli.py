@@ -280,6 +280,33 @@ def test_a_log_is_not_replaced_by_the_output(checkpoint: Path, photos: Path, tmp
     assert log.read_text() == "before\n"
 
 
+@pytest.mark.parametrize("verb", ["caption", "export", "evaluate", "score"])
+def test_a_dash_does_not_become_a_file(
+    verb: str,
+    photos: Path,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = {
+        "caption": [str(photos), "--output", "-"],
+        "export": [str(checkpoint), "--output", "-"],
+        "evaluate": ["--data", "captions.json", "--output", "-"],
+        "score": ["--references", "a.json", "--candidates", "b.json", "--per-image", "-"],
+    }
+    assert main([verb, *arguments[verb]]) == 2
+    assert "- is no file to write to; name one" in capsys.readouterr().err
+    assert not (tmp_path / "-").exists()
+
+
+def test_info_tells_of_one_model_and_says_so(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "--model", str(checkpoint), "--model", "other"]) == 2
+    error = capsys.readouterr().err
+    assert error == f"captioner: --model is {checkpoint} and other; info tells of one checkpoint at a time\n"
+
+
 def test_info_tells_what_the_embedded_model_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
     text = capsys.readouterr().out

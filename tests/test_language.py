@@ -19,7 +19,7 @@ from captioner import checkpoint
 from captioner.cli import main
 from captioner.decoder import DecoderConfig
 from captioner.errors import CaptionerError
-from captioner.language.data import ChunkSampler, Stream
+from captioner.language.data import ChunkSampler, Stream, TextData
 from captioner.language.model import BLIND, LanguageConfig, LanguageModel
 from captioner.language.text import read_text
 from captioner.seeds import batch_seed
@@ -138,6 +138,16 @@ def test_every_epoch_has_its_own_order_and_a_resumed_one_the_rest_of_it() -> Non
     assert epoch(2, seen=(1, 4)) == epoch(2)
 
 
+def test_held_out_text_is_read_in_as_many_tracks_as_it_has_long_ones(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    for lines, tracks in ((500, 1), (1250, 2), (10_000, 4)):
+        text.write_text("one two\n" * lines)
+        data = TextData([str(text)], batch_size=4, steps=10, held_out=0.5)
+        data.setup("fit")
+        assert {len(chunk) for chunk in data.val_dataloader()} == {tracks}
+        assert {len(chunk) for chunk in data.train_dataloader()} == {4}
+
+
 # Training.
 
 
@@ -181,8 +191,9 @@ def test_characters_are_learned_as_words_are(
     assert f"size: {file.stat().st_size / 1000:.1f} kB" in capsys.readouterr().out.splitlines()
 
 
-def test_the_perplexity_is_that_of_the_whole_stream(config: dict[str, Any], tmp_path: Path) -> None:
-    config["data"] |= {"batch_size": 1, "shuffle": False}
+@pytest.mark.parametrize("tracks", [1, 8])
+def test_the_perplexity_is_that_of_the_whole_stream(config: dict[str, Any], tracks: int, tmp_path: Path) -> None:
+    config["data"] |= {"batch_size": tracks, "shuffle": False}
     assert run(config, tmp_path) == 0
     content = checkpoint.read(tmp_path / "run" / "language_model.safetensors")
     model, vocabulary = content.build_language_model()

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from captioner.cli.options import (
     add_decoding_arguments,
     add_model_arguments,
+    check_output,
     decoding_options,
     load_model,
-    refuse_to_replace,
     set_pixel_limit,
 )
 from captioner.cli.terminal import printable
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     options = decoding_options(args)
     set_pixel_limit(args)
     names = list(_photographs(args.photos))
-    refuse_to_replace(args.output, *names, *(args.model or ()))
+    check_output(args.output, *names, *(args.model or ()))
     model = load_model(args)
     if args.output:
         return _write(args, names, model, options)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from captioner.cli.options import (
     add_decoding_arguments,
     add_model_arguments,
+    check_output,
     decoding_options,
     load_model,
-    refuse_to_replace,
     set_pixel_limit,
 )
 from captioner.cli.report import add_java_arguments, describe, print_report, refuse_without_java, score_with_java
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from captioner.grounding import NO_ATTENTION, read_boxes
 
     _check(args)
-    refuse_to_replace(args.output, args.data, args.grounding, *(args.model or ()))
+    check_output(args.output, args.data, args.grounding, *(args.model or ()))
     refuse_without_java(args)
     if args.output:
         refuse_unwritable(args.output)

@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from captioner.cli.options import refuse_to_replace
+from captioner.cli.options import check_output
 from captioner.cli.terminal import printable
 
 SUMMARY = "turn a checkpoint of a training run (last.ckpt) into one self-contained file"
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from captioner.errors import CaptionerError
     from captioner.soup import average, together
 
-    refuse_to_replace(args.output, *args.checkpoints, args.card)
+    check_output(args.output, *args.checkpoints, args.card)
     given: list[checkpoint.Checkpoint] = []
     for place, name in enumerate(args.checkpoints):
         if any(os.path.realpath(name) == os.path.realpath(other) for other in args.checkpoints[:place]):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioner.cli.terminal import printable
+from captioner.errors import CaptionerError
 
 if TYPE_CHECKING:
     from captioner.checkpoint import Checkpoint
@@ -19,7 +20,7 @@ SUMMARY = "tell what a checkpoint is: size, words, data, scores, licence"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
-    parser.add_argument("--model", metavar="FILE", help="a checkpoint (default: the embedded one)")
+    parser.add_argument("--model", metavar="FILE", action="append", help="a checkpoint (default: the embedded one)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -28,7 +29,9 @@ def run(args: argparse.Namespace) -> int:
     from captioner import checkpoint
     from captioner.pipeline import embedded_checkpoint
 
-    path = Path(args.model or embedded_checkpoint())
+    if args.model and len(args.model) > 1:
+        raise CaptionerError(f"--model is {' and '.join(args.model)}; info tells of one checkpoint at a time")
+    path = Path(args.model[0] if args.model else embedded_checkpoint())
     members = checkpoint.read_members(path)
     for content in members:
         content.verify()

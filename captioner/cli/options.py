@@ -42,12 +42,14 @@ def load_model(args: argparse.Namespace) -> Captioner:
     return load(args.model, args.device, args.precision)
 
 
-def refuse_to_replace(output: str | None, *inputs: str | None) -> None:
+def check_output(output: str | None, *inputs: str | None) -> None:
     """Keeps an output off the inputs: with a file name forgotten, ``--output *.jpg`` would cost a photograph.
 
     Raises:
-        CaptionerError: The output is one of the inputs.
+        CaptionerError: The output is one of the inputs, or ``-``, which is no file elsewhere.
     """
+    if output == "-":
+        raise CaptionerError("- is no file to write to; name one (without it, captions and scores are printed)")
     for file in inputs:
         if output and file and os.path.exists(output) and os.path.exists(file) and os.path.samefile(output, file):
             raise CaptionerError(f"{output} would be replaced, but is read as well; name another file to write")

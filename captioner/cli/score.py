@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioner.cli.options import refuse_to_replace
+from captioner.cli.options import check_output
 from captioner.cli.report import add_java_arguments, describe, print_report, score_with_java
 from captioner.cli.terminal import printable
 from captioner.errors import CaptionerError
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         raise CaptionerError(f"--candidates names {len(args.candidates)} files; give one, or two to compare")
     if args.per_image and len(args.candidates) > 1:
         raise CaptionerError("--per-image takes the scores of one file; give --candidates one file")
-    refuse_to_replace(args.per_image, args.references, *args.candidates, args.training)
+    check_output(args.per_image, args.references, *args.candidates, args.training)
     references = read_references(Path(args.references))
     training = _training(args.training) if args.training else None
     scored = [_evaluate(Path(file), references, args.subset) for file in args.candidates]

@@ -14,9 +14,9 @@ from captioner.cli.caption import STANDARD_INPUT, standard_input
 from captioner.cli.options import (
     add_decoding_arguments,
     add_model_arguments,
+    check_output,
     decoding_options,
     load_model,
-    refuse_to_replace,
     set_pixel_limit,
 )
 from captioner.cli.terminal import printable
@@ -67,10 +67,10 @@ def run(args: argparse.Namespace) -> int:
     suffix = output.suffix.lower()
     if suffix not in SUFFIXES:
         raise CaptionerError(f"output {output}: only .png, .gif and .html can be written; name it {output.stem}.png")
-    refuse_to_replace(args.output, args.photo, *(args.model or ()))
+    check_output(args.output, args.photo, *(args.model or ()))
     from captioner.images import GALLERY_END
 
-    refuse_to_replace(str(output.parent / f"{output.stem}{GALLERY_END}"), args.photo)
+    check_output(str(output.parent / f"{output.stem}{GALLERY_END}"), args.photo)
     options = decoding_options(args)
     set_pixel_limit(args)
     if suffix == ".html" and "num_captions" not in args:
