@@ -2,7 +2,8 @@
 
 The file is safetensors, which holds tensors and text and nothing that can run. Its metadata has one entry,
 ``captioner``: a JSON object with the keys ``format``, ``config``, ``words`` and ``card``. A file that holds an ensemble
-has in place of ``config`` a list ``members`` of them, and each tensor's name begins with its member's place: ``0.``.
+has in place of ``config`` a list ``members`` of them, and each tensor's name begins with its member's place, ``0.``, or
+with ``all.`` where all members have the same, such as a CNN that several decoders were trained on.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ ENSEMBLE_FORMAT = 2
 METADATA_KEY = "captioner"
 LIGHTNING_PREFIX = "model."
 """What the parameters of the `CaptionModel` are called by inside a Lightning checkpoint."""
+
+_ALL = "all"
+"""What stands in place of a member's place before the name of a tensor that all members have."""
 
 _LARGEST = 2**24
 """Bound of all numbers in a configuration: sizes beyond it belong to no network."""
@@ -183,7 +187,10 @@ def write(path: str | os.PathLike[str], *members: Checkpoint, dtype: torch.dtype
     named = first.weights
     header = first.header()
     if others:
-        named = {f"{place}.{name}": value for place, each in enumerate(members) for name, value in each.weights.items()}
+        shared = {name for name in first.weights if all(_same(name, first, other) for other in others)}
+        named = {f"{_ALL}.{name}": first.weights[name] for name in shared}
+        for place, member in enumerate(members):
+            named |= {f"{place}.{name}": value for name, value in member.weights.items() if name not in shared}
         content = {key: value for key, value in json.loads(header).items() if key != "config"}
         configs = [asdict(each.config) for each in members]
         header = json.dumps({**content, "format": ENSEMBLE_FORMAT, "members": configs})
@@ -201,6 +208,12 @@ def write(path: str | os.PathLike[str], *members: Checkpoint, dtype: torch.dtype
             save_file(weights, temporary, {METADATA_KEY: header})
         except SafetensorError as error:  # of a failed write it keeps the reason as text alone
             raise OSError(None, str(error)) from error
+
+
+def _same(name: str, one: Checkpoint, other: Checkpoint) -> bool:
+    """Whether two models have the same tensor, in whatever type each keeps it."""
+    left, right = one.weights[name], other.weights.get(name)
+    return right is not None and left.shape == right.shape and bool((left == right).all())
 
 
 def refuse_other_words(members: Sequence[Checkpoint]) -> None:
@@ -256,10 +269,13 @@ def read_members(path: str | os.PathLike[str]) -> list[Checkpoint]:
         weights = dequantise(weights)
     if not isinstance(configs, list):
         return [Checkpoint(configs, words, weights, card, origin)]
+    owners: dict[str, dict[str, Tensor]] = {}
+    for name, value in weights.items():
+        owner, _, rest = name.partition(".")
+        owners.setdefault(owner, {})[rest] = value
     members = []
     for place, config in enumerate(configs):
-        prefix = f"{place}."
-        own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+        own = owners.get(_ALL, {}) | owners.get(str(place), {})
         members.append(Checkpoint(config, words, own, card, f"{origin}, model {1 + place} of {len(configs)}"))
     return members
 

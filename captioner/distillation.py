@@ -42,7 +42,7 @@ class Teachers:
                 )
             self.names.append(name)
             self.models.append(model.requires_grad_(False))
-        self.sharing = [student.encoder.is_frozen and _equal(model.encoder, student.encoder) for model in self.models]
+        self.sharing = [student.encoder.is_frozen and model.encoder.sees_as(student.encoder) for model in self.models]
 
     def to(self, device: torch.device) -> None:
         """Moves them to where the student is."""
@@ -76,9 +76,3 @@ class Teachers:
                 )
             expected.append(model.decoder(seen, captions).logits.float().softmax(-1))
         return torch.stack(expected).mean(0)
-
-
-def _equal(one: torch.nn.Module, other: torch.nn.Module) -> bool:
-    """Whether two networks have the same weights, to the bit."""
-    first, second = one.state_dict(), other.state_dict()
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)

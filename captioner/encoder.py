@@ -102,6 +102,15 @@ class GridEncoder(nn.Module):
             ) from error
         return rows, columns
 
+    def sees_as(self, other: GridEncoder) -> bool:
+        """Whether the other makes the same grids, since it is the same network with the same weights, to the bit."""
+        mine, theirs = self.state_dict(), other.state_dict()
+        return (
+            (self.name, self.last_stage) == (other.name, other.last_stage)
+            and mine.keys() == theirs.keys()
+            and all(torch.equal(value, theirs[name]) for name, value in mine.items())
+        )
+
     def default_transform(self, size: int, resize: str = "squash") -> Transform:
         """The preprocessing that the network's published weights were trained with, at another size."""
         if self.name.startswith(TIMM_PREFIX):

@@ -19,6 +19,7 @@ from torch import Tensor
 from captioner import checkpoint
 from captioner.decoder import Decoder
 from captioner.decoding import DecodingOptions, Hypothesis, decode, score_captions
+from captioner.encoder import GridEncoder
 from captioner.errors import CaptionerError, first_line
 from captioner.images import ImageSource, open_image, to_pixels
 from captioner.model import CaptionModel
@@ -106,6 +107,10 @@ class Captioner:
             raise CaptionerError(f"device {str(device)!r} cannot be used: {reason}; try cpu") from error
         self._dtypes = choose_dtypes(precision, self.device)
         self._prepared = tuple(prepare(each, self._dtypes) for each in self.members)
+        for place, member in enumerate(self.members):
+            for before in range(place):
+                if _see_the_same(self.members[before], member):
+                    self._prepared[place].encoder = self._prepared[before].encoder
         self.model = model
         self.vocabulary = vocabulary
         self.card = card
@@ -238,13 +243,14 @@ class Captioner:
 
     @torch.inference_mode()
     def _grids(self, images: Sequence[_Loaded]) -> list[Tensor]:
-        """The feature vectors of each member's encoder, shape (images, cells, channels)."""
-        grids = []
+        """The feature vectors of each member's encoder, shape (images, cells, channels); shared ones are asked once."""
+        grids: dict[GridEncoder, Tensor] = {}
         for member, scaled in zip(self._prepared, zip(*(image.scaled for image in images), strict=True), strict=True):
-            batch = torch.stack([to_pixels(image) for image in scaled]).to(self.device)
-            seen = member.config.transform.normalise(batch).to(self._dtypes.encoder)
-            grids.append(member.encoder(seen).to(self._dtypes.decoder))
-        return grids
+            if member.encoder not in grids:
+                batch = torch.stack([to_pixels(image) for image in scaled]).to(self.device)
+                seen = member.config.transform.normalise(batch).to(self._dtypes.encoder)
+                grids[member.encoder] = member.encoder(seen).to(self._dtypes.decoder)
+        return [grids[member.encoder] for member in self._prepared]
 
     def _captions(self, hypotheses: Iterable[Hypothesis], image: _Loaded) -> list[Caption]:
         return [
@@ -303,6 +309,11 @@ def load(
     checkpoint.refuse_other_words(contents)
     model, vocabulary = first.build()
     return Captioner(model, vocabulary, first.card, device, [other.build()[0] for other in others], precision)
+
+
+def _see_the_same(one: CaptionModel, other: CaptionModel) -> bool:
+    """Whether a grid of one's encoder serves the other's decoder too."""
+    return one.config.transform == other.config.transform and one.encoder.sees_as(other.encoder)
 
 
 def embedded_checkpoint() -> os.PathLike[str]:

@@ -62,6 +62,32 @@ def test_every_weight_of_every_member_is_kept(files: list[Path], ensemble: Path)
         assert [name for name, value in one.weights.items() if not torch.equal(member.weights[name], value)] == []
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_cnn_that_all_have_is_kept_and_asked_once(dtype: str, photos: Path, tmp_path: Path) -> None:
+    one, two = (make_captioner(seed=seed) for seed in (1, 2))
+    two.model.encoder.load_state_dict(one.model.encoder.state_dict())
+    files = [tmp_path / "one.safetensors", tmp_path / "two.safetensors"]
+    for each, file in zip((one, two), files, strict=True):
+        Captioner(each.model, each.vocabulary, {}).save(file, getattr(torch, dtype))
+    both = tmp_path / "both.safetensors"
+    assert main(["export", "--ensemble", *map(str, files), "--dtype", dtype, "--output", str(both)]) == 0
+
+    names = set(load_file(both))
+    assert {f"all.{name}" for name in load_file(files[0]) if name.startswith("encoder.")} == {
+        name for name in names if "encoder." in name
+    }
+    assert {f"{n}.decoder.embedding.weight" for n in (0, 1)} < names
+    pictures = sorted(photos.iterdir())
+    model = captioner.load(both)
+    apart = captioner.load(list(files))
+    assert model.caption(pictures) == apart.caption(pictures) != captioner.load(files[0]).caption(pictures)
+    asked: list[object] = []
+    for encoder in {member.encoder for member in model._prepared}:
+        encoder.register_forward_hook(lambda *given: asked.append(given))
+    model.caption(pictures[0])
+    assert len(asked) == 1
+
+
 def test_an_ensemble_saves_itself_and_takes_more_members(files: list[Path], ensemble: Path, tmp_path: Path) -> None:
     captioner.load(list(files[:2])).save(tmp_path / "two.safetensors")
     again = tmp_path / "again.safetensors"

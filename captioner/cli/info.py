@@ -35,13 +35,13 @@ def run(args: argparse.Namespace) -> int:
     members = checkpoint.read_members(path)
     for content in members:
         content.verify()
+    # Each tensor once: members share what is the same in all of them.
+    weights = {id(value): value for content in members for value in content.weights.values()}.values()
     size = path.stat().st_size
     facts: dict[str, Any] = {
         "file": str(path),
         "size": f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB",
-        "parameters": sum(
-            value.numel() for content in members for value in content.weights.values() if value.is_floating_point()
-        ),
+        "parameters": sum(value.numel() for value in weights if value.is_floating_point()),
         "words": len(members[0].words),
         **(_shape(members[0]) if len(members) == 1 else {f"model {n}": _shape(m) for n, m in enumerate(members, 1)}),
     }
