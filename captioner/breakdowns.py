@@ -45,6 +45,11 @@ def told_in_one_line() -> Iterator[None]:
                 f"a process that loads images {loader['end'].splitlines()[0]}; if memory is short, lower data.workers "
                 "or data.batch_size; --resume goes on"
             ) from error
+        if "parameters that were not used" in str(error):
+            raise CaptionerError(
+                "train: the CNN has parts that its grid does not pass, which processes wait for in vain; set "
+                "trainer.strategy to ddp_find_unused_parameters_true"
+            ) from error
         # Gloo has no error class of its own.
         if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
             raise CaptionerError(

@@ -7,6 +7,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -25,10 +26,11 @@ from captioner.atomic import replacing
 from captioner.breakdowns import told_in_one_line
 from captioner.data.module import CaptionData
 from captioner.errors import CaptionerError
-from captioner.keeping import LAST, PREVIOUS, DurableCheckpoints, SaveOften, newest_whole
+from captioner.keeping import LAST, PREVIOUS, DurableCheckpoints, SaveLast, SaveOften, newest_whole
 from captioner.language.data import TextData
 from captioner.language.training import LanguageModule
 from captioner.memory import keep_freed_memory
+from captioner.run_folder import forget, held, refuse_to_overwrite
 from captioner.stopping import StopRequest
 from captioner.training import CaptioningModule
 
@@ -147,6 +149,23 @@ class RefuseUnvalidated(Callback):
             )
 
 
+class StayStopped(Callback):
+    """Ends a resumed run at once where an early stop had ended it.
+
+    Args:
+        patience: Validations without a better score that are waited for, which may be more than there were.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Lightning calls it when a checkpoint to resume from has been taken up."""
+        for stop in trainer.early_stopping_callbacks:
+            stop.patience = self.patience
+            trainer.should_stop |= stop.wait_count >= stop.patience
+
+
 class SaveConfigOnce(SaveConfigCallback):
     """Keeps the run's configuration beside its checkpoints, whole or not at all; a resumed run may replace it.
 
@@ -160,9 +179,11 @@ class SaveConfigOnce(SaveConfigCallback):
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Lightning calls it when a checkpoint to resume from has been taken up."""
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            config = self.config.clone()
+            config, root = self.config.clone(), Path(trainer.default_root_dir)
+            if config["overwrite"] and not config["resume"]:
+                forget(root, TASKS[config["task"]].file)
             config["resume"], config["overwrite"] = None, False
-            with replacing(Path(trainer.default_root_dir) / "config.yaml") as path:
+            with replacing(root / "config.yaml") as path:
                 path.write_text(self.parser.dump(config, skip_none=False))
 
 
@@ -227,12 +248,7 @@ class CaptionerCLI(LightningCLI):
         if self.config["trainer"]["default_root_dir"] is None:
             raise CaptionerError("trainer.default_root_dir is null; name a folder for the run")
         root, task = Path(self.config["trainer"]["default_root_dir"]), TASKS[self.task]
-        has_run = any((root / name).exists() for name in (LAST, task.file))
-        if has_run and not (self.config["resume"] or self.config["overwrite"]):
-            raise CaptionerError(
-                f"{root} has a run already: go on with --resume {root / LAST}, write over it with --overwrite true, or "
-                "choose another --trainer.default_root_dir"
-            )
+        refuse_to_overwrite(root, task.file, self.config["resume"], self.config["overwrite"])
         self._avoid_slow_halves()
         for part in ("checkpoint", "early_stopping"):
             monitor, mode = self.config[part]["monitor"], self.config[part]["mode"]
@@ -300,13 +316,11 @@ class CaptionerCLI(LightningCLI):
             raise CaptionerError(
                 f"trainer.precision {trainer.precision} is not supported; choose bf16-mixed, 16-mixed or 32-true"
             )
-        # The newest epoch, to resume from, whether or not it is the best. It comes after the checkpoint of the best, so
-        # that it knows of it.
-        last = ModelCheckpoint(root, "last", monitor=None, save_on_train_epoch_end=True, enable_version_counter=False)
         self.stop = StopRequest()
         minutes, steps = (self.config_init[f"save_every_{unit}"] for unit in ("minutes", "steps"))
         often = SaveOften(root, minutes, steps, self.stop)
-        trainer.callbacks += [RefuseUnvalidated(), ScoreLines(), often, last]  # type: ignore[attr-defined]
+        ended = StayStopped(self.config_init["early_stopping"].patience)
+        trainer.callbacks += [RefuseUnvalidated(), ended, ScoreLines(), often, SaveLast(root)]  # type: ignore[attr-defined]
         return trainer
 
 
@@ -380,13 +394,16 @@ def train(args: Sequence[str]) -> Path | None:
     resume = cli.config["resume"]
     if resume is not None:
         resume = newest_whole(Path(resume))
-    with told_in_one_line(), cli.stop.heard():
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume, weights_only=True)
-    if not cli.trainer.is_global_zero or cli.trainer.fast_dev_run:  # type: ignore[attr-defined]
-        return None
-    best = cli.trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
-    if not best:
-        raise CaptionerError("no epoch was completed, so no checkpoint was written; train for at least one epoch")
-    target = Path(cli.trainer.default_root_dir) / TASKS[cli.task].file
-    checkpoint.write(target, checkpoint.read(best))
-    return target
+    root = Path(cli.trainer.default_root_dir)
+    keeps = cli.trainer.is_global_zero and not cli.trainer.fast_dev_run  # type: ignore[attr-defined]
+    with held(root) if keeps else nullcontext():
+        with told_in_one_line(), cli.stop.heard():
+            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume, weights_only=True)
+        if not keeps:
+            return None
+        best = cli.trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+        if not best:
+            raise CaptionerError("no epoch was completed, so no checkpoint was written; train for at least one epoch")
+        target = root / TASKS[cli.task].file
+        checkpoint.write(target, checkpoint.read(best))
+        return target

@@ -16,7 +16,7 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -68,7 +68,45 @@ class DurableCheckpoints(TorchCheckpointIO):
                 f"checkpoint {path} to resume from: was not written by captioner train, or is damaged, or would run "
                 "code; it was not opened"
             ) from error
+        for state in content.get("callbacks", {}).values():
+            if isinstance(state, dict) and "best_k_models" in state:
+                _find_best(state, Path(path).resolve().parent)
         return content
+
+
+def _find_best(state: dict[str, Any], folder: Path) -> None:
+    """Tells the state of a `ModelCheckpoint` where its files are by now, in a folder that was moved or copied.
+
+    Lightning, which keeps whole paths, would otherwise forget the best epoch, and take the next for it.
+    """
+    moved = {file: folder / Path(file).name for file in state["best_k_models"]}
+    if any(file.exists() for file in moved.values()):
+        for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            if state.get(key):
+                state[key] = str(folder / Path(state[key]).name)
+        state["best_k_models"] = {str(moved[file]): score for file, score in state["best_k_models"].items()}
+        state["dirpath"] = str(folder)
+
+
+class SaveLast(ModelCheckpoint):
+    """Writes ``last.ckpt`` at the end of each epoch; where a run ends within one, `SaveOften` has done so.
+
+    It has to come after the callback that keeps the best epoch, so that it knows of it.
+
+    Args:
+        folder: The run's folder.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        super().__init__(
+            folder, Path(LAST).stem, monitor=None, save_on_train_epoch_end=True, enable_version_counter=False
+        )
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Saves; Lightning would count the rest of an epoch that has not ended as done."""
+        _, batches = progress(trainer)
+        if batches == 0:
+            super().on_train_epoch_end(trainer, pl_module)
 
 
 class SaveOften(Checkpoint):
@@ -122,15 +160,20 @@ class SaveOften(Checkpoint):
     ) -> None:
         """Saves when it is time, between steps of the optimiser; after an epoch's last batch, its end does.
 
+        What is saved before a validation goes on after it, without its scores: it waits for the next step.
+
         Raises:
             KeyboardInterrupt: The run was asked to end, and is saved.
         """
         is_last = index + 1 >= trainer.num_training_batches
         if is_last or (index + 1) % trainer.accumulate_grad_batches or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
+        ends = trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
+        if _is_validated(trainer, index) and not ends:
+            return
         by_steps = self.steps > 0 and trainer.global_step - self._saved_step >= self.steps
         by_time = self.seconds > 0 and time.monotonic() - self._saved_at >= self.seconds
-        if _any(trainer, by_steps or by_time or self.stop.made):
+        if _any(trainer, ends or by_steps or by_time or self.stop.made):
             trainer.save_checkpoint(self.folder / LAST)
             self._saved_at = time.monotonic()
             self._saved_step = trainer.global_step
@@ -141,6 +184,15 @@ class SaveOften(Checkpoint):
         if _any(trainer, self.stop.made):
             rank_zero_only(print)(f"captioner: --resume {self.folder / LAST} goes on", file=sys.stderr)
             raise KeyboardInterrupt
+
+
+def _is_validated(trainer: lightning.Trainer, index: int) -> bool:
+    """Whether a validation follows a batch that is not the last of its epoch; where all do, none is waited for."""
+    every = trainer.val_check_batch
+    if every is None or every == 1:
+        return False
+    done = index if trainer.check_val_every_n_epoch is not None else trainer.fit_loop.epoch_loop.total_batch_idx
+    return (done + 1) % every == 0
 
 
 def _any(trainer: lightning.Trainer, wanted: bool) -> bool:

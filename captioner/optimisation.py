@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -14,7 +15,7 @@ from captioner.errors import CaptionerError
 
 
 def make_optimizer(
-    parts: Iterable[tuple[nn.Module, float]], weight_decay: float, warmup: int, total: int
+    parts: Sequence[tuple[nn.Module, float]], weight_decay: float, warmup: int, total: int
 ) -> OptimizerLRScheduler:
     """Adam with decoupled weight decay of matrices, each part at its own rate.
 
@@ -27,11 +28,48 @@ def make_optimizer(
     Raises:
         CaptionerError: A rate or the warm-up is less than 0.
     """
-    parts = list(parts)
     rates = [("a learning rate of the model", rate) for _, rate in parts]
     for name, value in (*rates, ("model.weight_decay", weight_decay), ("model.warmup_steps", warmup)):
         if not value >= 0:
             raise CaptionerError(f"{name} is {value}; it must be at least 0")
+    optimizer = torch.optim.AdamW(_groups(parts, weight_decay), fused=True)
+    # Lightning refuses to clip for an optimiser that could unscale gradients in its own step; a scaler does it before.
+    optimizer._step_supports_amp_scaling = False
+    schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, warmup, total))
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def refuse_another_optimizer(
+    checkpoint: Mapping[str, Any], parts: Sequence[tuple[nn.Module, float]], weight_decay: float
+) -> None:
+    """Refuses to resume with other rates, which would be passed over for the saved ones, or with other trained parts.
+
+    Args:
+        checkpoint: What Lightning read.
+        parts: As `make_optimizer` takes them.
+        weight_decay: Likewise.
+
+    Raises:
+        CaptionerError: The run to resume was another.
+    """
+    saved = [
+        (len(group["params"]), group["initial_lr"], group["weight_decay"])
+        for group in checkpoint["optimizer_states"][0]["param_groups"]
+    ]
+    wanted = [(len(group["params"]), group["lr"], group["weight_decay"]) for group in _groups(parts, weight_decay)]
+    if saved != wanted:
+        before, now = (
+            ", ".join(f"{count} tensors at {rate:g} (decay {decay:g})" for count, rate, decay in groups)
+            for groups in (saved, wanted)
+        )
+        raise CaptionerError(
+            f"the checkpoint to resume from trains {before}, not {now}; resume with its own learning rates, "
+            "model.weight_decay and model.train_encoder_from, or begin a new phase with model.start_from"
+        )
+
+
+def _groups(parts: Sequence[tuple[nn.Module, float]], weight_decay: float) -> list[dict[str, Any]]:
+    """The parameters that are trained, matrices and vectors apart."""
     groups = []
     for part, rate in parts:
         trained = [parameter for parameter in part.parameters() if parameter.requires_grad]
@@ -39,11 +77,7 @@ def make_optimizer(
             members = [parameter for parameter in trained if (parameter.ndim > 1) == is_matrix]
             if members:
                 groups.append({"params": members, "lr": rate, "weight_decay": decay})
-    optimizer = torch.optim.AdamW(groups, fused=True)
-    # Lightning refuses to clip for an optimiser that could unscale gradients in its own step; a scaler does it before.
-    optimizer._step_supports_amp_scaling = False
-    schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, warmup, total))
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    return groups
 
 
 def warmup_cosine(step: int, warmup: int, total: int) -> float:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
+from typing import Any
+
+from captioner.errors import CaptionerError
 
 _RUN_SEED = "PL_GLOBAL_SEED"  # where Lightning's seed_everything leaves the run's seed
 _EPOCHS = 1_000_003  # more than any run has, and prime
@@ -12,6 +16,22 @@ _EPOCHS = 1_000_003  # more than any run has, and prime
 def run_seed() -> int:
     """The seed of this run."""
     return int(os.environ.get(_RUN_SEED, 0))
+
+
+def refuse_another_seed(state: Mapping[str, Any]) -> None:
+    """Refuses to resume a run whose images would come in another order, some again and some never.
+
+    Args:
+        state: What the run's data left in the checkpoint.
+
+    Raises:
+        CaptionerError: The run had another seed.
+    """
+    before = state.get("seed", run_seed())
+    if before != run_seed():
+        raise CaptionerError(
+            f"the checkpoint to resume from was trained with seed_everything {before}, not {run_seed()}; resume with it"
+        )
 
 
 def epoch_seed(epoch: int) -> int:

@@ -25,7 +25,7 @@ from captioner.errors import CaptionerError
 from captioner.losses import attention_penalty, distillation_loss, location_loss, word_loss
 from captioner.metrics import score
 from captioner.model import CaptionerConfig, CaptionModel
-from captioner.optimisation import make_optimizer
+from captioner.optimisation import make_optimizer, refuse_another_optimizer
 from captioner.reading import drop_words, sample_words
 from captioner.seeds import batch_seed, run_seed
 from captioner.self_critical import make_reward, self_critical_loss
@@ -244,20 +244,25 @@ class CaptioningModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam with decoupled weight decay, each part at its own rate; warm-up, then a cosine to 0."""
-        parts = [(self.model.decoder, self.learning_rate), (self.model.encoder, self.encoder_learning_rate)]
         total = int(self.trainer.estimated_stepping_batches)
-        return make_optimizer(parts, self.weight_decay, self.warmup_steps, total)
+        return make_optimizer(self._parts, self.weight_decay, self.warmup_steps, total)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what makes the file a captioner: configuration, words, card."""
         checkpoint[METADATA_KEY] = Checkpoint(self.model.config, self.vocabulary.words, {}, self._card()).header()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses to resume from a file with other words: every id would mean something else."""
+        """Refuses to resume what was trained otherwise; with other words, every id would mean something else."""
         refuse_another(checkpoint, Checkpoint(self.model.config, self.vocabulary.words, {}, {}))
         if ("averaging_state" in checkpoint) != bool(self.averaging):
             kept = "a" if "averaging_state" in checkpoint else "no"
             raise CaptionerError(f"the checkpoint to resume from has {kept} moving average; use its own model.ema")
+        refuse_another_optimizer(checkpoint, self._parts, self.weight_decay)
+
+    @property
+    def _parts(self) -> list[tuple[torch.nn.Module, float]]:
+        """What is trained, and the peak learning rate of each."""
+        return [(self.model.decoder, self.learning_rate), (self.model.encoder, self.encoder_learning_rate)]
 
     def _seed(self, batch_index: int) -> int:
         """The seed of a batch of this process: of all batches of an epoch, each has another."""

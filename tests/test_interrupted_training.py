@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import lightning
 import pytest
 import safetensors.torch
 import torch
@@ -311,3 +312,72 @@ def test_where_ctrl_c_is_ignored_a_run_ignores_it(
         assert main(arguments(config, tmp_path)) == 0
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seed_everything", "2"], "was trained with seed_everything 1, not 2; resume with it"),
+        (["--model.learning_rate", "0.5"], "tensors at 0.005 (decay 0), "),
+        (["--model.weight_decay", "0.3"], "(decay 0.3), "),
+        (["--model.train_encoder_from", "null"], "or begin a new phase with model.start_from"),
+    ],
+    ids=["seed", "rate", "decay", "parts"],
+)
+def test_a_run_goes_on_as_it_began_alone(
+    options: list[str], message: str, begun: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(config, tmp_path / "run", "--resume", str(begun), *options)) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+
+
+@pytest.fixture
+def begun(config: Path, tmp_path: Path) -> Path:
+    """The checkpoint of a run of one epoch."""
+    assert main(arguments(config, tmp_path / "begun", "--trainer.max_epochs", "1")) == 0
+    return tmp_path / "begun" / LAST
+
+
+def test_a_run_that_steps_end_within_an_epoch_goes_on_there(config: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert main(arguments(config, whole)) == 0
+    # The learning rate falls as in the whole run, whose steps are as many.
+    steps = state(whole)["global_step"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lightning.Trainer, "estimated_stepping_batches", property(lambda self: steps))
+        assert main(arguments(config, parts, "--trainer.max_steps", "8")) == 0
+    assert state(parts)["global_step"] == 8
+    assert main(arguments(config, parts, "--resume", str(parts / LAST))) == 0
+    assert_equal_runs(parts, whole)
+
+
+def test_a_run_that_an_early_stop_ended_stays_ended(config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    # Without a rate nothing becomes better.
+    options = ["--model.learning_rate", "0", "--model.encoder_learning_rate", "0", "--trainer.max_epochs", "6"]
+    assert main(arguments(config, folder, "--early_stopping.patience", "1", *options)) == 0
+    stopped = state(folder)["global_step"]
+    again = ["--resume", str(folder / LAST), *options]
+    assert main(arguments(config, folder, "--early_stopping.patience", "1", *again)) == 0
+    assert state(folder)["global_step"] == stopped
+    assert main(arguments(config, folder, "--early_stopping.patience", "2", *again)) == 0
+    assert state(folder)["global_step"] == stopped * 3 // 2
+
+
+def test_a_validation_within_an_epoch_is_not_lost(config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    saved: list[int] = []
+    save = lightning.Trainer.save_checkpoint
+
+    def note(self: lightning.Trainer, *rest: Any, **options: Any) -> None:
+        if Path(rest[0]).name == LAST:
+            saved.append(self.global_step)
+        save(self, *rest, **options)
+
+    options = ["--trainer.val_check_interval", "3", "--save_every_steps", "3", "--trainer.max_epochs", "1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lightning.Trainer, "save_checkpoint", note)
+        assert main(arguments(config, folder, *options)) == 0
+    assert saved == [4, state(folder)["global_step"]]

@@ -27,6 +27,7 @@ from captioner.encoder import GridEncoder
 from captioner.errors import CaptionerError
 from captioner.images import Transform, limit_pixels
 from captioner.keeping import progress
+from captioner.seeds import refuse_another_seed, run_seed
 from captioner.vocabulary import Vocabulary
 
 
@@ -182,15 +183,18 @@ class CaptionData(lightning.LightningDataModule):
             "images": batches * self._together,
             "together": self._together,
             "size": len(self.train),
+            "seed": run_seed(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on where the checkpoint's run was.
 
         Raises:
-            CaptionerError: There are more or fewer images than there were, so that none has its place any more, or an
-                epoch that has begun would go on in batches of another size, which Lightning cannot count.
+            CaptionerError: There are more or fewer images than there were, so that none has its place any more, the
+                run has another seed, or an epoch that has begun would go on in batches of another size, which Lightning
+                cannot count.
         """
+        refuse_another_seed(state_dict)
         size = len(self.records["train"])
         if state_dict["size"] != size:
             raise CaptionerError(

@@ -17,7 +17,7 @@ from captioner.errors import CaptionerError
 from captioner.keeping import progress
 from captioner.language.model import Unit, split_text
 from captioner.language.text import read_text
-from captioner.seeds import epoch_seed
+from captioner.seeds import epoch_seed, refuse_another_seed, run_seed
 from captioner.vocabulary import END, START, Vocabulary
 
 LONG_TRACK = 1000
@@ -176,14 +176,15 @@ class TextData(lightning.LightningDataModule):
         """The epoch that is to be gone on with, and how many chunks have been seen of it; for the checkpoint."""
         assert self.trainer is not None
         epoch, chunks = progress(self.trainer)
-        return {"epoch": epoch, "chunks": chunks, "shape": self._shape}
+        return {"epoch": epoch, "chunks": chunks, "shape": self._shape, "seed": run_seed()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on where the checkpoint's run was.
 
         Raises:
-            CaptionerError: An epoch that has begun would go on with other chunks.
+            CaptionerError: The run has another seed, or an epoch that has begun would go on with other chunks.
         """
+        refuse_another_seed(state_dict)
         if state_dict["chunks"] and state_dict.get("shape", self._shape) != self._shape:
             raise CaptionerError(
                 "the checkpoint to resume from is within an epoch of other chunks (text, data.batch_size, data.steps: "

@@ -15,7 +15,7 @@ from captioner.checkpoint import METADATA_KEY, Checkpoint, refuse_another
 from captioner.decoder import DecoderConfig, State
 from captioner.errors import CaptionerError
 from captioner.language.model import BLIND, LanguageConfig, LanguageModel, Unit
-from captioner.optimisation import make_optimizer
+from captioner.optimisation import make_optimizer, refuse_another_optimizer
 from captioner.reading import drop_words
 from captioner.seeds import batch_seed, run_seed
 from captioner.vocabulary import START, Vocabulary
@@ -95,7 +95,7 @@ class LanguageModule(lightning.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam with decoupled weight decay; warm-up, then a cosine to 0."""
         total = int(self.trainer.estimated_stepping_batches)
-        return make_optimizer([(self.model, self.learning_rate)], self.weight_decay, self.warmup_steps, total)
+        return make_optimizer(self._parts, self.weight_decay, self.warmup_steps, total)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what makes the file a language model, and the state that the next chunk begins with."""
@@ -103,11 +103,17 @@ class LanguageModule(lightning.LightningModule):
         checkpoint[CARRIED] = None if self._carried is None else list(self._carried.memory)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes up the state; refuses a file with other words or of another shape."""
+        """Takes up the state; refuses a file with other words, of another shape, or trained otherwise."""
         refuse_another(checkpoint, self._content({}))
+        refuse_another_optimizer(checkpoint, self._parts, self.weight_decay)
         carried = checkpoint.get(CARRIED)
         start = self.model.decoder.start(self.model.nothing(1))
         self._carried = None if carried is None else start._replace(memory=tuple(carried))
+
+    @property
+    def _parts(self) -> list[tuple[torch.nn.Module, float]]:
+        """What is trained, and its peak learning rate."""
+        return [(self.model, self.learning_rate)]
 
     def _read(self, batch: Tensor, batch_index: int) -> tuple[Tensor, int]:
         """The mean loss a word of a chunk, shape (tracks, steps + 1), and the number of words.
