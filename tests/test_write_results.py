@@ -31,7 +31,7 @@ def test_the_table_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     assert write_results.main([str(file), "--readme", str(readme)]) == 0
     text = readme.read_text()
     assert text.startswith("before\n" + write_results.BEGIN + "| Flickr8k test, 1,000 images, beam 5 | BLEU-1 |")
-    assert "MB, float16) | 65.4 | 23.4 | 60.0 |\n" in text
+    assert "MB, eight bits) | 65.4 | 23.4 | 60.0 |\n" in text
     assert "| 95 % interval | 64.0 to 67.0 | 22.0 to 25.0 |  |\n" in text
     assert text.endswith(write_results.END + "after\n")
     assert "old" not in text

@@ -5,8 +5,8 @@
 
 Each phase is one `captioner train`; stopped at any moment, the same command goes on. Further options of `captioner
 train` apply to all, such as ``--data.images ../flickr8k/images``. At the end the folder holds the model, which is the
-mean of two runs, with its card, ``captioner.safetensors`` in float16, and ``evaluation.json``, its scores on the test
-images, which `tools/write_results.py` puts into the README.
+mean of two runs, with its card, ``captioner.safetensors`` in eight bits, and ``evaluation.json``, its scores on the
+test images, which `tools/write_results.py` puts into the README.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def export(averaged: Sequence[Path], target: Path, card: Path) -> None:
         CaptionerError: They have none.
     """
     runs = map(str, averaged)
-    if captioner(["export", *runs, "--dtype", "float16", "--output", str(target), "--card", str(card)]):
+    if captioner(["export", *runs, "--dtype", "int8", "--output", str(target), "--card", str(card)]):
         raise CaptionerError(f"{target}: could not be made of {', '.join(map(str, averaged))}")
 
 
