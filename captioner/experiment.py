@@ -30,6 +30,7 @@ from captioner.keeping import LAST, PREVIOUS, DurableCheckpoints, SaveLast, Save
 from captioner.language.data import TextData
 from captioner.language.training import LanguageModule
 from captioner.memory import keep_freed_memory
+from captioner.messages import tell
 from captioner.run_folder import forget, held, refuse_to_overwrite
 from captioner.stopping import StopRequest
 from captioner.training import CaptioningModule
@@ -125,7 +126,7 @@ class ScoreLines(Callback):
             if name in _SHOWN
         }
         line = "  ".join(f"{name} {value}" for name, value in sorted(shown.items()))
-        print(f"epoch {trainer.current_epoch + 1}: {line}", file=sys.stderr, flush=True)
+        tell(f"epoch {trainer.current_epoch + 1}: {line}")
 
 
 class RefuseUnvalidated(Callback):
@@ -278,7 +279,7 @@ class CaptionerCLI(LightningCLI):
         on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
         if on_cpu and str(trainer["precision"]) in _HALVES and not precision.has_fast_bfloat16():
             told = f"bfloat16 is slow on this CPU, as far as is known: trains in 32-true, not in {trainer['precision']}"
-            rank_zero_only(print)(f"captioner: {told}", file=sys.stderr)
+            rank_zero_only(tell)(f"captioner: {told}")
             trainer["precision"] = "32-true"
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:  # noqa: ANN401 (as in LightningCLI)

@@ -22,8 +22,8 @@ from captioner.errors import CaptionerError
 from captioner.pipeline import Caption
 
 NO_ATTENTION = (
-    "there is no attention to measure; use a model trained with decoder.attention (in an ensemble, all with one grid "
-    "and one way to resize)"
+    "there is no attention to measure; use a model trained with decoder.attention (in an ensemble all, on one grid, "
+    "resized alike, and all adaptive or none)"
 )
 """What a caption without maps is refused with."""
 

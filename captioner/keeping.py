@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import time
 import zipfile
 from pathlib import Path
@@ -22,6 +21,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from captioner.atomic import replacing
 from captioner.errors import CaptionerError
+from captioner.messages import tell
 from captioner.stopping import StopRequest
 
 LAST = "last.ckpt"
@@ -182,7 +182,7 @@ class SaveOften(Checkpoint):
     def _end_if_asked(self, trainer: lightning.Trainer) -> None:
         """Raises KeyboardInterrupt in all processes where one of them was asked to end."""
         if _any(trainer, self.stop.made):
-            rank_zero_only(print)(f"captioner: --resume {self.folder / LAST} goes on", file=sys.stderr)
+            rank_zero_only(tell)(f"captioner: --resume {self.folder / LAST} goes on")
             raise KeyboardInterrupt
 
 
@@ -218,8 +218,7 @@ def newest_whole(path: Path) -> Path:
     if _is_whole(path):
         return path
     if path.name == LAST and _is_whole(previous):
-        told = f"captioner: {path} is missing or damaged; the run goes on from {previous}"
-        rank_zero_only(print)(told, file=sys.stderr)
+        rank_zero_only(tell)(f"captioner: {path} is missing or damaged; the run goes on from {previous}")
         return previous
     if not path.is_file():
         raise CaptionerError(f"checkpoint {path} to resume from: no such file; it is last.ckpt in the run's folder")

@@ -101,8 +101,10 @@ class Captioner:
     ) -> None:
         try:
             self.device = torch.device(device)
+            if self.device.type == "meta":
+                raise RuntimeError("it holds no numbers")
             self.members = tuple(each.to(self.device).eval() for each in (model, *others))
-        except (RuntimeError, AssertionError) as error:
+        except (RuntimeError, AssertionError, ImportError) as error:
             reason = first_line(error)
             raise CaptionerError(f"device {str(device)!r} cannot be used: {reason}; try cpu") from error
         self._dtypes = choose_dtypes(precision, self.device)
@@ -122,8 +124,9 @@ class Captioner:
 
     @property
     def shows_attention(self) -> bool:
-        """Whether its captions tell where the decoder looked."""
-        return self._one_view and any(each.config.decoder.attention != "none" for each in self.members)
+        """Whether its captions tell where the decoder looked: all members have to, with a sentinel or without."""
+        looks = [each.config.decoder.attention for each in self.members]
+        return self._one_view and "none" not in looks and len({look == "adaptive" for look in looks}) == 1
 
     @overload
     def caption(self, images: ImageSource, *, batch_size: int = ..., **options: Any) -> Caption: ...  # noqa: ANN401
@@ -205,7 +208,7 @@ class Captioner:
         Raises:
             CaptionerError: The photograph cannot be read.
         """
-        texts = [captions] if isinstance(captions, str) else list(captions)
+        texts = list(captions) if isinstance(captions, (list, tuple)) else [captions]
         for text in texts:
             if not isinstance(text, str):
                 raise CaptionerError(f"a caption is {text!r}; give text")
@@ -303,6 +306,8 @@ def load(
     if path is None:
         path = embedded_checkpoint()
     files = [path] if isinstance(path, (str, os.PathLike)) else path
+    if not isinstance(files, (list, tuple)) or not all(isinstance(file, (str, os.PathLike)) for file in files):
+        raise CaptionerError(f"a checkpoint is {path!r}; give the path of a file, or a list of them")
     if not files:
         raise CaptionerError("the list of checkpoints is empty; name one, or leave it out for the embedded one")
     first, *others = contents = [member for file in files for member in checkpoint.read_members(file)]

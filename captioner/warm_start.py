@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from captioner import checkpoint
 from captioner.errors import CaptionerError
+from captioner.messages import tell
 from captioner.model import CaptionModel
 from captioner.vocabulary import Vocabulary
 
@@ -68,10 +68,6 @@ def warm_start(model: CaptionModel, vocabulary: Vocabulary, path: str | os.PathL
                 "checkpoint of a model of the same shape"
             )
     taken = Taken(0 if _ONE_ROW_A_WORD.isdisjoint(common) else len(shared), len(common))
-    rank_zero_only(_tell)(taken, len(vocabulary), len(own), path)
+    told = f"{taken.tensors} of {len(own)} tensors and {taken.words} of {len(vocabulary)} words"
+    rank_zero_only(tell)(f"captioner: starts from {os.fspath(path)!r}: {told}")
     return taken
-
-
-def _tell(taken: Taken, words: int, tensors: int, path: str | os.PathLike[str]) -> None:
-    told = f"{taken.tensors} of {tensors} tensors and {taken.words} of {words} words"
-    print(f"captioner: starts from {os.fspath(path)!r}: {told}", file=sys.stderr)

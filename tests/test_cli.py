@@ -250,7 +250,7 @@ def test_a_reader_that_leaves_early_is_no_error(checkpoint: Path, photos: Path) 
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-"])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "2>/dev/full"])
 def test_a_process_without_a_standard_stream_works(checkpoint: Path, photos: Path, tmp_path: Path, closed: str) -> None:
     output = tmp_path / "captions.jsonl"
     command = [sys.executable, "-m", "captioner", "caption", photos, "nowhere.jpg", "--model", checkpoint]
@@ -259,7 +259,32 @@ def test_a_process_without_a_standard_stream_works(checkpoint: Path, photos: Pat
     assert done.returncode == 1
     assert len(lines(output.read_text())) == 4
     assert done.stdout == ""
-    assert done.stderr == ("" if closed == "2>&-" else "captioner: nowhere.jpg: no such file; check the path\n")
+    assert done.stderr == ("" if closed.startswith("2>") else "captioner: nowhere.jpg: no such file; check the path\n")
+
+
+def test_wrong_use_is_told_apart_even_where_nobody_can_be_told() -> None:
+    line = shlex.join([sys.executable, "-m", "captioner", "caption", "nowhere.jpg", "--beam-size", "0"])
+    assert subprocess.run(["sh", "-c", f"{line} 2>/dev/full"]).returncode == 2
+
+
+def test_a_reader_of_messages_that_leaves_early_ends_nothing(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "captions.jsonl"
+    command = [sys.executable, "-m", "captioner", "caption", "nowhere.jpg", photos, "--model", checkpoint]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([*map(str, command), "--output", output], stderr=write)
+    os.close(write)
+    assert done.returncode == 1
+    assert len(lines(output.read_text())) == 4
+
+
+def test_a_file_may_be_called_as_standard_input_is(
+    checkpoint: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "0.png").rename(photos / "-")
+    monkeypatch.chdir(photos)
+    assert main(["caption", "./-", "--model", str(checkpoint)]) == 0
+    assert capsys.readouterr().out.startswith("./-\t")
 
 
 @pytest.mark.parametrize("verb", VERBS)

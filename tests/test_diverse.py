@@ -54,6 +54,19 @@ def test_groups_are_those_of_the_paper(seed: int, shape: tuple[int, int], penalt
         assert [h.log_probabilities for h in alone] == [h.log_probabilities for h in hypotheses]
 
 
+def test_each_groups_best_comes_before_its_others() -> None:
+    for seed in range(20):
+        options = DecodingOptions(6, 3, max_words=4, length_penalty=0, diverse_groups=3, diversity_penalty=1.0)
+        decoder = TableDecoder(seed, images=1)
+        groups = [
+            sorted(group, key=lambda sentence: -sum(score(decoder, 0, sentence)))
+            for group in diverse_beam_search(decoder, 0, options)
+        ]
+        distinct = dict.fromkeys(tuple(group[depth]) for depth in range(2) for group in groups)
+        [hypotheses] = decode(decoder, grid_of(1), options)
+        assert {tuple(spoken(h)) for h in hypotheses} == set(list(distinct)[:3])
+
+
 def test_each_group_has_its_caption_among_those_returned() -> None:
     for seed in range(10):
         options = DecodingOptions(3, 3, max_words=5, length_penalty=0, diverse_groups=3, diversity_penalty=100.0)

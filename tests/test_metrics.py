@@ -236,3 +236,9 @@ def test_variety_and_wholeness_by_hand() -> None:
     }
     assert "novel" not in describe(captions)
     assert describe([])["length"] == 0
+
+
+def test_captions_that_belong_to_no_images_are_told() -> None:
+    for captions, references, what in ((["a"], ["a"], "captions are a list"), ({1: "a"}, "a", "references are a str")):
+        with pytest.raises(CaptionerError, match=f"{what}; give a dictionary from images to them"):
+            captioner.score(captions, references)  # type: ignore[arg-type]

@@ -239,3 +239,32 @@ def test_the_embedded_model_captions_photographs() -> None:
     assert {"man", "woman", "boy", "girl", "person"} & set(captions[0].words)  # the astronaut
     assert len({caption.text for caption in captions}) == len(captions)
     assert all(math.isfinite(caption.log_probability) for caption in captions)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "shows"),
+    [
+        (["soft", "multiplicative"], True),
+        (["adaptive", "adaptive"], True),
+        (["soft", "adaptive"], False),
+        (["soft", "none"], False),
+    ],
+)
+def test_an_ensemble_shows_attention_where_all_members_do_alike(kinds: list[str], shows: bool, photos: Path) -> None:
+    members = [make_captioner(kind) for kind in kinds]
+    first = members[0]
+    ensemble = Captioner(first.model, first.vocabulary, {}, others=[each.model for each in members[1:]])
+    assert ensemble.shows_attention is shows
+    assert (ensemble.caption(photos / "0.png", max_words=3).attention is not None) is shows
+
+
+def test_what_is_no_path_no_caption_and_no_device_is_told(tiny: Captioner, photos: Path) -> None:
+    for given in (3, [3], {"a": 1}):
+        with pytest.raises(CaptionerError, match="a checkpoint is .*; give the path of a file, or a list of them"):
+            captioner.load(given)  # type: ignore[arg-type]
+    for nothing in (3, None):
+        with pytest.raises(CaptionerError, match=f"a caption is {nothing}; give text"):
+            tiny.score(photos / "0.png", nothing)  # type: ignore[call-overload]
+    for device in ("meta", "hpu"):
+        with pytest.raises(CaptionerError, match=f"device '{device}' cannot be used: .*; try cpu"):
+            captioner.load(device=device)

@@ -187,3 +187,9 @@ def test_an_annotation_file_that_cannot_be_used(
 def test_flags_that_clash(more: list[str], message: str, files: list[str], capsys: pytest.CaptureFixture[Any]) -> None:
     assert main([*files, *more]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_to_is_told_first(capsys: pytest.CaptureFixture[str]) -> None:
+    files = ["--references", "nowhere.json", "--candidates", "nowhere.json"]
+    assert main(["score", *files, "--per-image", "/proc/each.jsonl"]) == 2
+    assert "/proc/each.jsonl" in capsys.readouterr().err

@@ -152,6 +152,7 @@ def test_the_tokens_of_the_official_example(official: dict[str, Any]) -> None:
         ("No. 5, but no. No!", "no. 5 but no no"),
         ("$5, £5, 5€, 5¢, 50% and #41", "$ 5 # 5 5 $ 5 cents 50 % and # 41"),
         ("at 10:30am or 6am, 1,000 in '90s style", "at 10:30 am or 6am 1,000 in '90s style"),
+        ("A '90S COAT, '80s", "a '90s coat '80s"),
         ("22 3/4 inches", "22\xa03/4 inches"),
         ("(a) [b] {c}", "-lrb- a -rrb- -lsb- b -rsb- -lcb- c -rcb-"),
         ("<unk> a <UNK>.", "<unk> a <unk>"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -306,3 +308,14 @@ def test_the_learning_rate_rises_and_falls() -> None:
     assert rates[109] == pytest.approx(0)
     assert rates[9:] == sorted(rates[9:], reverse=True)
     assert all(math.isfinite(rate) for rate in rates)
+
+
+def test_a_log_that_breaks_ends_no_run(config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", Broken())
+        assert run(config, tmp_path) == 0
+    assert (tmp_path / "run" / "captioner.safetensors").exists()

@@ -19,6 +19,7 @@ from captioner import __version__
 from captioner.cli.interrupt import EXIT_INTERRUPTED, interruptible
 from captioner.cli.terminal import printable
 from captioner.errors import CaptionerError
+from captioner.messages import tell
 
 VERBS = ("caption", "visualize", "train", "evaluate", "score", "sample", "info", "export")
 
@@ -53,22 +54,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         return code
     except CaptionerError as error:
-        print(f"captioner: {printable(str(error))}", file=sys.stderr)
+        tell(f"captioner: {printable(str(error))}")
         return EXIT_WRONG_USE
     except KeyboardInterrupt:
-        print("captioner: interrupted", file=sys.stderr)
+        tell("captioner: interrupted")
         return EXIT_INTERRUPTED
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
             raise
-        print("captioner: the memory is full; lower the batch size, or the beam size and the like", file=sys.stderr)
+        tell("captioner: the memory is full; lower the batch size, or the beam size and the like")
         return EXIT_WRONG_USE
     except BrokenPipeError:  # the reader (head, less) has gone
         _mute_output()
         return EXIT_OK
     except OSError as error:
         place = printable(str(error.filename or "standard output"))
-        print(f"captioner: {place}: {error.strerror or error}", file=sys.stderr)
+        tell(f"captioner: {place}: {error.strerror or error}")
         _mute_output()
         return EXIT_WRONG_USE
 

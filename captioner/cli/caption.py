@@ -19,6 +19,7 @@ from captioner.cli.options import (
 )
 from captioner.cli.terminal import printable
 from captioner.errors import CaptionerError
+from captioner.messages import tell
 
 if TYPE_CHECKING:
     from captioner.decoding import DecodingOptions
@@ -99,7 +100,7 @@ def _stream(
 def _tell(result: Caption | CaptionerError) -> None:
     """Names a photograph that could not be captioned."""
     if isinstance(result, CaptionerError):
-        print(f"captioner: {printable(str(result))}", file=sys.stderr)
+        tell(f"captioner: {printable(str(result))}")
 
 
 def standard_input() -> bytes:
@@ -136,6 +137,8 @@ def _photographs(given: list[str]) -> Iterator[str]:
             yield name
             continue
         found = [os.fspath(path) for path in find_images(name)]
+        if found == [STANDARD_INPUT]:  # the file of that name, as in ./-
+            found = [os.path.join(os.curdir, STANDARD_INPUT)]
         if not found:
             raise CaptionerError(f"folder {name}: has no image; give one with .jpg, .png or the like")
         yield from found

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from captioner.cli.terminal import printable
+from captioner.messages import tell
 
 if TYPE_CHECKING:
     from captioner.metrics import Evaluation
@@ -79,4 +79,4 @@ def print_report(title: str, report: Mapping[str, Any]) -> None:
     for name, value in report["diversity"].items():
         print(f"{name:<12} {value:8}" if name == "vocabulary" else f"{name:<12} {value:8.4f}")
     if images < FEW_IMAGES:
-        print(f"captioner: CIDEr of {images} images does not compare with that of a whole test set", file=sys.stderr)
+        tell(f"captioner: CIDEr of {images} images does not compare with that of a whole test set")

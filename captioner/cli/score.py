@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioner.cli.options import check_output
-from captioner.cli.report import add_java_arguments, describe, print_report, score_with_java
+from captioner.cli.report import add_java_arguments, describe, print_report, refuse_without_java, score_with_java
 from captioner.cli.terminal import printable
 from captioner.errors import CaptionerError
+from captioner.messages import tell
 
 if TYPE_CHECKING:
     from captioner.metrics import Evaluation
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Scores one result file, or compares two."""
+    from captioner.atomic import refuse_unwritable
     from captioner.metrics.bootstrap import compare
     from captioner.metrics.coco import read_references
 
@@ -50,6 +51,9 @@ def run(args: argparse.Namespace) -> int:
     if args.per_image and len(args.candidates) > 1:
         raise CaptionerError("--per-image takes the scores of one file; give --candidates one file")
     check_output(args.per_image, args.references, *args.candidates, args.training)
+    refuse_without_java(args)
+    if args.per_image:
+        refuse_unwritable(args.per_image)
     references = read_references(Path(args.references))
     training = _training(args.training) if args.training else None
     scored = [_evaluate(Path(file), references, args.subset) for file in args.candidates]
@@ -85,7 +89,7 @@ def _evaluate(file: Path, references: dict[int | str, list[str]], subset: bool) 
     candidates, wanted = align(results, references, subset, file)
     if len(wanted) < len(references):
         part = f"scored on {len(wanted)} of {len(references)} images"
-        print(f"captioner: {printable(str(file))}: {part}", file=sys.stderr)
+        tell(f"captioner: {printable(str(file))}: {part}")
     return evaluate(candidates, wanted)
 
 

@@ -21,6 +21,7 @@ from captioner.cli.options import (
 )
 from captioner.cli.terminal import printable
 from captioner.errors import CaptionerError
+from captioner.messages import tell
 
 if TYPE_CHECKING:
     from captioner.decoding import DecodingOptions
@@ -129,7 +130,7 @@ def _gallery(args: argparse.Namespace, options: DecodingOptions, output: Path) -
         for path, result in track(results, "Drawing", total=len(paths), disable=not sys.stderr.isatty()):
             if isinstance(result, CaptionerError):
                 failed += 1
-                print(f"captioner: {printable(str(result))}", file=sys.stderr)
+                tell(f"captioner: {printable(str(result))}")
             else:
                 yield Photograph(
                     os.path.relpath(path, args.photo), path, _with_maps(model, path, result, args.saliency)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from captioner.errors import CaptionerError
+from captioner.messages import tell
 
 Kind: TypeAlias = Literal["images", "captions"]
 
@@ -90,7 +90,7 @@ class Skipped:
         """Says on standard error what is passed over, if anything is."""
         told = [f"{self._count(kind)} {kind} ({self._reasons(kind)})" for kind in self._found if self._found[kind]]
         if told:
-            print(f"captioner: {str(self.source)!r}: skipped {' and '.join(told)}", file=sys.stderr)
+            tell(f"captioner: {str(self.source)!r}: skipped {' and '.join(told)}")
 
     def _add(self, kind: Kind, reason: str, name: str, error: CaptionerError) -> None:
         if self.most == 0:

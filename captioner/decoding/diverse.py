@@ -63,8 +63,10 @@ class DiverseBeamSearch(BeamSearch):
     def best(self, written: Written, row: int) -> list[Hypothesis]:
         """The captions of one image: first each group's best, then each one's second, equal ones once."""
         ranks = rank(written.scores[row], written.lengths[row], self.options).tolist()
+        # In the beam they stand as the penalty of the last step had them.
+        groups = [sorted(range(begin, begin + self.group), key=lambda place: -ranks[place]) for begin in self.begun]
         distinct: dict[tuple[int, ...], int] = {}
-        for place in (begin + depth for depth in range(self.group) for begin in self.begun):
+        for place in (group[depth] for depth in range(self.group) for group in groups):
             distinct.setdefault(tuple(written.words[row, place].tolist()), place)
         wanted = [place for place in distinct.values() if ranks[place] > -math.inf][: self.options.num_captions]
         return written.hypotheses(row, sorted(wanted, key=lambda place: -ranks[place]))

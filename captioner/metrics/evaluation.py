@@ -105,6 +105,9 @@ def _parted(tokens: Tokens) -> Tokens:
 
 
 def _check(candidates: Mapping[ImageId, str], references: Mapping[ImageId, Sequence[str]]) -> None:
+    for given, what in ((candidates, "captions"), (references, "references")):
+        if not isinstance(given, Mapping):
+            raise CaptionerError(f"{what} are a {type(given).__name__}; give a dictionary from images to them")
     if not candidates:
         raise CaptionerError("there is no caption to score; give at least one")
     for have, lack, what in ((candidates, references, "reference"), (references, candidates, "caption")):

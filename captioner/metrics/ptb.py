@@ -117,7 +117,7 @@ _PATTERNS = [
         f"(?:[’\x92]|&apos;){_any_case('(?:s|m|d|re|ve|ll)')}",
         f"{_APOSTROPHE}{_any_case('(?:em|till?|cause)')}",
         f"{_APOSTROPHE}[nN]{_APOSTROPHE}",
-        f"{_APOSTROPHE}[2-9]0s",
+        f"{_APOSTROPHE}[2-9]0[sS]",
         r"['’][0-9][0-9](?=\s|$)",
         _any_case("('t)(?:is|was)"),
         r"'[nN](?=\s|$)",

@@ -36,8 +36,8 @@ def maps_of(caption: Caption) -> np.ndarray:
     """
     if caption.attention is None:
         raise CaptionerError(
-            "there is no attention to show; use a model trained with decoder.attention (in an ensemble, all with one "
-            "grid and one way to resize), or --saliency gradient"
+            "there is no attention to show; use a model trained with decoder.attention (in an ensemble all, on one "
+            "grid, resized alike, and all adaptive or none), or --saliency gradient"
         )
     return caption.attention
 
