@@ -151,20 +151,17 @@ class RefuseUnvalidated(Callback):
 
 
 class StayStopped(Callback):
-    """Ends a resumed run at once where an early stop had ended it.
+    """Ends a resumed run at once where an early stop had ended it, and is not given more patience now."""
 
-    Args:
-        patience: Validations without a better score that are waited for, which may be more than there were.
-    """
-
-    def __init__(self, patience: int) -> None:
-        self.patience = patience
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Lightning calls it before a checkpoint, which has the patience of before, is taken up."""
+        self._patience = [stop.patience for stop in trainer.early_stopping_callbacks]
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Lightning calls it when a checkpoint to resume from has been taken up."""
-        for stop in trainer.early_stopping_callbacks:
-            stop.patience = self.patience
-            trainer.should_stop |= stop.wait_count >= stop.patience
+        for stop, patience in zip(trainer.early_stopping_callbacks, self._patience, strict=True):
+            stop.patience = patience
+            trainer.should_stop |= stop.wait_count >= max(1, patience)
 
 
 class SaveConfigOnce(SaveConfigCallback):
@@ -320,8 +317,7 @@ class CaptionerCLI(LightningCLI):
         self.stop = StopRequest()
         minutes, steps = (self.config_init[f"save_every_{unit}"] for unit in ("minutes", "steps"))
         often = SaveOften(root, minutes, steps, self.stop)
-        ended = StayStopped(self.config_init["early_stopping"].patience)
-        trainer.callbacks += [RefuseUnvalidated(), ended, ScoreLines(), often, SaveLast(root)]  # type: ignore[attr-defined]
+        trainer.callbacks += [RefuseUnvalidated(), StayStopped(), ScoreLines(), often, SaveLast(root)]  # type: ignore[attr-defined]
         return trainer
 
 

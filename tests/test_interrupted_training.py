@@ -364,6 +364,9 @@ def test_a_run_that_an_early_stop_ended_stays_ended(config: Path, tmp_path: Path
     assert state(folder)["global_step"] == stopped
     assert main(arguments(config, folder, "--early_stopping.patience", "2", *again)) == 0
     assert state(folder)["global_step"] == stopped * 3 // 2
+    # Without any patience the first epoch, which nothing is compared with, is still trained.
+    assert main(arguments(config, tmp_path / "none", "--early_stopping.patience", "0", *options)) == 0
+    assert state(tmp_path / "none")["global_step"] == stopped
 
 
 def test_a_validation_within_an_epoch_is_not_lost(config: Path, tmp_path: Path) -> None:
