@@ -172,7 +172,7 @@ def test_within_an_epoch_a_run_goes_on_in_batches_of_their_size_alone(
 
     def keep(self: SaveOften, trainer: Any, *rest: Any) -> None:
         if trainer.global_step in (3, 7):  # the newest checkpoint is of the second step, and of the first epoch's end
-            kept.append(tmp_path / f"before-{trainer.global_step}.ckpt")
+            kept.append(folder / f"before-{trainer.global_step}.ckpt")
             os.link(folder / LAST, kept[-1])
         save(self, trainer, *rest)
 

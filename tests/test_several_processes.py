@@ -202,3 +202,13 @@ def test_more_processes_than_validation_images_are_refused(config: Path, shapes:
     assert out == ""
     assert "captioner: a split of 1 images is too small for 2 processes; lower trainer.devices" in err
     assert "Traceback" not in err
+
+
+def test_a_cnn_with_parts_that_its_grid_does_not_pass_needs_to_be_told(config: Path, tmp_path: Path) -> None:
+    cnn = ["--model.encoder", "timm/mobilenetv3_small_050", "--model.train_encoder_from", "all"]
+    code, _, err = Run(config, tmp_path / "run", *TWO, *cnn).wait()
+    assert code != 0
+    assert "captioner: train: the CNN has parts that its grid does not pass, which processes wait for in vain" in err
+    assert "Traceback" not in err
+    patient = [*TWO[:-1], "ddp_find_unused_parameters_true", "--trainer.max_epochs", "1"]
+    assert Run(config, tmp_path / "run", *patient, *cnn).wait()[0] == 0
