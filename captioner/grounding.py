@@ -19,12 +19,9 @@ import numpy as np
 
 from captioner.data.fields import field, identity, parse_value, read_text, typed
 from captioner.errors import CaptionerError
-from captioner.pipeline import Caption
+from captioner.pipeline import TRAINED_TO_LOOK, Caption
 
-NO_ATTENTION = (
-    "there is no attention to measure; use a model trained with decoder.attention (in an ensemble all, on one grid, "
-    "resized alike, and all adaptive or none)"
-)
+NO_ATTENTION = f"there is no attention to measure; {TRAINED_TO_LOOK}"
 """What a caption without maps is refused with."""
 
 Box = tuple[float, float, float, float]

@@ -21,7 +21,7 @@ from captioner.decoder import Decoder
 from captioner.decoding import DecodingOptions, Hypothesis, decode, score_captions
 from captioner.encoder import GridEncoder
 from captioner.errors import CaptionerError, first_line
-from captioner.images import ImageSource, open_image, to_pixels
+from captioner.images import ImageSource, Transform, open_image, to_pixels
 from captioner.model import CaptionModel
 from captioner.precision import choose_dtypes, prepare
 from captioner.threads import map_in_threads
@@ -29,6 +29,12 @@ from captioner.vocabulary import PAD, Vocabulary, join_words
 from captioner.wording import with_ids
 
 FileName: TypeAlias = "str | os.PathLike[str]"
+
+TRAINED_TO_LOOK = (
+    "use a model trained with decoder.attention (in an ensemble all, on one grid, resized alike, and all adaptive "
+    "or none)"
+)
+"""What `Captioner.shows_attention` asks for, as messages say it."""
 
 BATCH_SIZE = 64
 """Photographs that are captioned together, unless told otherwise: many make a beam faster; the encoder divides them."""
@@ -108,11 +114,11 @@ class Captioner:
             reason = first_line(error)
             raise CaptionerError(f"device {str(device)!r} cannot be used: {reason}; try cpu") from error
         self._dtypes = choose_dtypes(precision, self.device)
-        self._prepared = tuple(prepare(each, self._dtypes) for each in self.members)
-        for place, member in enumerate(self.members):
-            for before in range(place):
-                if _see_the_same(self.members[before], member):
-                    self._prepared[place].encoder = self._prepared[before].encoder
+        self._prepared: list[CaptionModel] = []
+        for member in self.members:
+            before = zip(self.members, self._prepared, strict=False)
+            encoder = next((ready.encoder for one, ready in before if _see_the_same(one, member)), None)
+            self._prepared.append(prepare(member, self._dtypes, encoder))
         self.model = model
         self.vocabulary = vocabulary
         self.card = card
@@ -236,10 +242,11 @@ class Captioner:
             image = open_image(source, max(member.config.transform.enough for member in self.members))
         except CaptionerError as error:
             return error
+        scaled = {transform: transform.scale(image) for transform in {each.config.transform for each in self.members}}
         left, top, right, bottom = self.transform.region(*image.size)
         width, height = image.size
         region = (left / width, top / height, right / width, bottom / height)
-        return _Loaded(tuple(member.config.transform.scale(image) for member in self.members), region)
+        return _Loaded(scaled, region)
 
     def _decoders(self) -> list[Decoder]:
         return [member.decoder for member in self._prepared]
@@ -248,10 +255,11 @@ class Captioner:
     def _grids(self, images: Sequence[_Loaded]) -> list[Tensor]:
         """The feature vectors of each member's encoder, shape (images, cells, channels); shared ones are asked once."""
         grids: dict[GridEncoder, Tensor] = {}
-        for member, scaled in zip(self._prepared, zip(*(image.scaled for image in images), strict=True), strict=True):
+        for member in self._prepared:
             if member.encoder not in grids:
-                batch = torch.stack([to_pixels(image) for image in scaled]).to(self.device)
-                seen = member.config.transform.normalise(batch).to(self._dtypes.encoder)
+                transform = member.config.transform
+                batch = torch.stack([to_pixels(image.scaled[transform]) for image in images]).to(self.device)
+                seen = transform.normalise(batch).to(self._dtypes.encoder)
                 grids[member.encoder] = member.encoder(seen).to(self._dtypes.decoder)
         return [grids[member.encoder] for member in self._prepared]
 
@@ -282,7 +290,7 @@ class Captioner:
 
 @dataclass(frozen=True)
 class _Loaded:
-    scaled: tuple[Image.Image, ...]  # as each member of the ensemble sees it
+    scaled: Mapping[Transform, Image.Image]  # as members of the ensemble see it
     region: tuple[float, float, float, float]
 
 

@@ -11,6 +11,7 @@ import torch
 from captioner.decoder import Decoder
 from captioner.decoder.products import pack
 from captioner.efficientnet_lite import EfficientNetLite
+from captioner.encoder import GridEncoder
 from captioner.errors import CaptionerError
 from captioner.model import CaptionModel
 
@@ -61,22 +62,24 @@ def has_fast_bfloat16(cpu: Path = Path("/proc/cpuinfo")) -> bool:
     return any(not _FLAGS.isdisjoint(line.split()) for line in lines if line.startswith("flags"))
 
 
-def prepare(model: CaptionModel, dtypes: Dtypes) -> CaptionModel:
+def prepare(model: CaptionModel, dtypes: Dtypes, encoder: GridEncoder | None = None) -> CaptionModel:
     """A network that computes the same captions faster and is good for nothing else.
 
     Args:
         model: The network, which stays as it is.
         dtypes: What to compute with.
+        encoder: The prepared encoder of another network that sees the same; None prepares the network's own.
 
     Returns:
         A copy, but for an encoder that stays as it is.
     """
-    folds = isinstance(model.encoder.trunk, EfficientNetLite)
-    shared = {} if folds or dtypes.encoder != torch.float32 else {id(model.encoder): model.encoder}
-    prepared = copy.deepcopy(model, shared)
-    if isinstance(prepared.encoder.trunk, EfficientNetLite):
-        prepared.encoder.trunk.fold_batch_norm()
-    prepared.encoder.to(dtypes.encoder)
+    if encoder is None and dtypes.encoder == torch.float32 and not isinstance(model.encoder.trunk, EfficientNetLite):
+        encoder = model.encoder
+    prepared = copy.deepcopy(model, {} if encoder is None else {id(model.encoder): encoder})
+    if encoder is None:
+        if isinstance(prepared.encoder.trunk, EfficientNetLite):
+            prepared.encoder.trunk.fold_batch_norm()
+        prepared.encoder.to(dtypes.encoder)
     convert(prepared.decoder, dtypes.decoder)
     return prepared
 

@@ -6,11 +6,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from test_interrupted_training import arguments, config  # noqa: F401 (a fixture)
+from test_interrupted_training import arguments, config, state  # noqa: F401 (a fixture)
 
 from captioner.cli import main
 from captioner.keeping import LAST, PREVIOUS, SaveOften
@@ -22,12 +21,6 @@ FILE = "captioner.safetensors"
 
 def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-
-
-def state(folder: Path, kind: str) -> dict[str, Any]:
-    callbacks = torch.load(folder / LAST, weights_only=True)["callbacks"]
-    [found] = [content for name, content in callbacks.items() if name.startswith(kind) and content.get("best_k_models")]
-    return dict(found)
 
 
 def test_going_on_with_a_run_does_not_write_over_another(
@@ -103,7 +96,7 @@ def test_what_is_written_over_is_not_gone_on_with(
 def test_a_run_that_was_moved_knows_its_best_epoch(config: Path, tmp_path: Path) -> None:  # noqa: F811
     folder, moved = tmp_path / "run", tmp_path / "moved"
     assert main(arguments(config, folder, "--trainer.max_epochs", "1")) == 0
-    content = torch.load(folder / LAST, weights_only=True)
+    content = state(folder)
     for callback in content["callbacks"].values():
         if "best_k_models" in callback:  # better than what comes
             callback["best_model_score"] = torch.tensor(0.01)
@@ -113,5 +106,6 @@ def test_a_run_that_was_moved_knows_its_best_epoch(config: Path, tmp_path: Path)
     shutil.move(folder, moved)
     assert main(arguments(config, moved, "--trainer.max_epochs", "2", "--resume", str(moved / LAST))) == 0
     assert (moved / "best.ckpt").read_bytes() == best
-    assert state(moved, "ModelCheckpoint")["best_model_path"] == str(moved / "best.ckpt")
+    [best_epoch] = [each for each in state(moved)["callbacks"].values() if each.get("best_k_models")]
+    assert best_epoch["best_model_path"] == str(moved / "best.ckpt")
     assert not folder.exists()

@@ -9,7 +9,7 @@ from PIL import Image
 
 from captioner.errors import CaptionerError
 from captioner.images import ImageSource, open_image
-from captioner.pipeline import Caption
+from captioner.pipeline import TRAINED_TO_LOOK, Caption
 
 COLOUR_MAP = "inferno"
 """Perceptually uniform, its lightness alone tells the order: readable without seeing colours, and in grey print."""
@@ -35,10 +35,7 @@ def maps_of(caption: Caption) -> np.ndarray:
         CaptionerError: It has none.
     """
     if caption.attention is None:
-        raise CaptionerError(
-            "there is no attention to show; use a model trained with decoder.attention (in an ensemble all, on one "
-            "grid, resized alike, and all adaptive or none), or --saliency gradient"
-        )
+        raise CaptionerError(f"there is no attention to show; {TRAINED_TO_LOOK}, or --saliency gradient")
     return caption.attention
 
 
