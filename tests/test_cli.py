@@ -74,6 +74,21 @@ def test_decoding_options_are_those_of_python(
         assert capsys.readouterr().out == f"{photo}\t{tiny.caption(photo, **options).text}\n"
 
 
+def test_photographs_stand_before_and_after_options(
+    checkpoint: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(photos)
+    Path("-z.png").write_bytes(Path("0.png").read_bytes())
+    line = ["caption", "0.png", "--model", str(checkpoint), "1.png", "--beam-size", "2", "2.png", "--", "-z.png"]
+    assert main(line) == 0
+    captioned = [line.split("\t")[0] for line in lines(capsys.readouterr().out)]
+    assert captioned == ["0.png", "1.png", "2.png", "-z.png"]
+    assert main(["caption", "0.png", "--json", "1.png", "--colour"]) == 2
+    assert "unrecognized arguments: 1.png --colour" in capsys.readouterr().err
+    assert main(["visualize", "0.png", "--output", "a.html", "1.png"]) == 2
+    assert "unrecognized arguments: 1.png" in capsys.readouterr().err
+
+
 def test_two_models_are_an_ensemble(checkpoint: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["caption", str(photos), "--model", str(checkpoint)]) == 0
     alone = capsys.readouterr().out

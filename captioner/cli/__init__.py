@@ -1,7 +1,8 @@
 """The command line: one module a verb, each with ``SUMMARY``, ``add_arguments(parser)`` and ``run(args)``.
 
-A verb module imports at its top only what is cheap; torch and the like are imported inside ``run``, so that
-``captioner --help`` answers at once and ``captioner score`` never loads torch.
+A verb of many files says by which name: ``FILES``. A verb module imports at its top only what is cheap; torch and the
+like are imported inside ``run``, so that ``captioner --help`` answers at once and ``captioner score`` never loads
+torch.
 """
 
 from __future__ import annotations
@@ -102,16 +103,33 @@ def _run(argv: Sequence[str] | None) -> int:
             name, help=verb.SUMMARY, description=verb.SUMMARY, allow_abbrev=False, add_help=name != "train"
         )
         verb.add_arguments(own)
-        own.set_defaults(run=verb.run, error=own.error)
+        own.set_defaults(run=verb.run, error=own.error, files=getattr(verb, "FILES", None))
     args, rest = parser.parse_known_args(argv)
     if args.verb == "train":
         args.rest = rest
-    elif rest:
-        args.error(f"unrecognized arguments: {' '.join(rest)}")
     else:
+        _take(rest, args)
         # What a shell makes of a variable that is not set.
         for name, value in vars(args).items():
             if value == "" or (isinstance(value, list) and "" in value):
                 raise CaptionerError(f"{name.replace('_', '-')} is an empty text; leave it out, or name something")
     code: int = args.run(args)
     return code
+
+
+def _take(rest: list[str], args: argparse.Namespace) -> None:
+    """Adds what stands after an option to a verb's files: argparse takes those of one place in the line alone.
+
+    Args:
+        rest: What argparse left over, such as ``b.jpg`` of ``a.jpg --json b.jpg``.
+        args: What it took.
+
+    Raises:
+        CaptionerError: Some of it is an option, or the verb has one file.
+    """
+    if not rest:
+        return
+    end = rest.index("--") if "--" in rest else len(rest)
+    if args.files is None or any(word.startswith("-") and word != "-" for word in rest[:end]):
+        args.error(f"unrecognized arguments: {' '.join(rest)}")
+    getattr(args, args.files).extend(rest[:end] + rest[end + 1 :])

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from captioner.pipeline import Caption, Captioner
 
 SUMMARY = "caption photographs"
+FILES = "photos"
 STANDARD_INPUT = "-"
 LARGEST_INPUT = 2**29
 """Bytes that are read from standard input at most: an endless one ends with a message, not with a full memory."""

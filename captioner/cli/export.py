@@ -11,6 +11,7 @@ from captioner.cli.options import check_output
 from captioner.cli.terminal import printable
 
 SUMMARY = "turn a checkpoint of a training run (last.ckpt) into one self-contained file"
+FILES = "checkpoints"
 DTYPES = ("float32", "float16", "bfloat16", "int8")
 
 
