@@ -8,7 +8,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -16,75 +15,27 @@ import lightning
 import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from captioner import checkpoint, precision
-from captioner.atomic import replacing
 from captioner.breakdowns import told_in_one_line
-from captioner.data.module import CaptionData
+from captioner.callbacks import RefuseUnvalidated, SaveConfigOnce, ScoreLines, StayStopped
 from captioner.errors import CaptionerError
 from captioner.keeping import LAST, PREVIOUS, DurableCheckpoints, SaveLast, SaveOften, newest_whole
-from captioner.language.data import TextData
-from captioner.language.training import LanguageModule
 from captioner.memory import keep_freed_memory
 from captioner.messages import tell
-from captioner.run_folder import forget, held, refuse_to_overwrite
+from captioner.run_folder import held, refuse_to_overwrite
 from captioner.stopping import StopRequest
-from captioner.training import CaptioningModule
-
-
-@dataclass(frozen=True)
-class Task:
-    """What can be trained.
-
-    Attributes:
-        model: Its LightningModule.
-        data: Its LightningDataModule.
-        score: The validation score by which the best epoch is chosen.
-        scores: All that validation gives.
-        linked: Values of the data that the model is made with.
-        file: What the checkpoint is called.
-    """
-
-    model: type[lightning.LightningModule]
-    data: type[lightning.LightningDataModule]
-    score: str
-    scores: tuple[str, ...]
-    linked: tuple[str, ...]
-    file: str
-
-
-TASKS = {
-    "captioning": Task(
-        CaptioningModule,
-        CaptionData,
-        "val/CIDEr",
-        ("val/loss", "val/perplexity", *(f"val/BLEU-{n}" for n in range(1, 5)), "val/ROUGE-L", "val/CIDEr"),
-        ("vocabulary",),
-        "captioner.safetensors",
-    ),
-    "language_model": Task(
-        LanguageModule,
-        TextData,
-        "val/perplexity",
-        ("val/loss", "val/perplexity"),
-        ("vocabulary", "unit"),
-        "language_model.safetensors",
-    ),
-}
-"""By the configuration's field ``task``."""
+from captioner.tasks import TASKS, best_mode
 
 _AUTO = "auto"
 """The mode that is right for the score."""
 
 _HALVES = frozenset({"bf16-mixed", "bf16", "16-mixed", "16"})
 """Precisions for which Lightning has a CPU compute in bfloat16."""
-
-_SHOWN = ("train/loss", "val/loss", "val/perplexity", "val/BLEU-4", "val/CIDEr")
-"""Scores in the line of an epoch."""
 
 EXPECTED_WARNINGS = (
     "LightningCLI's args parameter",  # the verb's rest of the line is passed on on purpose
@@ -99,11 +50,6 @@ EXPECTED_WARNINGS = (
 """What Lightning warns of and is as it should be here."""
 
 
-def best_mode(score: str) -> Literal["min", "max"]:
-    """Whether of a validation score the lowest or the highest is best."""
-    return "min" if score in ("val/loss", "val/perplexity") else "max"
-
-
 class OneLineParser(LightningArgumentParser):
     """A parser whose errors are one line, like all others of this program."""
 
@@ -111,78 +57,6 @@ class OneLineParser(LightningArgumentParser):
         """Raises what the command line prints without the list of all options."""
         text = " ".join(message.split())
         raise CaptionerError(f"train: {text}; captioner train --help tells the options") from ex
-
-
-class ScoreLines(Callback):
-    """Writes the validation scores of each epoch as a line on standard error."""
-
-    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Lightning calls it after the scores are in."""
-        if trainer.sanity_checking or not trainer.is_global_zero:
-            return
-        shown = {
-            name.removeprefix("val/"): f"{float(value):.4f}"
-            for name, value in trainer.callback_metrics.items()
-            if name in _SHOWN
-        }
-        line = "  ".join(f"{name} {value}" for name, value in sorted(shown.items()))
-        tell(f"epoch {trainer.current_epoch + 1}: {line}")
-
-
-class RefuseUnvalidated(Callback):
-    """Refuses a run that would end before its first validation, by which the best epoch is chosen."""
-
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Lightning calls it when it knows how many batches there are.
-
-        Raises:
-            CaptionerError: It is such a run.
-        """
-        if trainer.val_check_batch is None:  # it is a matter of time
-            return
-        epochs = trainer.check_val_every_n_epoch or 1
-        first = (epochs - 1) * trainer.num_training_batches + trainer.val_check_batch
-        steps, most = trainer.max_steps * trainer.accumulate_grad_batches, trainer.max_epochs or 0
-        if 0 < steps < first or 0 < most < epochs:
-            raise CaptionerError(
-                f"training would end before the first validation, after {first} batches; raise trainer.max_steps or "
-                "trainer.max_epochs, or lower trainer.limit_train_batches or trainer.check_val_every_n_epoch"
-            )
-
-
-class StayStopped(Callback):
-    """Ends a resumed run at once where an early stop had ended it, and is not given more patience now."""
-
-    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Lightning calls it before a checkpoint, which has the patience of before, is taken up."""
-        self._patience = [stop.patience for stop in trainer.early_stopping_callbacks]
-
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Lightning calls it when a checkpoint to resume from has been taken up."""
-        for stop, patience in zip(trainer.early_stopping_callbacks, self._patience, strict=True):
-            stop.patience = patience
-            trainer.should_stop |= stop.wait_count >= max(1, patience)
-
-
-class SaveConfigOnce(SaveConfigCallback):
-    """Keeps the run's configuration beside its checkpoints, whole or not at all; a resumed run may replace it.
-
-    What allowed this start alone, ``--resume`` and ``--overwrite``, is left out: given again, the file must neither go
-    on with this run nor write over it.
-    """
-
-    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Leaves alone what Lightning would write here: the run may yet be refused."""
-
-    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Lightning calls it when a checkpoint to resume from has been taken up."""
-        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            config, root = self.config.clone(), Path(trainer.default_root_dir)
-            if config["overwrite"] and not config["resume"]:
-                forget(root, TASKS[config["task"]].file)
-            config["resume"], config["overwrite"] = None, False
-            with replacing(root / "config.yaml") as path:
-                path.write_text(self.parser.dump(config, skip_none=False))
 
 
 class CaptionerCLI(LightningCLI):

@@ -18,9 +18,10 @@ from compare_variants import CONFIGS, planned, read_variants, table
 from safetensors.torch import load_file
 
 from captioner import checkpoint
+from captioner.callbacks import ScoreLines
 from captioner.cli import main as captioner_main
 from captioner.errors import CaptionerError
-from captioner.experiment import CaptionerCLI, ScoreLines, parse
+from captioner.experiment import CaptionerCLI, parse
 
 PICTURES = 40
 FLICKR8K = CONFIGS / "flickr8k.yaml"

@@ -35,8 +35,9 @@ from examine import examine_captioner, examine_language_model
 
 from captioner.atomic import replacing
 from captioner.errors import CaptionerError
-from captioner.experiment import TASKS, best_mode, task_of, train
+from captioner.experiment import task_of, train
 from captioner.keeping import LAST
+from captioner.tasks import TASKS, best_mode
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -99,7 +100,7 @@ CONTESTS = {
         ),
     ),
 }
-"""By the task; the names are those of `captioner.experiment.TASKS`."""
+"""By the task; the names are those of `captioner.tasks.TASKS`."""
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ from captioner.data.dataset import Batch
 from captioner.data.module import CaptionData
 from captioner.decoder import DecoderConfig
 from captioner.decoding import DecodingOptions, decode
-from captioner.experiment import TASKS
 from captioner.language.data import TextData
 from captioner.language.training import LanguageModule
 from captioner.metrics import score
 from captioner.pipeline import Captioner, load
+from captioner.tasks import TASKS
 from captioner.vocabulary import join_words
 
 TIMED_STEPS = 20
