@@ -16,14 +16,15 @@ from captioner.errors import CaptionerError
 
 if TYPE_CHECKING:
     from captioner import visualize
+    from captioner.caption import Caption
     from captioner.metrics import score
-    from captioner.pipeline import Caption, Captioner, load
+    from captioner.pipeline import Captioner, load
 
 __version__ = "0.1.0"
 __all__ = ["Caption", "Captioner", "CaptionerError", "__version__", "load", "score", "visualize"]
 
 _HOME = {
-    "Caption": "captioner.pipeline",
+    "Caption": "captioner.caption",
     "Captioner": "captioner.pipeline",
     "load": "captioner.pipeline",
     "score": "captioner.metrics",

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
+from captioner.caption import TRAINED_TO_LOOK, Caption
 from captioner.data.fields import field, identity, parse_value, read_text, typed
 from captioner.errors import CaptionerError
-from captioner.pipeline import TRAINED_TO_LOOK, Caption
 
 NO_ATTENTION = f"there is no attention to measure; {TRAINED_TO_LOOK}"
 """What a caption without maps is refused with."""

@@ -1,46 +1,27 @@
-"""From a file to the tensor that the encoder reads: the one road that training and captioning share."""
+"""From a file to an upright RGB photograph, whatever it is stored as."""
 
 from __future__ import annotations
 
 import io
 import logging
-import math
 import os
 import stat
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
-from torch import Tensor
 
 from captioner.errors import CaptionerError
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray"
 
-SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm"}
-    | {".tga", ".tif", ".tiff", ".webp"}
-)
-"""Endings, in lower case, by which a folder's photographs are told from its other files."""
-
-GALLERY_END = "_files"
-"""What the name of a gallery's folder has after the gallery's own."""
-
 BYTES_NAME = "the given bytes"
 """What messages call a photograph that has no name."""
-
-LARGEST_SIZE = 8192
-"""Pixels a side of an encoder's input: an image of this size fills 800 MB as float32."""
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 """Bytes 8 to 12 of a HEIC file (ISO/IEC 23008-12), after its size and ``ftyp``."""
@@ -64,90 +45,6 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What brings a picture upright, by its EXIF orientation."""
-
-_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-
-
-@dataclass(frozen=True)
-class Transform:
-    """Turns an upright RGB photograph into the encoder's input.
-
-    Attributes:
-        size: Height and width of the input, in pixels.
-        resize: ``squash`` scales both sides to ``size`` and forgets the aspect ratio; ``crop`` scales the shorter side
-            to ``size`` and keeps the centre.
-        interpolation: The filter for scaling.
-        mean: Mean of each channel, of values in [0, 1].
-        std: Standard deviation of each channel, of values in [0, 1].
-    """
-
-    size: int = 224
-    resize: Literal["squash", "crop"] = "squash"
-    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.size <= LARGEST_SIZE:
-            raise CaptionerError(
-                f"image size {self.size} is not a number of pixels; give one of at least 32, at most {LARGEST_SIZE}"
-            )
-        if not all(map(math.isfinite, self.mean)) or not all(0 < each < math.inf for each in self.std):
-            raise CaptionerError(f"mean {self.mean} and deviation {self.std} are no colour statistics; give ImageNet's")
-        for name, value, known in (
-            ("resize", self.resize, ("squash", "crop")),
-            ("interpolation", self.interpolation, tuple(_FILTERS)),
-        ):
-            if value not in known:
-                raise CaptionerError(f"{name} {value!r} is unknown; choose one of {', '.join(known)}")
-
-    @property
-    def enough(self) -> int:
-        """Pixels a side that a photograph needs: twice the input's, since what comes in between is averaged anyway."""
-        return 2 * self.size
-
-    def region(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """The part of a photograph that the encoder sees.
-
-        Args:
-            width: Of the upright photograph, in pixels.
-            height: Likewise.
-
-        Returns:
-            Left, top, right and bottom edge in pixels.
-        """
-        if self.resize == "squash":
-            return 0.0, 0.0, float(width), float(height)
-        side = min(width, height)
-        left, top = (width - side) / 2, (height - side) / 2
-        return left, top, left + side, top + side
-
-    def scale(self, image: Image.Image) -> Image.Image:
-        """Cuts and scales a photograph to ``size`` × ``size`` pixels."""
-        region = self.region(*image.size)
-        return image.resize((self.size, self.size), _FILTERS[self.interpolation], box=region)
-
-    def normalise(self, pixels: Tensor) -> Tensor:
-        """Subtracts the mean and divides by the standard deviation.
-
-        Args:
-            pixels: Values 0 to 255, shape (..., 3, size, size).
-
-        Returns:
-            The encoder's input, float32, same shape.
-        """
-        mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1) * 255
-        std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1) * 255
-        return (pixels - mean).div_(std)
-
-    def __call__(self, image: Image.Image) -> Tensor:
-        """From an upright RGB photograph to a float32 tensor of shape (3, size, size)."""
-        return self.normalise(to_pixels(self.scale(image)))
-
-
-def to_pixels(image: Image.Image) -> Tensor:
-    """The RGB values of a photograph, uint8, shape (3, height, width)."""
-    return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1)
 
 
 def limit_pixels(count: int) -> None:
@@ -206,37 +103,6 @@ def open_image(source: ImageSource, enough: int | None = None) -> Image.Image:
         raise CaptionerError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:  # a path with a NUL byte
         raise CaptionerError(f"{str(path)!r}: is no path: {error}") from error
-
-
-def find_images(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """The photographs below a folder, in sorted order; a path that is no folder is yielded as it is.
-
-    Hidden files and folders and a gallery's thumbnails are passed over, links to folders are not followed (so no loop
-    can catch it). A folder that cannot be listed is yielded itself: `open_image` says what is wrong with it.
-    """
-    # A list and no recursion: folders can lie deeper in each other than Python's stack reaches.
-    waiting = [(Path(path), os.path.isdir(path))]  # unlike Path.is_dir, it never raises
-    while waiting:
-        found, is_folder = waiting.pop()
-        try:
-            entries = sorted(os.scandir(found), key=lambda entry: os.fsencode(entry.name)) if is_folder else None
-        except OSError:
-            entries = None
-        if entries is None:
-            yield found
-            continue
-        for entry in reversed(entries):
-            is_folder = entry.is_dir(follow_symlinks=False)
-            below = Path(entry.path)
-            is_image = below.suffix.lower() in SUFFIXES and not _is_thumbnail(below)
-            if not entry.name.startswith(".") and (is_folder or is_image):
-                waiting.append((below, is_folder))
-
-
-def _is_thumbnail(picture: Path) -> bool:
-    """Whether a picture is part of a gallery, beside the page of its photograph."""
-    in_gallery = picture.suffix == ".jpg" and picture.parent.name.endswith(GALLERY_END)
-    return in_gallery and picture.with_suffix(".html").exists()
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

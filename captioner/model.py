@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from captioner.decoder import Decoder, DecoderConfig, TeacherForced
-from captioner.encoder import WEIGHTS_NONE, GridEncoder
-from captioner.images import Transform
+from captioner.encoder import GridEncoder
+from captioner.networks import WEIGHTS_NONE
+from captioner.transform import Transform
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib import resources
 from itertools import islice
 from numbers import Integral
@@ -17,67 +17,23 @@ from PIL import Image
 from torch import Tensor
 
 from captioner import checkpoint
+from captioner.caption import Caption
 from captioner.decoder import Decoder
 from captioner.decoding import DecodingOptions, Hypothesis, decode, score_captions
 from captioner.encoder import GridEncoder
 from captioner.errors import CaptionerError, first_line
-from captioner.images import ImageSource, Transform, open_image, to_pixels
+from captioner.images import ImageSource, open_image
 from captioner.model import CaptionModel
 from captioner.precision import choose_dtypes, prepare
 from captioner.threads import map_in_threads
-from captioner.vocabulary import PAD, Vocabulary, join_words
+from captioner.transform import Transform, to_pixels
+from captioner.vocabulary import PAD, Vocabulary
 from captioner.wording import with_ids
 
 FileName: TypeAlias = "str | os.PathLike[str]"
 
-TRAINED_TO_LOOK = (
-    "use a model trained with decoder.attention (in an ensemble all, on one grid, resized alike, and all adaptive "
-    "or none)"
-)
-"""What `Captioner.shows_attention` asks for, as messages say it."""
-
 BATCH_SIZE = 64
 """Photographs that are captioned together, unless told otherwise: many make a beam faster; the encoder divides them."""
-
-
-@dataclass(frozen=True)
-class Caption:
-    """A caption and how it came about.
-
-    Attributes:
-        words: Its words.
-        word_log_probabilities: Natural logarithm of the probability of each word, then of the end of the sentence
-            (missing where the caption was cut at the longest length).
-        attention: Where the decoder looked for each word, float32, shape (words, rows, columns), each map sums to 1;
-            None for a model without attention, and for an ensemble that sees grids of several kinds.
-        region: The part of the upright photograph that the maps cover: left, top, right and bottom edge as fractions
-            of its width and height.
-        alternatives: Further captions of the same photograph, the better ones first.
-        looking_away: For each word the weight of the visual sentinel, in [0, 1]: how much the decoder relied on what it
-            knew; None for a model without adaptive attention.
-    """
-
-    words: tuple[str, ...]
-    word_log_probabilities: tuple[float, ...]
-    attention: np.ndarray | None = field(compare=False)  # arrays have no one answer to ==
-    region: tuple[float, float, float, float]
-    alternatives: tuple[Caption, ...] = ()
-    looking_away: tuple[float, ...] | None = None
-
-    @property
-    def text(self) -> str:
-        """The caption as a line of text."""
-        return join_words(self.words)
-
-    @property
-    def log_probability(self) -> float:
-        """Natural logarithm of the probability of the whole caption."""
-        return sum(self.word_log_probabilities)
-
-    @property
-    def perplexity(self) -> float:
-        """How many words, equally likely, the network in effect chose from at each word."""
-        return math.exp(-self.log_probability / len(self.word_log_probabilities))
 
 
 class Captioner:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from captioner.caption import Caption
 from captioner.decoding.ensemble import Ensemble
 from captioner.errors import CaptionerError
 from captioner.images import ImageSource, open_image
-from captioner.pipeline import Caption, Captioner
+from captioner.pipeline import Captioner
 from captioner.vocabulary import START
 
 CELLS = 14

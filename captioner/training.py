@@ -20,11 +20,12 @@ from captioner.decoder.dropout import drop_channels
 from captioner.decoding import DecodingOptions, decode
 from captioner.distillation import Teachers
 from captioner.embeddings import read_word_vectors
-from captioner.encoder import WEIGHTS_HUB, GridEncoder
+from captioner.encoder import GridEncoder
 from captioner.errors import CaptionerError
 from captioner.losses import attention_penalty, distillation_loss, location_loss, word_loss
 from captioner.metrics import score
 from captioner.model import CaptionerConfig, CaptionModel
+from captioner.networks import WEIGHTS_HUB
 from captioner.optimisation import make_optimizer, refuse_another_optimizer
 from captioner.reading import drop_words, sample_words
 from captioner.seeds import batch_seed, run_seed
@@ -50,7 +51,7 @@ class CaptioningModule(lightning.LightningModule):
         encoder_stage: The CNN's last stage that is used; an earlier one gives a finer grid. None uses all.
         train_encoder_from: The CNN's first trained stage, ``all`` for the whole of it, None to keep it frozen.
         image_size: Height and width of the CNN's input, in pixels.
-        resize: ``squash`` or ``crop``; see `captioner.images.Transform`.
+        resize: ``squash`` or ``crop``; see `captioner.transform.Transform`.
         decoder: Shape of the decoder.
         start_from: Checkpoint whose weights the model begins with, such as one trained with a frozen CNN; None begins
             anew.

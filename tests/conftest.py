@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from captioner.decoder import DecoderConfig
-from captioner.images import Transform
 from captioner.model import CaptionerConfig, CaptionModel
 from captioner.pipeline import Captioner
+from captioner.transform import Transform
 from captioner.vocabulary import SPECIAL_WORDS, Vocabulary
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioner.pipeline import Caption
+from captioner.caption import Caption
 from captioner.visualize.gallery import Photograph, write_gallery
 from captioner.visualize.overlay import palette, spread
 from captioner.visualize.page import draw_page

@@ -21,10 +21,10 @@ from captioner import checkpoint as checkpoints
 from captioner.atomic import replacing
 from captioner.decoder import DecoderConfig
 from captioner.errors import CaptionerError
-from captioner.images import Transform
 from captioner.model import CaptionerConfig, CaptionModel
 from captioner.pipeline import Captioner, load
 from captioner.quantisation import dequantise, quantise
+from captioner.transform import Transform
 
 
 def header_of(tiny: Captioner, **changes: Any) -> str:

@@ -12,7 +12,7 @@ from captioner.data.augmentation import Augmentation
 from captioner.data.dataset import CaptionDataset, Draw, DrawSampler, Example, collate
 from captioner.data.records import Record
 from captioner.errors import CaptionerError
-from captioner.images import Transform
+from captioner.transform import Transform
 from captioner.vocabulary import END, PAD, START, Vocabulary
 
 TRANSFORM = Transform(size=8)

@@ -18,9 +18,10 @@ from captioner import Captioner, load
 from captioner.distillation import Teachers
 from captioner.errors import CaptionerError
 from captioner.experiment import parse
-from captioner.images import open_image, to_pixels
+from captioner.images import open_image
 from captioner.losses import distillation_loss
 from captioner.training import CaptioningModule
+from captioner.transform import to_pixels
 from captioner.vocabulary import END, PAD, START
 
 PICTURES = 40

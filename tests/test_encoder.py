@@ -11,8 +11,9 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from captioner.encoder import PACKAGED_WEIGHTS, GridEncoder, torchvision_names
+from captioner.encoder import GridEncoder
 from captioner.errors import CaptionerError
+from captioner.networks import PACKAGED_WEIGHTS, torchvision_names
 
 LITE = "timm/tf_efficientnet_lite0"
 

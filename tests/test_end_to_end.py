@@ -17,10 +17,10 @@ import yaml
 from make_shapes import COLOURS, OUTLINES, write_shapes
 
 import captioner
+from captioner.caption import Caption
 from captioner.cli import main
 from captioner.data.sources import read_records
 from captioner.decoding import DecodingOptions
-from captioner.pipeline import Caption
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from captioner.data.features import FeatureCache, describe_origin, encode_images
 from captioner.encoder import GridEncoder
 from captioner.errors import CaptionerError
-from captioner.images import Transform, open_image
+from captioner.images import open_image
+from captioner.transform import Transform
 
 VIEWS, SIZE = 2, 64
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from captioner.caption import Caption
 from captioner.errors import CaptionerError
 from captioner.grounding import Box, Scene, measure, named_categories, read_boxes
-from captioner.pipeline import Caption, Captioner
+from captioner.pipeline import Captioner
 
 SHARED_BOXES = Path(__file__).parents[2] / "shared" / "coco" / "annotations" / "boxes_val2017_subset.json"
 WHOLE = (0.0, 0.0, 1.0, 1.0)

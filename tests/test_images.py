@@ -17,7 +17,9 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from captioner.errors import CaptionerError
-from captioner.images import Transform, find_images, open_image, to_pixels
+from captioner.folders import find_images
+from captioner.images import open_image
+from captioner.transform import Transform, to_pixels
 
 
 def corners(image: Image.Image) -> list[tuple[int, ...]]:

@@ -19,7 +19,8 @@ from PIL import Image
 
 from captioner.cli import main
 from captioner.errors import CaptionerError
-from captioner.images import find_images, limit_pixels, open_image
+from captioner.folders import find_images
+from captioner.images import limit_pixels, open_image
 
 Image.init()
 FORMATS = sorted(Image.SAVE.keys() & Image.OPEN.keys() - {"BUFR", "GRIB", "HDF5", "WMF"})

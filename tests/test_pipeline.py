@@ -16,10 +16,11 @@ from conftest import make_captioner
 from PIL import Image
 
 import captioner
+from captioner.caption import Caption
 from captioner.decoding import DecodingOptions
 from captioner.errors import CaptionerError
 from captioner.images import open_image
-from captioner.pipeline import Caption, Captioner, embedded_checkpoint
+from captioner.pipeline import Captioner, embedded_checkpoint
 from captioner.vocabulary import START, join_words
 
 SAMPLES = Path(__file__).parents[1] / "data" / "samples"

@@ -14,9 +14,9 @@ import captioner
 from captioner import checkpoint as checkpoints
 from captioner.checkpoint import Checkpoint
 from captioner.cli import main
-from captioner.images import Transform
 from captioner.pipeline import Captioner
 from captioner.soup import average
+from captioner.transform import Transform
 
 SEEDS = (1, 2, 3)
 

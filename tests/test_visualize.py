@@ -15,10 +15,11 @@ import torch
 from conftest import make_captioner
 from PIL import Image
 
+from captioner.caption import Caption
 from captioner.errors import CaptionerError
-from captioner.images import Transform
-from captioner.pipeline import Caption, Captioner
+from captioner.pipeline import Captioner
 from captioner.saliency import gradient_saliency
+from captioner.transform import Transform
 from captioner.visualize import plot
 from captioner.visualize.animation import animate
 from captioner.visualize.gallery import Photograph, write_gallery

@@ -15,9 +15,12 @@ import torch
 from timing import add_counts, fastest
 
 from captioner.data.features import FeatureCache, _header, encode_images
-from captioner.encoder import WEIGHTS_NONE, GridEncoder
-from captioner.images import find_images, open_image, to_pixels
+from captioner.encoder import GridEncoder
+from captioner.folders import find_images
+from captioner.images import open_image
 from captioner.memory import keep_freed_memory
+from captioner.networks import WEIGHTS_NONE
+from captioner.transform import to_pixels
 
 SUMMARY = "the feature cache: seconds to make, memory to read"
 

@@ -11,8 +11,9 @@ from timing import add_counts, fastest, training_step
 from torch import Tensor, nn
 
 from captioner.efficientnet_lite import VARIANTS
-from captioner.encoder import WEIGHTS_NONE, GridEncoder
+from captioner.encoder import GridEncoder
 from captioner.memory import keep_freed_memory
+from captioner.networks import WEIGHTS_NONE
 
 SUMMARY = "a training step of the CNN in milliseconds"
 

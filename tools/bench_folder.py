@@ -12,7 +12,8 @@ from timing import add_counts, fastest
 
 from captioner.decoding import DecodingOptions
 from captioner.errors import CaptionerError
-from captioner.images import find_images, open_image
+from captioner.folders import find_images
+from captioner.images import open_image
 from captioner.memory import keep_freed_memory
 from captioner.pipeline import BATCH_SIZE, load
 from captioner.threads import map_in_threads

@@ -9,9 +9,9 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_t
 
 from captioner.decoder import DecoderConfig
 from captioner.errors import CaptionerError
-from captioner.images import Transform
 from captioner.language.model import LanguageConfig
 from captioner.model import CaptionerConfig
+from captioner.transform import Transform
 
 FORMAT = 1
 """Raised when an older version of this project could no longer read what is written."""

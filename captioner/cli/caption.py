@@ -22,8 +22,9 @@ from captioner.errors import CaptionerError
 from captioner.messages import tell
 
 if TYPE_CHECKING:
+    from captioner.caption import Caption
     from captioner.decoding import DecodingOptions
-    from captioner.pipeline import Caption, Captioner
+    from captioner.pipeline import Captioner
 
 SUMMARY = "caption photographs"
 FILES = "photos"
@@ -129,7 +130,7 @@ def describe(name: str, caption: Caption | CaptionerError, count: int) -> dict[s
 
 
 def _photographs(given: list[str]) -> Iterator[str]:
-    from captioner.images import find_images
+    from captioner.folders import find_images
 
     if given.count(STANDARD_INPUT) > 1:
         raise CaptionerError("standard input (-) was given twice; it holds one image")

@@ -22,11 +22,12 @@ from captioner.data.skipped import USUAL_SHARE, Skipped
 from captioner.errors import CaptionerError
 
 if TYPE_CHECKING:
+    from captioner.caption import Caption
     from captioner.data.records import Record
     from captioner.decoding import DecodingOptions
     from captioner.grounding import Grounding, Scene
     from captioner.metrics import Evaluation
-    from captioner.pipeline import Caption, Captioner
+    from captioner.pipeline import Captioner
 
 SUMMARY = "caption a split of a data set, score the captions and measure the attention"
 

@@ -24,9 +24,10 @@ from captioner.errors import CaptionerError
 from captioner.messages import tell
 
 if TYPE_CHECKING:
+    from captioner.caption import Caption
     from captioner.decoding import DecodingOptions
     from captioner.images import ImageSource
-    from captioner.pipeline import Caption, Captioner
+    from captioner.pipeline import Captioner
     from captioner.visualize.gallery import Photograph
 
 SUMMARY = "draw where the model looked for each word of its caption"
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     if suffix not in SUFFIXES:
         raise CaptionerError(f"output {output}: only .png, .gif and .html can be written; name it {output.stem}.png")
     check_output(args.output, args.photo, *(args.model or ()))
-    from captioner.images import GALLERY_END
+    from captioner.folders import GALLERY_END
 
     check_output(str(output.parent / f"{output.stem}{GALLERY_END}"), args.photo)
     options = decoding_options(args)
@@ -113,7 +114,7 @@ def _draw(suffix: str, image: ImageSource, caption: Caption, args: argparse.Name
 
 
 def _gallery(args: argparse.Namespace, options: DecodingOptions, output: Path) -> int:
-    from captioner.images import find_images
+    from captioner.folders import find_images
     from captioner.visualize.gallery import Photograph, write_gallery
 
     paths = list(find_images(args.photo))

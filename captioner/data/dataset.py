@@ -14,8 +14,9 @@ from captioner.data.augmentation import Augmentation
 from captioner.data.features import FeatureCache
 from captioner.data.records import Record
 from captioner.errors import CaptionerError
-from captioner.images import Transform, open_image, to_pixels
+from captioner.images import open_image
 from captioner.seeds import epoch_seed
+from captioner.transform import Transform, to_pixels
 from captioner.vocabulary import PAD, Vocabulary
 
 

@@ -26,8 +26,9 @@ from torch import Tensor, nn
 
 from captioner.encoder import GridEncoder
 from captioner.errors import CaptionerError
-from captioner.images import Transform, open_image, to_pixels
+from captioner.images import open_image
 from captioner.threads import map_in_threads
+from captioner.transform import Transform, to_pixels
 
 _LENGTH_BYTES = 8
 

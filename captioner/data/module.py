@@ -25,9 +25,10 @@ from captioner.data.sources import read_records
 from captioner.data.usable import not_before, with_pictures, with_words
 from captioner.encoder import GridEncoder
 from captioner.errors import CaptionerError
-from captioner.images import Transform, limit_pixels
+from captioner.images import limit_pixels
 from captioner.keeping import progress
 from captioner.seeds import refuse_another_seed, run_seed
+from captioner.transform import Transform
 from captioner.vocabulary import Vocabulary
 
 

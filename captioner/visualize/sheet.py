@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from captioner.caption import Caption
 from captioner.images import ImageSource
-from captioner.pipeline import Caption
 from captioner.visualize.overlay import COLOUR_MAP, OPACITY, UNSEEN_GREY, load_photograph, maps_to_draw, spread
 
 if TYPE_CHECKING:
