@@ -7,10 +7,12 @@ from typing import NoReturn
 
 from captioner.cli import main
 from captioner.cli.interrupt import EXIT_INTERRUPTED
+from captioner.waiting import wait_briefly
 
 
 def run() -> NoReturn:
     """Runs the verb that the command line names, and ends the process with its exit code."""
+    wait_briefly()
     code = main()
     if code == EXIT_INTERRUPTED:
         with suppress(OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from captioner.threads import map_in_threads
+from captioner.waiting import SPINS
 
 # A reader that never ends stands for a photograph that takes long.
 ENDS_WHILE_READING = """
@@ -80,3 +82,26 @@ def test_ctrl_c_waits_for_no_photograph(checkpoint: Path, photos: Path) -> None:
         finally:
             process.kill()
         assert process.stderr.read() == b"captioner: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "policy", "spins"),
+    [
+        ({}, "PASSIVE", str(SPINS)),
+        ({"GOMP_SPINCOUNT": "7"}, "PASSIVE", "7"),
+        ({"OMP_WAIT_POLICY": "active"}, "ACTIVE", "30000000000"),
+    ],
+)
+def test_waiting_threads_sleep_soon_unless_the_user_has_chosen(chosen: dict[str, str], policy: str, spins: str) -> None:
+    unset = {name: value for name, value in os.environ.items() if name not in {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}}
+    done = subprocess.run(
+        [sys.executable, "-m", "captioner", "info"],
+        env=unset | chosen | {"OMP_DISPLAY_ENV": "verbose"},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    if "GOMP_SPINCOUNT" not in done.stderr:
+        pytest.skip("this torch does not compute with GNU's OpenMP")
+    assert f"OMP_WAIT_POLICY = '{policy}'" in done.stderr
+    assert f"GOMP_SPINCOUNT = '{spins}'" in done.stderr
