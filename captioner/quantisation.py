@@ -20,23 +20,23 @@ def quantise(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Rounds each row to whole multiples of a step that its largest weight is 127 of.
 
     Args:
-        matrix: Of two dimensions or more; a kernel's row is what makes one channel.
+        matrix: Of two dimensions.
 
     Returns:
         The multiples, int8, of the matrix's shape; the steps, float32, shape (rows,), 0 for a row of zeros. A weight
         and its multiple of the step differ by half a step at most.
     """
-    rows = matrix.float().flatten(1)
-    steps = rows.abs().amax(1) / _LARGEST
-    multiples = (rows / steps.unsqueeze(1).where(steps.unsqueeze(1) > 0, 1)).round()
-    return multiples.to(torch.int8).view(matrix.shape), steps
+    steps = matrix.float().abs().amax(1, keepdim=True) / _LARGEST
+    multiples = (matrix.float() / steps.where(steps > 0, 1)).round()
+    return multiples.to(torch.int8), steps.squeeze(1)
 
 
 def dequantise(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Puts together what `quantise` took apart.
 
     Args:
-        tensors: Weights by their names; beside a matrix in int8 its steps, under its name and `STEPS`.
+        tensors: Weights by their names; beside a matrix in int8, or a kernel of a file of former days, its steps,
+            under its name and `STEPS`.
 
     Returns:
         The weights without steps, matrices that had some in float32.

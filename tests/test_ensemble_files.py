@@ -112,10 +112,11 @@ def test_the_card_holds_what_all_agree_on(ensemble: Path, capsys: pytest.Capture
 def test_int8_holds_for_each_member(files: list[Path], ensemble: Path, tmp_path: Path) -> None:
     small = tmp_path / "small.safetensors"
     assert main(["export", "--ensemble", str(ensemble), "--dtype", "int8", "--output", str(small)]) == 0
-    assert small.stat().st_size < 0.28 * ensemble.stat().st_size
     for file, member in zip(files, checkpoints.read_members(small), strict=True):
         for name, value in checkpoints.read(file).weights.items():
-            assert (member.weights[name] - value).abs().max() <= value.abs().max() / 254 * 1.001, name
+            error = (member.weights[name] - value).abs().max()
+            assert error <= value.abs().max() / 254 * 1.001, name
+            assert error > 0 or value.ndim != 2 or not value.any(), name
 
 
 def test_one_checkpoint_is_no_ensemble(files: list[Path], tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_the_table_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     assert write_results.main([str(file), "--readme", str(readme)]) == 0
     text = readme.read_text()
     assert text.startswith("before\n" + write_results.BEGIN + "| Flickr8k test, 1,000 images, beam 5 | BLEU-1 |")
-    assert "MB, eight bits) | 65.4 | 23.4 | 60.0 |\n" in text
+    assert "MB) | 65.4 | 23.4 | 60.0 |\n" in text
     assert "| 95 % interval | 64.0 to 67.0 | 22.0 to 25.0 |  |\n" in text
     assert text.endswith(write_results.END + "after\n")
     assert "old" not in text
@@ -66,12 +66,13 @@ def test_the_embedded_model_is_trained_from_nothing_and_gone_on_with(
     content = checkpoint.read(tmp_path / "run" / "captioner.safetensors")
     scores = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert content.card["test scores"]["BLEU-4"] == pytest.approx(scores["BLEU-4"], abs=1e-4)
-    assert content.card["training"]["started from"] == "last.ckpt"
-    assert content.card["training"]["encoder trained"] == "from layer4"
-    assert content.card["training"]["self-critical"] > 0
+    joint = checkpoint.read(tmp_path / "run" / "flickr8k_joint" / "captioner.safetensors").card["training"]
+    assert joint["started from"] == "flickr8k_mean.safetensors"
+    assert joint["encoder trained"] == "from layer4"
+    assert joint["self-critical"] > 0
     capsys.readouterr()
     assert train_embedded(command) == 0
     assert "epoch" not in capsys.readouterr().err
-    (tmp_path / "run" / "flickr8k_self_critical" / "last.ckpt").write_bytes(b"")
+    (tmp_path / "run" / "flickr8k_joint_mean.safetensors").write_bytes(b"")
     assert train_embedded(command) == 2
     assert "captioner.safetensors: could not be made of" in capsys.readouterr().err

@@ -36,7 +36,7 @@ def table(scores: Mapping[str, Any], megabytes: float) -> str:
     rows = [
         [f"Flickr8k {scores['split']}, {scores['images']:,} images, beam 5", *names],
         ["---"] * (1 + len(names)),
-        [f"embedded model ({megabytes:.1f} MB, eight bits)", *(f"{100 * scores[name]:.1f}" for name in names)],
+        [f"embedded model ({megabytes:.1f} MB)", *(f"{100 * scores[name]:.1f}" for name in names)],
         ["95 % interval", *spans],
     ]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
