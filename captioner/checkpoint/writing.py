@@ -24,7 +24,7 @@ def write(path: str | os.PathLike[str], *members: Checkpoint, dtype: torch.dtype
         *members: Its content; several with the same words are an ensemble, which has the card of the first.
         dtype: Precision of matrices and kernels; int8 rounds each row of a matrix to multiples of a step of its own
             (`quantisation`), and keeps kernels in float16: rounded so, those of fifty convolutions on end changed the
-            embedded model's grid by 14 % (docs/performance.md). Vectors (biases, batch statistics) stay float32: they
+            embedded model's grid by 14 % (docs/runs.md). Vectors (biases, batch statistics) stay float32: they
             are small, and batch variances leave the range of float16.
 
     Raises:
