@@ -111,15 +111,14 @@ class _Conv2dSame(nn.Conv2d):
         nn.init.normal_(self.weight, 0.0, math.sqrt(2 / fan_out))
 
     def forward(self, images: Tensor) -> Tensor:
-        stride, side = self.stride[0], self.kernel_size[0]
-        padding = (side - 1) // 2
-        if stride > 1:
-            down, across = (max((math.ceil(n / stride) - 1) * stride + side - n, 0) for n in images.shape[-2:])
-            images = functional.pad(images, (across // 2, across - across // 2, down // 2, down - down // 2))
-            padding = 0
+        stride, padding = self.stride[0], self.padding[0]
+        # Before an even side at stride 2 goes a zero less than after it. The same sums come from zeros on both sides and
+        # one before the filter's weights, where padded copies of the images would take longer than the convolution.
+        down, across = (int(stride == 2 and n % 2 == 0) for n in images.shape[-2:])
+        weight = functional.pad(self.weight, (across, 0, down, 0)) if across or down else self.weight
         if self.groups > 1 and self.bias is None:
-            return depthwise(images, self.weight, stride, padding)
-        return functional.conv2d(images, self.weight, self.bias, stride, padding, groups=self.groups)
+            return depthwise(images, weight, stride, padding)
+        return functional.conv2d(images, weight, self.bias, stride, padding, groups=self.groups)
 
     @torch.no_grad()
     def absorb(self, norm: nn.BatchNorm2d) -> None:
