@@ -111,9 +111,9 @@ class _Conv2dSame(nn.Conv2d):
         nn.init.normal_(self.weight, 0.0, math.sqrt(2 / fan_out))
 
     def forward(self, images: Tensor) -> Tensor:
-        stride, padding = self.stride[0], self.padding[0]
-        # Before an even side at stride 2 goes a zero less than after it. The same sums come from zeros on both sides and
-        # one before the filter's weights, where padded copies of the images would take longer than the convolution.
+        stride, padding = self.stride[0], (self.kernel_size[0] - 1) // 2
+        # Before an even side at stride 2 goes a zero less than after it. The same sums come from as many on both sides
+        # and one before the filter's weights; padded copies of the images would take longer than the convolution.
         down, across = (int(stride == 2 and n % 2 == 0) for n in images.shape[-2:])
         weight = functional.pad(self.weight, (across, 0, down, 0)) if across or down else self.weight
         if self.groups > 1 and self.bias is None:
