@@ -10,13 +10,17 @@ from captioner.decoder import TeacherForced
 
 
 def word_loss(outcome: TeacherForced, label_smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy a real word, in nats; its exponential is the perplexity.
+    """Mean cross-entropy a real word, in nats, and over members that learn; its exponential is the perplexity.
 
     Args:
         outcome: What the decoder made of known captions.
         label_smoothing: Share of the target probability that is spread over all words.
     """
-    return cross_entropy(outcome.logits.float(), outcome.targets, label_smoothing=label_smoothing)
+    losses = [
+        cross_entropy(each.logits.float(), each.targets, label_smoothing=label_smoothing)
+        for each in outcome.members or (outcome,)
+    ]
+    return torch.stack(losses).mean()
 
 
 def distillation_loss(outcome: TeacherForced, expected: Tensor) -> Tensor:
@@ -26,7 +30,8 @@ def distillation_loss(outcome: TeacherForced, expected: Tensor) -> Tensor:
         outcome: What the decoder made of known captions.
         expected: Probabilities of the next word, shape (words, vocabulary), in the order of the outcome's targets.
     """
-    return cross_entropy(outcome.logits.float(), expected)
+    losses = [cross_entropy(each.logits.float(), expected) for each in outcome.members or (outcome,)]
+    return torch.stack(losses).mean()
 
 
 def attention_penalty(attention: Tensor) -> Tensor:

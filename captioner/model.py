@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from captioner.decoder import Decoder, DecoderConfig, TeacherForced
+from captioner.decoder import DecoderConfig, TeacherForced, make_decoder
 from captioner.encoder import GridEncoder
 from captioner.networks import WEIGHTS_NONE
 from captioner.transform import Transform
@@ -42,7 +42,7 @@ class CaptionModel(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = encoder or GridEncoder(config.encoder, WEIGHTS_NONE, config.encoder_stage)
-        self.decoder = Decoder(config.decoder, self.encoder.channels, vocabulary_size)
+        self.decoder = make_decoder(config.decoder, self.encoder.channels, vocabulary_size)
 
     def forward(self, images: Tensor, captions: Tensor) -> TeacherForced:
         """Reads known captions of images.

@@ -93,9 +93,10 @@ def convert(decoder: Decoder, dtype: torch.dtype) -> Decoder:
         decoder: Changed in place, and returned; its weights must stay as they are from now on.
         dtype: What grids have to be of from now on.
     """
-    decoder.core.to(dtype)
-    decoder.reduction.to(dtype)
-    # Rows of an embedding that is no output layer too are read, not multiplied.
-    for part in (decoder.core, decoder.reduction, decoder.output or decoder.embedding):
-        pack(part)
+    for member in decoder.members:
+        member.core.to(dtype)
+        member.reduction.to(dtype)
+        # Rows of an embedding that is no output layer too are read, not multiplied.
+        for part in (member.core, member.reduction, member.output or member.embedding):
+            pack(part)
     return decoder

@@ -32,7 +32,7 @@ from captioner.seeds import batch_seed, run_seed
 from captioner.self_critical import make_reward, self_critical_loss
 from captioner.validation import Validated
 from captioner.vocabulary import Vocabulary, join_words
-from captioner.warm_start import Part, warm_start
+from captioner.warm_start import Part, warm_start, warm_start_members
 
 BASELINE_RATE = 0.1
 """Share of a batch's reward in the baseline of hard attention (Show, Attend and Tell, equation 11)."""
@@ -53,8 +53,8 @@ class CaptioningModule(lightning.LightningModule):
         image_size: Height and width of the CNN's input, in pixels.
         resize: ``squash`` or ``crop``; see `captioner.transform.Transform`.
         decoder: Shape of the decoder.
-        start_from: Checkpoint whose weights the model begins with, such as one trained with a frozen CNN; None begins
-            anew.
+        start_from: Checkpoint whose weights the model begins with, such as one trained with a frozen CNN; a list of one
+            for each member of the decoder, the CNN of the first; None begins anew.
         start_part: What of it is taken: ``all``, or ``encoder``, to train a decoder anew on a CNN that was tuned.
         word_vectors: Text file in GloVe's format that the embedding starts from; None starts it at random.
         learning_rate: Peak learning rate of the decoder (Adam).
@@ -90,7 +90,7 @@ class CaptioningModule(lightning.LightningModule):
         image_size: int = 224,
         resize: str = "squash",
         decoder: DecoderConfig = DecoderConfig(),  # noqa: B008 (frozen)
-        start_from: str | None = None,
+        start_from: str | list[str] | None = None,
         start_part: Part = "all",
         word_vectors: str | None = None,
         learning_rate: float = 1e-3,
@@ -131,13 +131,17 @@ class CaptioningModule(lightning.LightningModule):
         grid_encoder.grid_shape(image_size)  # refuses what is too small
         config = CaptionerConfig(encoder, encoder_stage, decoder, grid_encoder.default_transform(image_size, resize))
         self.model = CaptionModel(config, len(vocabulary), grid_encoder)
-        if start_from is not None:
+        starts = [start_from] if isinstance(start_from, str) else start_from or []
+        if isinstance(start_from, list):
+            warm_start_members(self.model, vocabulary, starts)
+        elif start_from is not None:
             warm_start(self.model, vocabulary, start_from, start_part)
         if word_vectors is not None:
             vectors = read_word_vectors(Path(word_vectors), vocabulary, decoder.embedding_size)
             with torch.no_grad():
-                for id_, vector in vectors.items():
-                    self.model.decoder.embedding.weight[id_] = vector
+                for member in self.model.decoder.members:
+                    for id_, vector in vectors.items():
+                        member.embedding.weight[id_] = vector
         self.teachers = Teachers(teachers, self.model, vocabulary) if teachers else None
         self.location_baseline: Tensor
         if decoder.attention == "hard":
@@ -163,8 +167,8 @@ class CaptioningModule(lightning.LightningModule):
             "encoder trained": f"from {train_encoder_from}" if train_encoder_from else "no",
             "self-critical": self_critical,
             "moving average": ema,
-            "started from": Path(start_from).name if start_from else "nothing",
-            "started with": start_part if start_from else "nothing",
+            "started from": ", ".join(Path(start).name for start in starts) or "nothing",
+            "started with": start_part if starts else "nothing",
             "teachers": [Path(file).name for file in teachers or []],
         }
         self._validated = Validated()

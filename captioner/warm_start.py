@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -16,7 +18,8 @@ from captioner.vocabulary import Vocabulary
 
 Part = Literal["all", "encoder"]
 
-_ONE_ROW_A_WORD = frozenset({"decoder.embedding.weight", "decoder.output.weight", "decoder.output_bias"})
+_DECODER, _MEMBER = "decoder.", "decoder.members.{}."
+_ONE_ROW_A_WORD = re.compile(r"decoder\.(members\.\d+\.)?(embedding\.weight|output\.weight|output_bias)")
 
 
 class Taken(NamedTuple):
@@ -26,8 +29,34 @@ class Taken(NamedTuple):
     tensors: int
 
 
+def warm_start_members(model: CaptionModel, vocabulary: Vocabulary, paths: Sequence[str | os.PathLike[str]]) -> None:
+    """Copies a checkpoint into each member of a model's decoder, and the encoder of the first.
+
+    Args:
+        model: The model, changed in place.
+        vocabulary: Its words.
+        paths: Checkpoints of one member each, as many as there are.
+
+    Raises:
+        CaptionerError: As `warm_start`, or there are more or fewer of them.
+    """
+    members = len(model.decoder.members)
+    if len(paths) != members:
+        raise CaptionerError(
+            f"model.start_from lists {len(paths)} checkpoints, and model.decoder.members is {members}; give one for each"
+        )
+    for place, path in enumerate(paths):
+        warm_start(model, vocabulary, path, member=place)
+
+
 @torch.no_grad()
-def warm_start(model: CaptionModel, vocabulary: Vocabulary, path: str | os.PathLike[str], part: Part = "all") -> Taken:
+def warm_start(
+    model: CaptionModel,
+    vocabulary: Vocabulary,
+    path: str | os.PathLike[str],
+    part: Part = "all",
+    member: int | None = None,
+) -> Taken:
     """Copies a checkpoint's weights into a model.
 
     What belongs to a word goes to the same word, whatever its id; words and layers that the checkpoint lacks keep their
@@ -38,6 +67,8 @@ def warm_start(model: CaptionModel, vocabulary: Vocabulary, path: str | os.PathL
         vocabulary: Its words.
         path: The checkpoint.
         part: ``encoder`` leaves the decoder, words included, as it is.
+        member: The one of the decoder's members that is given the checkpoint's decoder, which has none; the first gets
+            the encoder too.
 
     Returns:
         What was taken.
@@ -51,14 +82,18 @@ def warm_start(model: CaptionModel, vocabulary: Vocabulary, path: str | os.PathL
     shared = [(id_, places[word]) for id_, word in enumerate(vocabulary.words) if word in places]
     ids, old_ids = torch.tensor(shared).T
     own = model.state_dict()
-    common = [name for name in own if name in content.weights and (part == "all" or name.startswith(f"{part}."))]
+    wanted = {name: name for name in own if part == "all" or name.startswith(f"{part}.")}
+    if member is not None and len(model.decoder.members) > 1:
+        prefix = _MEMBER.format(member)
+        wanted = {name: name.replace(prefix, _DECODER) for name in own if name.startswith(prefix) or not member}
+    common = {name: other for name, other in wanted.items() if other in content.weights}
     needed = "decoder" if part == "all" else part  # a language model has no encoder
     if not any(name.startswith(f"{needed}.") for name in common):
         raise CaptionerError(f"{path}: has no weights of this {needed}; start from another checkpoint")
-    for name in common:
+    for name, theirs in common.items():
         value = own[name]
-        other = content.weights[name].to(value)
-        if name in _ONE_ROW_A_WORD and value.shape[1:] == other.shape[1:]:
+        other = content.weights[theirs].to(value)
+        if _ONE_ROW_A_WORD.fullmatch(name) and value.shape[1:] == other.shape[1:]:
             value[ids] = other[old_ids]
         elif value.shape == other.shape:
             value.copy_(other)
@@ -67,7 +102,7 @@ def warm_start(model: CaptionModel, vocabulary: Vocabulary, path: str | os.PathL
                 f"{path}: {name} has shape {tuple(other.shape)}, the model's {tuple(value.shape)}; start from a "
                 "checkpoint of a model of the same shape"
             )
-    taken = Taken(0 if _ONE_ROW_A_WORD.isdisjoint(common) else len(shared), len(common))
+    taken = Taken(len(shared) if any(map(_ONE_ROW_A_WORD.fullmatch, common)) else 0, len(common))
     told = f"{taken.tensors} of {len(own)} tensors and {taken.words} of {len(vocabulary)} words"
     rank_zero_only(tell)(f"captioner: starts from {os.fspath(path)!r}: {told}")
     return taken

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from captioner.decoder import Decoder, DecoderConfig, core
+from captioner.decoder import Decoder, DecoderConfig, core, make_decoder
 from captioner.decoder.dropout import Dropout, drop_channels
 from captioner.errors import CaptionerError
 from captioner.losses import location_loss, word_loss
@@ -47,6 +47,8 @@ CONFIGS = [
     vary(attention="spatial", cell="gru", layers=2),
     vary(attention="adaptive", cell="peephole", layers=2),
     vary(attention="none", image_input="none"),
+    vary(members=2, attention="multiplicative", tied_embedding=True),
+    vary(members=3, attention="none"),
 ]
 """One of each kind, and the pairs that meet in the code."""
 
@@ -60,9 +62,9 @@ CAPTIONS = torch.tensor(
 """Three captions for each of three images, in no helpful order; one image has only two."""
 
 
-def make(config: DecoderConfig) -> tuple[Decoder, Tensor]:
+def make(config: DecoderConfig) -> tuple[Any, Tensor]:
     torch.manual_seed(1)
-    decoder = Decoder(config, CHANNELS, WORDS).double().eval()
+    decoder = make_decoder(config, CHANNELS, WORDS).double().eval()
     for parameter in decoder.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return decoder, torch.randn(len(CAPTIONS), CELLS, CHANNELS, dtype=torch.double)
@@ -70,7 +72,7 @@ def make(config: DecoderConfig) -> tuple[Decoder, Tensor]:
 
 def describe(config: DecoderConfig) -> str:
     tied = "tied" if config.tied_embedding else "untied"
-    return f"{config.cell}-{config.attention}-{config.image_input}-{config.layers}-{tied}"
+    return f"{config.cell}-{config.attention}-{config.image_input}-{config.layers}-{tied}-{config.members}"
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=describe)
@@ -305,7 +307,7 @@ def test_a_context_may_be_multiplied_before_it_is_mixed(attention: str, monkeypa
         torch.testing.assert_close(early, late)
 
 
-@pytest.mark.parametrize("config", [each for each in CONFIGS if each.attention != "hard"], ids=describe)
+@pytest.mark.parametrize("config", [each for each in CONFIGS if each.attention != "hard" and each.members == 1], ids=describe)
 def test_variational_dropout_has_masks_of_its_own_for_each_sentence(config: DecoderConfig) -> None:
     """Against a loop of steps, whose sentences stay in their order, with masks drawn by the same seed."""
     decoder, grid = make(replace(config, dropout=0.5, variational_dropout=True))

@@ -82,8 +82,10 @@ class Checkpoint:
 
     def _fill(self, make: Callable[[int], ModelT]) -> ModelT:
         """A network for so many words, with the file's weights."""
-        if self.config.decoder.layers > max(1, len(self.weights)):
-            raise CaptionerError(f"has no weights for {self.config.decoder.layers} layers; it was edited")
+        for many in ("layers", "members"):
+            number = getattr(self.config.decoder, many)
+            if number > max(1, len(self.weights)):
+                raise CaptionerError(f"has no weights for {number} {many}; it was edited")
         # Built without values (meta), then given the file's tensors: nothing is initialised in vain.
         try:
             with torch.device("meta"), _WithoutValues():

@@ -38,6 +38,7 @@ class DecoderConfig:
         variational_dropout: Whether a sentence has one mask for all its words, which then drops from h along time too
             (Gal and Ghahramani, 2016).
         tied_embedding: Whether E also maps the output to words (Press and Wolf, 2017).
+        members: Decoders of this shape that learn side by side on one CNN and write together.
     """
 
     cell: Cell = "lstm"
@@ -51,6 +52,7 @@ class DecoderConfig:
     dropout: float = 0.5
     variational_dropout: bool = False
     tied_embedding: bool = False
+    members: int = 1
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
@@ -58,7 +60,7 @@ class DecoderConfig:
             value, known = getattr(self, field.name), get_args(hints[field.name])
             if known and value not in known:
                 raise CaptionerError(f"decoder.{field.name} {value!r} is unknown; choose {' or '.join(known)}")
-        for name in ("embedding_size", "hidden_size", "attention_size", "heads", "layers"):
+        for name in ("embedding_size", "hidden_size", "attention_size", "heads", "layers", "members"):
             if getattr(self, name) < 1:
                 raise CaptionerError(f"decoder.{name} is {getattr(self, name)}; it must be at least 1")
         if not 0 <= self.dropout < 1:
@@ -75,4 +77,9 @@ class DecoderConfig:
         if self.attention == "top_down" and self.layers != 1:
             raise CaptionerError(
                 f"decoder.attention top_down is two LSTMs by itself; decoder.layers {self.layers} must be 1"
+            )
+        if self.attention == "hard" and self.members != 1:
+            raise CaptionerError(
+                f"decoder.members {self.members} cannot learn together where decoder.attention hard draws a cell for each; "
+                "train them apart, and put them together with captioner export --ensemble"
             )

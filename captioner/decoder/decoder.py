@@ -46,6 +46,11 @@ class Decoder(nn.Module):
             self.embedding.weight.uniform_(-0.1, 0.1)
             self.embedding.weight[PAD] = 0
 
+    @property
+    def members(self) -> tuple[Decoder]:
+        """Itself alone; `captioner.decoder.Members` has several."""
+        return (self,)
+
     def start(self, grid: Tensor) -> State:
         """Shows the decoder its pictures, before any word.
 

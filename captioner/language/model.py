@@ -36,6 +36,8 @@ class LanguageConfig:
                 raise CaptionerError(
                     f"decoder.{name} is {getattr(self.decoder, name)}; a language model has no picture: set it to none"
                 )
+        if self.decoder.members != 1:
+            raise CaptionerError(f"decoder.members is {self.decoder.members}; a language model has 1")
         if self.unit not in ("words", "characters"):
             raise CaptionerError(f"unit {self.unit!r} is unknown; choose words or characters")
 
