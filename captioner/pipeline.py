@@ -18,7 +18,7 @@ from torch import Tensor
 
 from captioner import checkpoint
 from captioner.caption import Caption
-from captioner.decoder import Decoder
+from captioner.decoder import Decoder, Members
 from captioner.decoding import DecodingOptions, Hypothesis, decode, score_captions
 from captioner.encoder import GridEncoder
 from captioner.errors import CaptionerError, first_line
@@ -204,7 +204,7 @@ class Captioner:
         region = (left / width, top / height, right / width, bottom / height)
         return _Loaded(scaled, region)
 
-    def _decoders(self) -> list[Decoder]:
+    def _decoders(self) -> list[Decoder | Members]:
         return [member.decoder for member in self._prepared]
 
     @torch.inference_mode()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 
-from captioner.decoder import Decoder
+from captioner.decoder import Decoder, Members
 from captioner.decoder.products import pack
 from captioner.efficientnet_lite import EfficientNetLite
 from captioner.encoder import GridEncoder
 from captioner.errors import CaptionerError
 from captioner.model import CaptionModel
+
+DecoderT = TypeVar("DecoderT", bound=Decoder | Members)
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -84,7 +86,7 @@ def prepare(model: CaptionModel, dtypes: Dtypes, encoder: GridEncoder | None = N
     return prepared
 
 
-def convert(decoder: Decoder, dtype: torch.dtype) -> Decoder:
+def convert(decoder: DecoderT, dtype: torch.dtype) -> DecoderT:
     """Has a decoder write captions in a type, all but its words, with its matrices laid out for that.
 
     bfloat16 rounds a logit of 10 by up to 0.03, which decides between captions that are nearly as likely.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from captioner.decoder import Decoder
+from captioner.decoder import Decoder, Members
 from captioner.vocabulary import END, PAD, START, UNKNOWN
 
 
@@ -23,7 +23,7 @@ def drop_words(captions: Tensor, share: float) -> Tensor:
 
 
 @torch.no_grad()
-def sample_words(decoder: Decoder, grid: Tensor, captions: Tensor, share: float) -> Tensor:
+def sample_words(decoder: Decoder | Members, grid: Tensor, captions: Tensor, share: float) -> Tensor:
     """Scheduled sampling: the decoder's own words in the place of words chosen by chance (Bengio et al., 2015).
 
     Each is drawn from what the decoder makes, without dropout, of the words read before it, those that it drew

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from captioner.decoder import Decoder
+from captioner.decoder import Decoder, Members
 from captioner.decoding import DecodingOptions, Hypothesis, decode
 from captioner.metrics.reward import CiderReward
 from captioner.vocabulary import END, NEVER_WRITTEN, PAD, START
@@ -29,7 +29,7 @@ def make_reward(captions: Sequence[Sequence[Sequence[int]]]) -> CiderReward:
 
 
 def self_critical_loss(
-    decoder: Decoder, grid: Tensor, places: Sequence[int], reward: CiderReward, samples: int, seed: int
+    decoder: Decoder | Members, grid: Tensor, places: Sequence[int], reward: CiderReward, samples: int, seed: int
 ) -> tuple[Tensor, float]:
     """Draws captions and weighs their log-probabilities by how much better they did than the image's others.
 

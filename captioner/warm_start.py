@@ -43,7 +43,8 @@ def warm_start_members(model: CaptionModel, vocabulary: Vocabulary, paths: Seque
     members = len(model.decoder.members)
     if len(paths) != members:
         raise CaptionerError(
-            f"model.start_from lists {len(paths)} checkpoints, and model.decoder.members is {members}; give one for each"
+            f"model.start_from lists {len(paths)} checkpoints, and model.decoder.members is {members}; "
+            "give one for each"
         )
     for place, path in enumerate(paths):
         warm_start(model, vocabulary, path, member=place)

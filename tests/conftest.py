@@ -24,10 +24,12 @@ from make_shapes import write_shapes
 WORDS = (*SPECIAL_WORDS, *["a", "the", "dog", "cat", "runs", "sits", "on", "grass", "road", "red", "'s"])
 
 
-def make_captioner(attention: str = "soft", size: int = 64, resize: str = "squash", seed: int = 1) -> Captioner:
+def make_captioner(
+    attention: str = "soft", size: int = 64, resize: str = "squash", seed: int = 1, members: int = 1
+) -> Captioner:
     """A captioner that talks nonsense, the same each time."""
     torch.manual_seed(seed)
-    decoder = DecoderConfig(attention=attention, embedding_size=16, hidden_size=16, attention_size=16)  # type: ignore[arg-type]
+    decoder = DecoderConfig(attention=attention, embedding_size=16, hidden_size=16, attention_size=16, members=members)  # type: ignore[arg-type]
     config = CaptionerConfig("resnet18", None, decoder, Transform(size, resize))  # type: ignore[arg-type]
     model = CaptionModel(config, len(WORDS))
     for parameter in model.decoder.parameters():

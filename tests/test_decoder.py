@@ -307,7 +307,9 @@ def test_a_context_may_be_multiplied_before_it_is_mixed(attention: str, monkeypa
         torch.testing.assert_close(early, late)
 
 
-@pytest.mark.parametrize("config", [each for each in CONFIGS if each.attention != "hard" and each.members == 1], ids=describe)
+@pytest.mark.parametrize(
+    "config", [each for each in CONFIGS if each.attention != "hard" and each.members == 1], ids=describe
+)
 def test_variational_dropout_has_masks_of_its_own_for_each_sentence(config: DecoderConfig) -> None:
     """Against a loop of steps, whose sentences stay in their order, with masks drawn by the same seed."""
     decoder, grid = make(replace(config, dropout=0.5, variational_dropout=True))

@@ -287,7 +287,7 @@ def test_a_captioner_starts_from_its_weights(config: dict[str, Any], tmp_path: P
     before, _ = checkpoint.read(language).build_language_model()
     after, _ = checkpoint.read(tmp_path / "captioner" / "captioner.safetensors").build()
     for name, value in before.decoder.core.cells.named_parameters():
-        torch.testing.assert_close(after.decoder.core.cells.get_parameter(name), value)
+        torch.testing.assert_close(after.decoder.members[0].core.cells.get_parameter(name), value)
 
 
 # Mistakes.

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import make_captioner
 
-from captioner.decoder import Decoder
+from captioner.decoder import Decoder, Members
 from captioner.decoding import DecodingOptions, decode
 from captioner.metrics.cider import cider
 from captioner.metrics.corpus import index_corpus
@@ -43,11 +43,12 @@ def test_a_caption_that_breaks_off_earns_less() -> None:
     assert complete == pytest.approx(10)
 
 
-def test_the_loss_is_reinforce_with_the_mean_of_the_others() -> None:
-    tiny = make_captioner()
+@pytest.mark.parametrize("members", [1, 3])
+def test_the_loss_is_reinforce_with_the_mean_of_the_others(members: int) -> None:
+    tiny = make_captioner(members=members)
     decoder = tiny.model.decoder.train()
     torch.manual_seed(0)
-    grid = torch.randn(2, 4, decoder.core.context.in_features)
+    grid = torch.randn(2, 4, tiny.model.encoder.channels)
     reward = make_reward([[[START, 4, 6, 8, END]], [[START, 5, 7, 9, END]]])
     loss, mean = self_critical_loss(decoder, grid, [0, 1], reward, samples=3, seed=7)
     assert decoder.training
@@ -71,7 +72,7 @@ def test_the_loss_is_reinforce_with_the_mean_of_the_others() -> None:
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-6)
 
 
-def log_chance_of_drawing(decoder: Decoder, grid: torch.Tensor, ids: list[int]) -> torch.Tensor:
+def log_chance_of_drawing(decoder: Decoder | Members, grid: torch.Tensor, ids: list[int]) -> torch.Tensor:
     """Logarithm of the probability of a caption among those that can be drawn, word by word."""
     state, word, total = decoder.start(grid), START, torch.tensor(0.0)
     for following in ids:
@@ -84,9 +85,10 @@ def log_chance_of_drawing(decoder: Decoder, grid: torch.Tensor, ids: list[int]) 
 
 
 def test_training_on_the_reward_raises_it() -> None:
-    decoder = make_captioner().model.decoder
+    model = make_captioner().model
+    decoder = model.decoder
     torch.manual_seed(0)
-    grid = torch.randn(3, 4, decoder.core.context.in_features)
+    grid = torch.randn(3, 4, model.encoder.channels)
     wanted = [[START, 4, 6, 8, 9, END], [START, 5, 7, 9, 6, END], [START, 4, 7, 10, 11, END]]
     reward = make_reward([[each] for each in wanted])
     optimizer = torch.optim.Adam(decoder.parameters(), lr=3e-3)

@@ -118,7 +118,7 @@ def test_word_vectors_start_the_embedding(config: dict[str, Any], tmp_path: Path
     config["model"] |= {"word_vectors": str(vectors), "learning_rate": 1e-9}
     assert run(config, tmp_path) == 0
     model = captioner.load(tmp_path / "run" / "captioner.safetensors")
-    embedding = model.model.decoder.embedding.weight
+    embedding = model.model.decoder.members[0].embedding.weight
     torch.testing.assert_close(embedding[model.vocabulary.id("circle")], torch.full((16,), 2.5))
     assert embedding[model.vocabulary.id("square")].abs().max() <= 0.1 + 1e-6
 

@@ -23,7 +23,8 @@ def test_what_belongs_to_a_word_goes_to_that_word(tmp_path: Path, capsys: pytest
     kept = old.vocabulary.words[5:]
     vocabulary = Vocabulary([*old.vocabulary.words[:4], "zebra", *reversed(kept)])
     model = CaptionModel(old.model.config, len(vocabulary))
-    zebra = model.decoder.embedding.weight[4].clone()
+    [decoder] = model.decoder.members
+    zebra = decoder.embedding.weight[4].clone()
     tensors = len(model.state_dict())
     taken = warm_start(model, vocabulary, tmp_path / "old.safetensors")
     assert taken == (len(vocabulary) - 1, tensors)
@@ -35,7 +36,7 @@ def test_what_belongs_to_a_word_goes_to_that_word(tmp_path: Path, capsys: pytest
             assert all(torch.equal(value[vocabulary.id(word)], other[old.vocabulary.id(word)]) for word in kept)
         else:
             assert torch.equal(value, other)
-    assert torch.equal(model.decoder.embedding.weight[4], zebra)
+    assert torch.equal(decoder.embedding.weight[4], zebra)
 
 
 def test_a_language_model_gives_its_words_and_cells_and_leaves_what_looks(tmp_path: Path) -> None:

@@ -104,8 +104,8 @@ class Decoder(nn.Module):
         embedded = self._drop(embedded, None if mask is None else mask[packing.sentence])
         _, output, *looks = self.core.tell(self._unroll(self.core.project(embedded), packing, state, grid))
         mask = None if state.masks is None else state.masks[:, 1, -1][packing.caption_after_caption(packing.sentence)]
-        looked = (None if each is None else packing.laid_out(each) for each in looks)
-        return TeacherForced(self._logits(self._drop(output, mask)), targets[real], *looked)
+        attention, chosen = (None if each is None else packing.laid_out(each) for each in looks)
+        return TeacherForced(self._logits(self._drop(output, mask)), targets[real], attention, chosen)
 
     def read(self, words: Tensor, state: State, grid: Tensor) -> tuple[Tensor, State]:
         """Reads known words of sentences that go on before and after.

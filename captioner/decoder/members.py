@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -24,24 +26,19 @@ class Members(nn.Module):
 
     def __init__(self, config: DecoderConfig, channels: int, vocabulary_size: int) -> None:
         super().__init__()
-        self.members = nn.ModuleList(Decoder(config, channels, vocabulary_size) for _ in range(config.members))
+        made = nn.ModuleList(Decoder(config, channels, vocabulary_size) for _ in range(config.members))
+        self.members: Sequence[Decoder] = made  # type: ignore[assignment]
 
     def start(self, grid: Tensor) -> State:
         """As `Decoder.start`; the state of the first member has those of the others beside it."""
-        first, *others = (member.start(grid) for member in self.members)  # type: ignore[operator]
-        state: State = first._replace(others=tuple(others))
-        return state
+        return _together([member.start(grid) for member in self.members])
 
     def step(self, words: Tensor, state: State, grid: Tensor) -> Step:
         """As `Decoder.step`; logits are the mean of the members' log-probabilities, attention is their mean."""
-        states = (state._replace(others=()), *state.others)
-        steps: list[Step] = [
-            member.step(words, each, grid)  # type: ignore[operator]
-            for member, each in zip(self.members, states, strict=True)
-        ]
+        states = (state, *state.others)
+        steps = [member.step(words, each, grid) for member, each in zip(self.members, states, strict=True)]
         logits = _mean([step.logits.float().log_softmax(-1) for step in steps])
-        first, *others = (step.state for step in steps)
-        return Step(logits, first._replace(others=tuple(others)), _mean_attention([step.attention for step in steps]))
+        return Step(logits, _together([step.state for step in steps]), _mean_attention([s.attention for s in steps]))
 
     def forward(self, grid: Tensor, captions: Tensor, read: Tensor | None = None) -> TeacherForced:
         """As `Decoder.forward`, with the means of `step`; while they learn, the outcome of each stands beside them."""
@@ -50,6 +47,11 @@ class Members(nn.Module):
         attention = _mean_attention([outcome.attention for outcome in outcomes])
         each = tuple(outcomes) if self.training else ()
         return TeacherForced(logits, outcomes[0].targets, attention, members=each)
+
+
+def _together(states: list[State]) -> State:
+    first, *others = states
+    return first._replace(others=tuple(others))
 
 
 def _mean(parts: list[Tensor]) -> Tensor:
