@@ -80,6 +80,6 @@ class DecoderConfig:
             )
         if self.attention == "hard" and self.members != 1:
             raise CaptionerError(
-                f"decoder.members {self.members} cannot learn together with decoder.attention hard, which draws the cells "
-                "of each; train them apart, and put them together with captioner export --ensemble"
+                f"decoder.members {self.members} cannot learn together with decoder.attention hard, which draws "
+                "cells for each; train them apart, and put them together with captioner export --ensemble"
             )
