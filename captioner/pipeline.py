@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
 from itertools import islice
 from numbers import Integral
 from typing import Any, TypeAlias, overload
@@ -20,6 +19,7 @@ from captioner import checkpoint
 from captioner.caption import Caption
 from captioner.decoder import Decoder, Members
 from captioner.decoding import DecodingOptions, Hypothesis, decode, score_captions
+from captioner.embedded import DEFAULT, checkpoint_of
 from captioner.encoder import GridEncoder
 from captioner.errors import CaptionerError, first_line
 from captioner.images import ImageSource, open_image
@@ -255,11 +255,12 @@ def load(
     device: str | torch.device = "cpu",
     precision: str = "float32",
 ) -> Captioner:
-    """Opens a captioner; the embedded one needs no file and no internet.
+    """Opens a captioner; embedded ones need no file and no internet.
 
     Args:
-        path: A checkpoint made by ``captioner train`` or ``captioner export``; the embedded one by default. Several,
-            trained on the same words, write each caption together: an ensemble.
+        path: A checkpoint made by ``captioner train`` or ``captioner export``, or the name of an embedded model,
+            ``small`` or ``default``, which is the default. Several, trained on the same words, write each caption
+            together: an ensemble.
         device: Where it runs, such as ``cpu`` or ``cuda``.
         precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 for the decoder on CPUs that multiply it faster.
 
@@ -268,13 +269,13 @@ def load(
             is no such device or precision.
     """
     if path is None:
-        path = embedded_checkpoint()
+        path = DEFAULT
     files = [path] if isinstance(path, (str, os.PathLike)) else path
     if not isinstance(files, (list, tuple)) or not all(isinstance(file, (str, os.PathLike)) for file in files):
         raise CaptionerError(f"a checkpoint is {path!r}; give the path of a file, or a list of them")
     if not files:
         raise CaptionerError("the list of checkpoints is empty; name one, or leave it out for the embedded one")
-    first, *others = contents = [member for file in files for member in checkpoint.read_members(file)]
+    first, *others = contents = [member for file in files for member in checkpoint.read_members(checkpoint_of(file))]
     checkpoint.refuse_other_words(contents)
     model, vocabulary = first.build()
     return Captioner(model, vocabulary, first.card, device, [other.build()[0] for other in others], precision)
@@ -283,13 +284,6 @@ def load(
 def _see_the_same(one: CaptionModel, other: CaptionModel) -> bool:
     """Whether a grid of one's encoder serves the other's decoder too."""
     return one.config.transform == other.config.transform and one.encoder.sees_as(other.encoder)
-
-
-def embedded_checkpoint() -> os.PathLike[str]:
-    """The file of the embedded model."""
-    file = resources.files("captioner") / "pretrained" / "captioner.safetensors"
-    assert isinstance(file, os.PathLike)
-    return file
 
 
 def _options(values: Mapping[str, Any]) -> DecodingOptions:

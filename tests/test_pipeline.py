@@ -18,9 +18,10 @@ from PIL import Image
 import captioner
 from captioner.caption import Caption
 from captioner.decoding import DecodingOptions
+from captioner.embedded import checkpoint_of
 from captioner.errors import CaptionerError
 from captioner.images import open_image
-from captioner.pipeline import Captioner, embedded_checkpoint
+from captioner.pipeline import Captioner
 from captioner.vocabulary import START, join_words
 
 SAMPLES = Path(__file__).parents[1] / "data" / "samples"
@@ -222,7 +223,7 @@ def test_an_ensemble_writes_what_its_members_find_likely_together(
 
 def test_models_with_other_words_make_no_ensemble(checkpoint: Path) -> None:
     with pytest.raises(CaptionerError, match=r"tiny\.safetensors and .*: their words differ \(15 and \d+\); an "):
-        captioner.load([checkpoint, embedded_checkpoint()])
+        captioner.load([checkpoint, "default"])
     with pytest.raises(CaptionerError, match="the list of checkpoints is empty"):
         captioner.load([])
 
@@ -232,9 +233,10 @@ def test_a_device_that_is_not_there_is_named(checkpoint: Path) -> None:
         captioner.load(checkpoint, "abacus")
 
 
-def test_the_embedded_model_captions_photographs() -> None:
-    assert Path(embedded_checkpoint()).stat().st_size <= 40e6
-    model = captioner.load()
+@pytest.mark.parametrize(("name", "megabytes"), [("default", 40), ("small", 12.5)])
+def test_an_embedded_model_captions_photographs(name: str, megabytes: float) -> None:
+    assert Path(checkpoint_of(name)).stat().st_size <= megabytes * 1e6
+    model = captioner.load(name)
     captions = model.caption(sorted(SAMPLES.glob("*.jpg")))
     assert all(3 <= len(caption.words) <= 20 for caption in captions)
     assert {"man", "woman", "boy", "girl", "person"} & set(captions[0].words)  # the astronaut

@@ -39,6 +39,18 @@ def test_the_table_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     assert readme.read_text() == text
 
 
+def test_a_second_evaluation_is_the_small_models(tmp_path: Path) -> None:
+    files = [tmp_path / "evaluation.json", tmp_path / "small.json"]
+    files[0].write_text(json.dumps(EVALUATION))
+    files[1].write_text(json.dumps({**EVALUATION, "CIDEr": 0.5}))
+    readme = tmp_path / "README.md"
+    readme.write_text(write_results.BEGIN + write_results.END)
+    assert write_results.main([*map(str, files), "--readme", str(readme)]) == 0
+    rows = [row for row in readme.read_text().splitlines() if "MB)" in row]
+    assert [row.split(" (")[0] for row in rows] == ["| embedded model", "| `--model small`"]
+    assert [row.split(" | ")[-1] for row in rows] == ["60.0 |", "50.0 |"]
+
+
 def test_a_readme_without_marks_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, readme = tmp_path / "evaluation.json", tmp_path / "README.md"
     file.write_text(json.dumps(EVALUATION))

@@ -20,18 +20,20 @@ SUMMARY = "tell what a checkpoint is: size, words, data, scores, licence"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
-    parser.add_argument("--model", metavar="FILE", action="append", help="a checkpoint (default: the embedded one)")
+    parser.add_argument(
+        "--model", metavar="FILE", action="append", help="a checkpoint, or small (default: the embedded one)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the model card."""
     from captioner import checkpoint
-    from captioner.pipeline import embedded_checkpoint
+    from captioner.embedded import DEFAULT, checkpoint_of
 
     if args.model and len(args.model) > 1:
         raise CaptionerError(f"--model is {' and '.join(args.model)}; info tells of one checkpoint at a time")
-    path = Path(args.model[0] if args.model else embedded_checkpoint())
+    path = Path(checkpoint_of(args.model[0] if args.model else DEFAULT))
     members = checkpoint.read_members(path)
     for content in members:
         content.verify()
