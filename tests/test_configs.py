@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from train_embedded import EMBEDDED, SMALL, Recipe
 
 from captioner.experiment import parse
 
@@ -37,6 +39,19 @@ def test_a_configuration_is_the_model_it_is_named_after(
     model = parse(["--config", str(CONFIGS / f"{name}.yaml")]).config["model"]
     assert (model["decoder"]["attention"], model["decoder"]["image_input"]) == (attention, image_input)
     assert model["encoder"] == encoder
+
+
+@pytest.mark.usefixtures("without_instantiation")
+@pytest.mark.parametrize("recipe", [EMBEDDED, SMALL], ids=["embedded", "small"])
+def test_what_trains_an_embedded_model_is_parsed(recipe: Recipe) -> None:
+    members = {}
+    for name, phase in recipe.phases.items():
+        assert all(before in members for before in phase.before)
+        config = parse(["--config", str(CONFIGS / phase.config), *phase.changes.split()]).config
+        members[name] = config["model"]["decoder"]["members"]
+        assert len(phase.before) in (0, 1, members[name])
+    assert {members[name] for name in recipe.averaged} == {members[name]}
+    assert json.loads(recipe.card.read_text()).keys() == {"description", "trained with", "limits", "licence"}
 
 
 def test_no_configuration_is_missing() -> None:

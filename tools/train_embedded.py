@@ -1,7 +1,8 @@
-"""Trains the embedded model again from nothing: a frozen CNN, its upper half thrice, rewards; its scores.
+"""Trains an embedded model again from nothing: a frozen CNN, its upper half, rewards; its scores.
 
     python tools/prepare_flickr8k.py
     python tools/train_embedded.py --output runs/embedded
+    python tools/train_embedded.py --small --output runs/small
 
 Each phase is one `captioner train`; stopped at any moment, the same command goes on. Further options of `captioner
 train` apply to all, such as ``--data.images ../flickr8k/images``. At the end the folder holds the model, which is the
@@ -17,7 +18,7 @@ import io
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,62 +32,105 @@ from captioner.experiment import train
 from captioner.keeping import LAST
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-CARD = Path(__file__).with_name("embedded_card.json")
 
 
 class Phase(NamedTuple):
     """One run of `captioner train`.
 
     Attributes:
-        before: The run whose last epoch it begins with; None begins with nothing. With the learning rate down at 0, a
-            beam writes better captions than with the weights of the best greedy epoch (docs/runs.md).
+        before: The runs whose last epochs it begins with, one, or one for each member; none begins with nothing. With
+            the learning rate down at 0, a beam writes better captions than with the weights of the best greedy epoch
+            (docs/runs.md).
         config: Its configuration.
         changes: What changes in it.
     """
 
-    before: str | None
+    before: Sequence[str]
     config: str
     changes: str = ""
 
 
-PHASES = {
-    "flickr8k": Phase(None, "flickr8k.yaml"),
-    "flickr8k_finetune": Phase("flickr8k", "flickr8k_finetune.yaml"),
-    "flickr8k_larger": Phase(
-        "flickr8k_finetune", "flickr8k_finetune.yaml", "--model.image_size 288 --trainer.max_epochs 8"
-    ),
-    "flickr8k_fewer": Phase(
-        "flickr8k_larger",
-        "flickr8k_finetune.yaml",
-        "--model.image_size 288 --trainer.max_epochs 6 --model.feature_dropout 0.4 --model.attention_regularization 0",
-    ),
-    "flickr8k_larger_self_critical": Phase(
-        "flickr8k_larger",
-        "flickr8k_self_critical.yaml",
-        "--model.feature_dropout 0.25 --model.attention_regularization 1 "
-        "--data.feature_cache data/flickr8k/larger_features.safetensors",
-    ),
-    "flickr8k_self_critical": Phase("flickr8k_fewer", "flickr8k_self_critical.yaml"),
+class Recipe(NamedTuple):
+    """How a model is made.
+
+    Attributes:
+        phases: By their folders, in the order in which they are run.
+        averaged: The runs whose mean, again of their last epochs, is the model.
+        card: What is to be known of it.
+    """
+
+    phases: Mapping[str, Phase]
+    averaged: Sequence[str]
+    card: Path
+
+
+_BASES = {
+    f"flickr8k_{seed}": Phase([], "flickr8k.yaml", f"--seed_everything {seed} --trainer.max_epochs 9")
+    for seed in (11, 12, 13)
 }
-"""By their folders, in the order in which they are run."""
-AVERAGED = ["flickr8k_self_critical", "flickr8k_larger_self_critical"]
-"""The runs whose mean, again of their last epochs, is the embedded model."""
+_MEMBERS = "--model.decoder.members 3 --trainer.max_epochs 4"
+EMBEDDED = Recipe(
+    {
+        **_BASES,
+        "flickr8k_members": Phase([*_BASES], "flickr8k_members.yaml"),
+        "flickr8k_varied_self_critical": Phase(
+            ["flickr8k_members"],
+            "flickr8k_self_critical.yaml",
+            f"{_MEMBERS} --seed_everything 11 --data.feature_cache null --data.crop 0.7 --data.jitter 0.4 "
+            "--data.erase 0.3",
+        ),
+        "flickr8k_self_critical": Phase(
+            ["flickr8k_members"],
+            "flickr8k_self_critical.yaml",
+            f"{_MEMBERS} --seed_everything 12 --model.feature_dropout 0.3 "
+            "--data.feature_cache data/flickr8k/members_features.safetensors",
+        ),
+    },
+    ("flickr8k_varied_self_critical", "flickr8k_self_critical"),
+    Path(__file__).with_name("embedded_card.json"),
+)
+SMALL = Recipe(
+    {
+        "flickr8k": Phase([], "flickr8k.yaml"),
+        "flickr8k_finetune": Phase(["flickr8k"], "flickr8k_finetune.yaml"),
+        "flickr8k_larger": Phase(
+            ["flickr8k_finetune"], "flickr8k_finetune.yaml", "--model.image_size 288 --trainer.max_epochs 8"
+        ),
+        "flickr8k_fewer": Phase(
+            ["flickr8k_larger"],
+            "flickr8k_finetune.yaml",
+            "--model.image_size 288 --trainer.max_epochs 6 --model.feature_dropout 0.4 "
+            "--model.attention_regularization 0",
+        ),
+        "flickr8k_larger_self_critical": Phase(
+            ["flickr8k_larger"],
+            "flickr8k_self_critical.yaml",
+            "--model.feature_dropout 0.25 --model.attention_regularization 1 "
+            "--data.feature_cache data/flickr8k/larger_features.safetensors",
+        ),
+        "flickr8k_self_critical": Phase(["flickr8k_fewer"], "flickr8k_self_critical.yaml"),
+    },
+    ("flickr8k_self_critical", "flickr8k_larger_self_critical"),
+    Path(__file__).with_name("small_card.json"),
+)
 
 
-def train_phases(output: Path, overrides: Sequence[str]) -> None:
+def train_phases(phases: Mapping[str, Phase], output: Path, overrides: Sequence[str]) -> None:
     """Trains what is not trained yet.
 
     Args:
-        output: Folder of the runs, a folder each.
+        phases: The runs.
+        output: Their folder, in which each has one.
         overrides: Arguments of `captioner train` for all phases.
 
     Raises:
         CaptionerError: Something of the user's cannot be used.
     """
-    for name, phase in PHASES.items():
+    for name, phase in phases.items():
         folder = output / name
         if not (folder / "captioner.safetensors").exists():
-            start = ["--model.start_from", str(output / phase.before / LAST)] if phase.before else []
+            starts = [str(output / run / LAST) for run in phase.before]
+            start = ["--model.start_from", starts[0] if len(starts) == 1 else json.dumps(starts)] if starts else []
             resume = ["--resume", str(folder / LAST)] if (folder / LAST).exists() else []
             root = ["--trainer.default_root_dir", str(folder)]
             train(["--config", str(CONFIGS / phase.config), *phase.changes.split(), *start, *overrides, *root, *resume])
@@ -124,18 +168,20 @@ def main(arguments: Sequence[str]) -> int:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("runs/embedded"), metavar="FOLDER", help="where to work")
+    parser.add_argument("--small", action="store_true", help="the small model")
     args, overrides = parser.parse_known_args(arguments)
+    recipe = SMALL if args.small else EMBEDDED
     try:
-        train_phases(args.output, overrides)
-        averaged = [args.output / name / LAST for name in AVERAGED]
+        train_phases(recipe.phases, args.output, overrides)
+        averaged = [args.output / name / LAST for name in recipe.averaged]
         data = yaml.safe_load(averaged[0].with_name("config.yaml").read_text(encoding="utf-8"))["data"]
         target, card = args.output / "captioner.safetensors", args.output / "card.json"
-        export(averaged, target, CARD)
+        export(averaged, target, recipe.card)
         captions = data["captions"]
         scores = evaluate(target, captions if isinstance(captions, str) else captions[0], data["images"])
         with replacing(args.output / "evaluation.json") as file:
             file.write_text(json.dumps(scores, indent=1), encoding="utf-8")
-        described = json.loads(CARD.read_text(encoding="utf-8"))
+        described = json.loads(recipe.card.read_text(encoding="utf-8"))
         card.write_text(json.dumps({**described, "test scores": test_scores(scores)}), encoding="utf-8")
         export(averaged, target, card)
     except CaptionerError as error:
