@@ -12,6 +12,8 @@ from torch import Tensor
 from captioner.checkpoint import Checkpoint
 from captioner.errors import CaptionerError
 
+_MEMBERS = "decoder.members."
+
 
 def average(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
     """The mean of models that began with the same weights: epochs of a run, or runs with several seeds.
@@ -47,6 +49,28 @@ def average(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
                 # A weight that all share, as a frozen CNN's, stays what it is to the bit.
                 mean[name] = torch.lerp(mean[name], _precise(value), 1 / count)
     return replace(first, weights=mean, card={**_agreed(checkpoints), "mean of checkpoints": len(checkpoints)})
+
+
+def select_members(whole: Checkpoint, places: Sequence[int]) -> Checkpoint:
+    """A model with some of its decoder's members, so that it is smaller and faster.
+
+    Args:
+        whole: The model.
+        places: Of the members that stay, from 0; at least one.
+
+    Raises:
+        CaptionerError: It has no member at one of the places.
+    """
+    config = whole.config
+    for place in places:
+        if not 0 <= place < config.decoder.members:
+            raise CaptionerError(f"{whole.origin}: has no member {place}; it has {config.decoder.members}, from 0")
+    weights = {name: value for name, value in whole.weights.items() if not name.startswith(_MEMBERS)}
+    for kept, place in enumerate(places):
+        old, new = f"{_MEMBERS}{place}.", f"{_MEMBERS}{kept}." if len(places) > 1 else "decoder."
+        weights |= {name.replace(old, new): v for name, v in whole.weights.items() if name.startswith(old)}
+    decoder = replace(config.decoder, members=len(places))
+    return replace(whole, config=replace(config, decoder=decoder), weights=weights)
 
 
 def together(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:

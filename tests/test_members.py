@@ -14,11 +14,13 @@ from torch.nn.functional import cross_entropy
 from training_runs import load_ckpt, run
 
 import captioner
+from captioner import checkpoint
 from captioner.decoder import Decoder, Members
 from captioner.errors import CaptionerError
 from captioner.losses import distillation_loss, word_loss
 from captioner.pipeline import Captioner
 from captioner.precision import choose_dtypes, prepare
+from captioner.soup import select_members
 from captioner.vocabulary import END, PAD, START
 from captioner.warm_start import warm_start_members
 
@@ -119,10 +121,23 @@ def test_each_member_begins_with_a_checkpoint_of_its_own(tmp_path: Path) -> None
 
 def test_a_file_that_claims_too_many_members_is_refused(tmp_path: Path) -> None:
     one = make_captioner()
-    content = captioner.checkpoint.Checkpoint(one.model.config, one.vocabulary.words, one.model.state_dict(), {})
+    content = checkpoint.Checkpoint(one.model.config, one.vocabulary.words, one.model.state_dict(), {})
     config = replace(content.config, decoder=replace(content.config.decoder, members=10**6))
     with pytest.raises(CaptionerError, match=r"has no weights for 1000000 members; it was edited"):
         replace(content, config=config).build()
+
+
+@pytest.mark.parametrize("places", [[0], [2, 0]])
+def test_some_members_can_be_kept(places: list[int], three: Captioner, photos: Path) -> None:
+    content = checkpoint.Checkpoint(three.model.config, three.vocabulary.words, three.model.state_dict(), {})
+    model, _ = select_members(content, places).build()
+    assert len(model.decoder.members) == len(places)
+    for member, place in zip(model.decoder.members, places, strict=True):
+        kept = three.model.decoder.members[place].state_dict()
+        assert all(torch.equal(value, kept[name]) for name, value in member.state_dict().items())
+    assert all(torch.equal(v, three.model.encoder.state_dict()[n]) for n, v in model.encoder.state_dict().items())
+    with pytest.raises(CaptionerError, match="has no member 3; it has 3, from 0"):
+        select_members(content, [3])
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@
     python tools/train_embedded.py --small --output runs/small
 
 Each phase is one `captioner train`; stopped at any moment, the same command goes on. Further options of `captioner
-train` apply to all, such as ``--data.images ../flickr8k/images``. At the end the folder holds the model, which is the
-mean of two runs, with its card, ``captioner.safetensors``, and ``evaluation.json``, its scores on the
-test images, which `tools/write_results.py` puts into the README.
+train` apply to all, such as ``--data.images ../flickr8k/images``. At the end the folder holds the model with its card,
+``captioner.safetensors``, and ``evaluation.json``, its scores on the test images, which `tools/write_results.py` puts
+into the README. The small model is the mean of two runs, the embedded one an ensemble of that and of two decoders on a
+CNN of their own.
 """
 
 from __future__ import annotations
@@ -19,19 +20,25 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 import yaml
 from write_results import test_scores
 
+from captioner import checkpoint
 from captioner.atomic import replacing
 from captioner.cli import main as captioner
 from captioner.errors import CaptionerError
 from captioner.experiment import train
 from captioner.keeping import LAST
+from captioner.soup import average, select_members, together
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+WHOLE = "captioner.safetensors"
+"""What a run that has come to its end leaves beside its last checkpoint, and what all ends in."""
 
 
 class Phase(NamedTuple):
@@ -50,45 +57,42 @@ class Phase(NamedTuple):
     changes: str = ""
 
 
+class Mean(NamedTuple):
+    """The mean of the weights of runs' last epochs, where another run begins.
+
+    Attributes:
+        runs: The runs.
+    """
+
+    runs: Sequence[str]
+
+
+class Part(NamedTuple):
+    """One model of an ensemble.
+
+    Attributes:
+        runs: Those whose last epochs' mean it is.
+        members: Which members of its decoder stay, from 0; none stands for all.
+    """
+
+    runs: Sequence[str]
+    members: Sequence[int] = ()
+
+
 class Recipe(NamedTuple):
     """How a model is made.
 
     Attributes:
         phases: By their folders, in the order in which they are run.
-        averaged: The runs whose mean, again of their last epochs, is the model.
+        parts: Of one part, a model; of several, an ensemble.
         card: What is to be known of it.
     """
 
-    phases: Mapping[str, Phase]
-    averaged: Sequence[str]
+    phases: Mapping[str, Phase | Mean]
+    parts: Sequence[Part]
     card: Path
 
 
-_BASES = {
-    f"flickr8k_{seed}": Phase([], "flickr8k.yaml", f"--seed_everything {seed} --trainer.max_epochs 9")
-    for seed in (11, 12, 13)
-}
-_MEMBERS = "--model.decoder.members 3 --trainer.max_epochs 4"
-EMBEDDED = Recipe(
-    {
-        **_BASES,
-        "flickr8k_members": Phase([*_BASES], "flickr8k_members.yaml"),
-        "flickr8k_varied_self_critical": Phase(
-            ["flickr8k_members"],
-            "flickr8k_self_critical.yaml",
-            f"{_MEMBERS} --seed_everything 11 --data.feature_cache null --data.crop 0.7 --data.jitter 0.4 "
-            "--data.erase 0.3",
-        ),
-        "flickr8k_self_critical": Phase(
-            ["flickr8k_members"],
-            "flickr8k_self_critical.yaml",
-            f"{_MEMBERS} --seed_everything 12 --model.feature_dropout 0.3 "
-            "--data.feature_cache data/flickr8k/members_features.safetensors",
-        ),
-    },
-    ("flickr8k_varied_self_critical", "flickr8k_self_critical"),
-    Path(__file__).with_name("embedded_card.json"),
-)
 SMALL = Recipe(
     {
         "flickr8k": Phase([], "flickr8k.yaml"),
@@ -110,12 +114,47 @@ SMALL = Recipe(
         ),
         "flickr8k_self_critical": Phase(["flickr8k_fewer"], "flickr8k_self_critical.yaml"),
     },
-    ("flickr8k_self_critical", "flickr8k_larger_self_critical"),
+    [Part(["flickr8k_self_critical", "flickr8k_larger_self_critical"])],
     Path(__file__).with_name("small_card.json"),
+)
+_BASES = {
+    f"flickr8k_{seed}": Phase([], "flickr8k.yaml", f"--seed_everything {seed} --trainer.max_epochs 9")
+    for seed in (11, 12, 13)
+}
+_CACHED = (
+    "--model.decoder.members 3 --model.feature_dropout 0.3 "
+    "--data.feature_cache data/flickr8k/members_features.safetensors"
+)
+EMBEDDED = Recipe(
+    {
+        **SMALL.phases,
+        **_BASES,
+        "flickr8k_members": Phase([*_BASES], "flickr8k_members.yaml"),
+        "flickr8k_members_varied": Phase(
+            ["flickr8k_members"],
+            "flickr8k_self_critical.yaml",
+            "--seed_everything 11 --trainer.max_epochs 3 --model.decoder.members 3 --data.feature_cache null "
+            "--data.crop 0.7 --data.jitter 0.4 --data.erase 0.3",
+        ),
+        "flickr8k_members_cached": Phase(
+            ["flickr8k_members"],
+            "flickr8k_self_critical.yaml",
+            f"--seed_everything 12 --trainer.max_epochs 3 {_CACHED}",
+        ),
+        "flickr8k_members_mean": Mean(["flickr8k_members_varied", "flickr8k_members_cached"]),
+        "flickr8k_members_self_critical": Phase(
+            ["flickr8k_members_mean"],
+            "flickr8k_self_critical.yaml",
+            f"--seed_everything 13 --trainer.max_epochs 2 {_CACHED}",
+        ),
+    },
+    # With the third member, the file would have more than 40 MB.
+    [Part(["flickr8k_members_self_critical"], [0, 2]), *SMALL.parts],
+    Path(__file__).with_name("embedded_card.json"),
 )
 
 
-def train_phases(phases: Mapping[str, Phase], output: Path, overrides: Sequence[str]) -> None:
+def train_phases(phases: Mapping[str, Phase | Mean], output: Path, overrides: Sequence[str]) -> None:
     """Trains what is not trained yet.
 
     Args:
@@ -128,23 +167,35 @@ def train_phases(phases: Mapping[str, Phase], output: Path, overrides: Sequence[
     """
     for name, phase in phases.items():
         folder = output / name
-        if not (folder / "captioner.safetensors").exists():
-            starts = [str(output / run / LAST) for run in phase.before]
+        if (folder / WHOLE).exists():
+            continue
+        if isinstance(phase, Mean):
+            folder.mkdir(parents=True, exist_ok=True)
+            checkpoint.write(folder / WHOLE, _mean(output, phase.runs))
+        else:
+            starts = [str(output / run / (WHOLE if isinstance(phases[run], Mean) else LAST)) for run in phase.before]
             start = ["--model.start_from", starts[0] if len(starts) == 1 else json.dumps(starts)] if starts else []
             resume = ["--resume", str(folder / LAST)] if (folder / LAST).exists() else []
             root = ["--trainer.default_root_dir", str(folder)]
             train(["--config", str(CONFIGS / phase.config), *phase.changes.split(), *start, *overrides, *root, *resume])
 
 
-def export(averaged: Sequence[Path], target: Path, card: Path) -> None:
-    """Writes the mean of runs as the model, with a card.
+def write(recipe: Recipe, output: Path, target: Path, card: Mapping[str, object]) -> None:
+    """Writes what the runs have made as one file, with a card.
 
     Raises:
-        CaptionerError: They have none.
+        CaptionerError: They have left nothing that can be read.
     """
-    runs = map(str, averaged)
-    if captioner(["export", *runs, "--dtype", "int8", "--output", str(target), "--card", str(card)]):
-        raise CaptionerError(f"{target}: could not be made of {', '.join(map(str, averaged))}")
+    models = []
+    for part in recipe.parts:
+        mean = _mean(output, part.runs)
+        models.append(select_members(mean, part.members) if part.members else mean)
+    first, *others = together(models)
+    checkpoint.write(target, replace(first, card={**first.card, **card}), *others, dtype=torch.int8)
+
+
+def _mean(output: Path, runs: Sequence[str]) -> checkpoint.Checkpoint:
+    return average([checkpoint.read(output / run / LAST) for run in runs])
 
 
 def evaluate(model: Path, data: str, images: str) -> dict[str, object]:
@@ -171,19 +222,17 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--small", action="store_true", help="the small model")
     args, overrides = parser.parse_known_args(arguments)
     recipe = SMALL if args.small else EMBEDDED
+    target, card = args.output / WHOLE, json.loads(recipe.card.read_text(encoding="utf-8"))
     try:
         train_phases(recipe.phases, args.output, overrides)
-        averaged = [args.output / name / LAST for name in recipe.averaged]
-        data = yaml.safe_load(averaged[0].with_name("config.yaml").read_text(encoding="utf-8"))["data"]
-        target, card = args.output / "captioner.safetensors", args.output / "card.json"
-        export(averaged, target, recipe.card)
+        run = args.output / recipe.parts[0].runs[0]
+        data = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["data"]
         captions = data["captions"]
+        write(recipe, args.output, target, card)
         scores = evaluate(target, captions if isinstance(captions, str) else captions[0], data["images"])
         with replacing(args.output / "evaluation.json") as file:
             file.write_text(json.dumps(scores, indent=1), encoding="utf-8")
-        described = json.loads(recipe.card.read_text(encoding="utf-8"))
-        card.write_text(json.dumps({**described, "test scores": test_scores(scores)}), encoding="utf-8")
-        export(averaged, target, card)
+        write(recipe, args.output, target, {**card, "test scores": test_scores(scores)})
     except CaptionerError as error:
         print(f"train_embedded: {error}", file=sys.stderr)
         return 2
