@@ -133,6 +133,10 @@ class CaptioningModule(lightning.LightningModule):
         self.model = CaptionModel(config, len(vocabulary), grid_encoder)
         starts = [start_from] if isinstance(start_from, str) else start_from or []
         if isinstance(start_from, list):
+            if start_part != "all":
+                raise CaptionerError(
+                    f"model.start_part {start_part} takes from one checkpoint; model.start_from is a list"
+                )
             warm_start_members(self.model, vocabulary, starts)
         elif start_from is not None:
             warm_start(self.model, vocabulary, start_from, start_part)

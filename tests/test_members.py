@@ -179,6 +179,10 @@ def test_members_learn_apart_then_together_by_rewards(
         (["--model.decoder.members", "2", "--model.decoder.attention", "hard"], "captioner export --ensemble"),
         (["--model.start_from", "[a.ckpt, b.ckpt]"], "model.start_from lists 2 checkpoints, and model.decoder.members"),
         (
+            ["--model.start_from", "[a.ckpt]", "--model.start_part", "encoder"],
+            "model.start_part encoder takes from one checkpoint; model.start_from is a list",
+        ),
+        (
             ["--task", "language_model", "--model.decoder.members", "2"],
             "decoder.members is 2; a language model has 1",
         ),
