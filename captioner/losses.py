@@ -16,11 +16,7 @@ def word_loss(outcome: TeacherForced, label_smoothing: float = 0.0) -> Tensor:
         outcome: What the decoder made of known captions.
         label_smoothing: Share of the target probability that is spread over all words.
     """
-    losses = [
-        cross_entropy(each.logits.float(), each.targets, label_smoothing=label_smoothing)
-        for each in outcome.members or (outcome,)
-    ]
-    return torch.stack(losses).mean()
+    return _cross_entropy(outcome, outcome.targets, label_smoothing)
 
 
 def distillation_loss(outcome: TeacherForced, expected: Tensor) -> Tensor:
@@ -30,7 +26,13 @@ def distillation_loss(outcome: TeacherForced, expected: Tensor) -> Tensor:
         outcome: What the decoder made of known captions.
         expected: Probabilities of the next word, shape (words, vocabulary), in the order of the outcome's targets.
     """
-    losses = [cross_entropy(each.logits.float(), expected) for each in outcome.members or (outcome,)]
+    return _cross_entropy(outcome, expected)
+
+
+def _cross_entropy(outcome: TeacherForced, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Of each member by itself while several learn; their mean."""
+    told = outcome.members or (outcome,)
+    losses = [cross_entropy(each.logits.float(), targets, label_smoothing=label_smoothing) for each in told]
     return torch.stack(losses).mean()
 
 

@@ -86,7 +86,8 @@ def warm_start(
     wanted = {name: name for name in own if part == "all" or name.startswith(f"{part}.")}
     if member is not None and len(model.decoder.members) > 1:
         prefix = _MEMBER.format(member)
-        wanted = {name: name.replace(prefix, _DECODER) for name in own if name.startswith(prefix) or not member}
+        parts = (prefix, "encoder.") if member == 0 else (prefix,)
+        wanted = {name: name.replace(prefix, _DECODER) for name in own if name.startswith(parts)}
     common = {name: other for name, other in wanted.items() if other in content.weights}
     needed = "decoder" if part == "all" else part  # a language model has no encoder
     if not any(name.startswith(f"{needed}.") for name in common):

@@ -80,6 +80,11 @@ def test_the_embedded_model_is_trained_from_nothing_and_gone_on_with(
     scores = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert content.card["test scores"]["BLEU-4"] == pytest.approx(scores["BLEU-4"], abs=1e-4)
     assert content.card["ensemble of models"] == 2
+    for name in ("flickr8k_members_self_critical", "flickr8k_self_critical"):
+        training = checkpoint.read(tmp_path / "run" / name / "captioner.safetensors").card["training"]
+        assert training["encoder trained"] == "from layer4"
+        assert training["self-critical"] > 0
+    assert training["started from"] == "last.ckpt"
     capsys.readouterr()
     assert train_embedded(command) == 0
     assert "epoch" not in capsys.readouterr().err

@@ -58,20 +58,10 @@ class Phase(NamedTuple):
 
 
 class Mean(NamedTuple):
-    """The mean of the weights of runs' last epochs, where another run begins.
+    """The mean of runs' last epochs, where another run begins or which is a model of an ensemble.
 
     Attributes:
         runs: The runs.
-    """
-
-    runs: Sequence[str]
-
-
-class Part(NamedTuple):
-    """One model of an ensemble.
-
-    Attributes:
-        runs: Those whose last epochs' mean it is.
         members: Which members of its decoder stay, from 0; none stands for all.
     """
 
@@ -89,7 +79,7 @@ class Recipe(NamedTuple):
     """
 
     phases: Mapping[str, Phase | Mean]
-    parts: Sequence[Part]
+    parts: Sequence[Mean]
     card: Path
 
 
@@ -114,7 +104,7 @@ SMALL = Recipe(
         ),
         "flickr8k_self_critical": Phase(["flickr8k_fewer"], "flickr8k_self_critical.yaml"),
     },
-    [Part(["flickr8k_self_critical", "flickr8k_larger_self_critical"])],
+    [Mean(["flickr8k_self_critical", "flickr8k_larger_self_critical"])],
     Path(__file__).with_name("small_card.json"),
 )
 _BASES = {
@@ -149,7 +139,7 @@ EMBEDDED = Recipe(
         ),
     },
     # With the third member, the file would have more than 40 MB.
-    [Part(["flickr8k_members_self_critical"], [0, 2]), *SMALL.parts],
+    [Mean(["flickr8k_members_self_critical"], [0, 2]), *SMALL.parts],
     Path(__file__).with_name("embedded_card.json"),
 )
 
@@ -171,7 +161,7 @@ def train_phases(phases: Mapping[str, Phase | Mean], output: Path, overrides: Se
             continue
         if isinstance(phase, Mean):
             folder.mkdir(parents=True, exist_ok=True)
-            checkpoint.write(folder / WHOLE, _mean(output, phase.runs))
+            checkpoint.write(folder / WHOLE, _read(output, phase))
         else:
             starts = [str(output / run / (WHOLE if isinstance(phases[run], Mean) else LAST)) for run in phase.before]
             start = ["--model.start_from", starts[0] if len(starts) == 1 else json.dumps(starts)] if starts else []
@@ -186,16 +176,13 @@ def write(recipe: Recipe, output: Path, target: Path, card: Mapping[str, object]
     Raises:
         CaptionerError: They have left nothing that can be read.
     """
-    models = []
-    for part in recipe.parts:
-        mean = _mean(output, part.runs)
-        models.append(select_members(mean, part.members) if part.members else mean)
-    first, *others = together(models)
+    first, *others = together([_read(output, part) for part in recipe.parts])
     checkpoint.write(target, replace(first, card={**first.card, **card}), *others, dtype=torch.int8)
 
 
-def _mean(output: Path, runs: Sequence[str]) -> checkpoint.Checkpoint:
-    return average([checkpoint.read(output / run / LAST) for run in runs])
+def _read(output: Path, mean: Mean) -> checkpoint.Checkpoint:
+    whole = average([checkpoint.read(output / run / LAST) for run in mean.runs])
+    return select_members(whole, mean.members) if mean.members else whole
 
 
 def evaluate(model: Path, data: str, images: str) -> dict[str, object]:

@@ -12,6 +12,28 @@ from captioner.decoder.decoder import Decoder
 from captioner.decoder.state import State, Step, TeacherForced
 
 
+def tell_together(told: Sequence[Step] | Sequence[TeacherForced]) -> tuple[Tensor, Tensor | None]:
+    """What several decoders tell of the same sentences, as one.
+
+    Args:
+        told: By each decoder.
+
+    Returns:
+        The mean of their log-probabilities (not normalised again), float32, shaped as their logits; and their mean
+        attention, None where one has none or they look at other grids.
+    """
+    first, *others = told
+    log_probabilities = first.logits.float().log_softmax(-1)
+    for other in others:
+        # Not in place: gradients of the first need it as it is.
+        log_probabilities = log_probabilities + other.logits.float().log_softmax(-1)
+    maps = [each.attention for each in told if each.attention is not None]
+    attention = None
+    if len(maps) == len(told) and all(each.shape == maps[0].shape for each in maps):
+        attention = maps[0] if len(maps) == 1 else torch.stack(maps).mean(0)
+    return log_probabilities / len(told) if others else log_probabilities, attention
+
+
 class Members(nn.Module):
     """Decoders of one shape that began apart, each with its own words; the next word's log-probability is their mean.
 
@@ -37,31 +59,20 @@ class Members(nn.Module):
         """As `Decoder.step`; logits are the mean of the members' log-probabilities, attention is their mean."""
         states = (state, *state.others)
         steps = [member.step(words, each, grid) for member, each in zip(self.members, states, strict=True)]
-        logits = _mean([step.logits.float().log_softmax(-1) for step in steps])
-        return Step(logits, _together([step.state for step in steps]), _mean_attention([s.attention for s in steps]))
+        log_probabilities, attention = tell_together(steps)
+        return Step(log_probabilities, _together([step.state for step in steps]), attention)
 
     def forward(self, grid: Tensor, captions: Tensor, read: Tensor | None = None) -> TeacherForced:
         """As `Decoder.forward`, with the means of `step`; while they learn, the outcome of each stands beside them."""
         outcomes: list[TeacherForced] = [member(grid, captions, read) for member in self.members]
-        logits = _mean([outcome.logits.float().log_softmax(-1) for outcome in outcomes])
-        attention = _mean_attention([outcome.attention for outcome in outcomes])
+        log_probabilities, attention = tell_together(outcomes)
         each = tuple(outcomes) if self.training else ()
-        return TeacherForced(logits, outcomes[0].targets, attention, members=each)
+        return TeacherForced(log_probabilities, outcomes[0].targets, attention, members=each)
 
 
 def _together(states: list[State]) -> State:
     first, *others = states
     return first._replace(others=tuple(others))
-
-
-def _mean(parts: list[Tensor]) -> Tensor:
-    return torch.stack(parts).mean(0)
-
-
-def _mean_attention(maps: list[Tensor | None]) -> Tensor | None:
-    """None where there is no attention."""
-    known = [each for each in maps if each is not None]
-    return _mean(known) if known else None
 
 
 def make_decoder(config: DecoderConfig, channels: int, vocabulary_size: int) -> Decoder | Members:

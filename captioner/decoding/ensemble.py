@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
-from captioner.decoder import State, Step
+from captioner.decoder import State, Step, tell_together
 
 
 class SentenceModel(Protocol):
@@ -49,15 +48,7 @@ class Ensemble:
         """
         steps = [d.step(words, s, g) for d, s, g in zip(self.decoders, self.states, self.grids, strict=True)]
         self.states = [step.state for step in steps]
-        log_probabilities = steps[0].logits.float().log_softmax(-1)
-        for step in steps[1:]:
-            # Not in place: gradients of the first need it as it is.
-            log_probabilities = log_probabilities + step.logits.float().log_softmax(-1)
-        maps = [step.attention for step in steps if step.attention is not None]
-        attention = None
-        if len(maps) == len(steps) and all(each.shape == maps[0].shape for each in maps):
-            attention = maps[0] if len(maps) == 1 else torch.stack(maps).mean(0)
-        return log_probabilities / len(steps) if len(steps) > 1 else log_probabilities, attention
+        return tell_together(steps)
 
     def repeat(self, times: int) -> None:
         """Makes ``times`` sentences of each, side by side."""
