@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from captioner.decoder import Decoder, Members
+from captioner.decoding.ensemble import Ensemble
 from captioner.vocabulary import END, PAD, START, UNKNOWN
 
 
@@ -44,11 +45,12 @@ def sample_words(decoder: Decoder | Members, grid: Tensor, captions: Tensor, sha
     for special in (PAD, START, END):
         replaced &= sentences != special
     decoder.eval()
-    state = decoder.start(grid).repeat(captions.shape[1])
+    ensemble = Ensemble([decoder], [grid])
+    ensemble.repeat(captions.shape[1])
     for position in range(sentences.shape[1] - 1):
-        logits, state, _ = decoder.step(read[:, position], state, grid)
-        logits[:, [PAD, START, END]] = -torch.inf
-        chances = logits.float().softmax(-1)
+        log_probabilities, _ = ensemble.read(read[:, position])
+        log_probabilities[:, [PAD, START, END]] = -torch.inf
+        chances = log_probabilities.softmax(-1)
         # As `multinomial` draws, which raises an error of its own where training has diverged.
         drawn = (chances / torch.empty_like(chances).exponential_()).argmax(-1)
         following = replaced[:, position + 1]

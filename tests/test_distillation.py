@@ -35,7 +35,8 @@ def saved(captioner: Captioner, folder: Path, name: str) -> str:
 
 def step_by_step(captioner: Captioner, grid: torch.Tensor) -> torch.Tensor:
     """Probabilities after each word of the captions, by the loop that decoding takes."""
-    decoder, rows = captioner.model.decoder, []
+    rows: list[torch.Tensor] = []
+    [decoder] = captioner.model.decoder.members
     for image, captions in zip(grid, CAPTIONS, strict=True):
         for caption in captions:
             state = decoder.start(image[None])

@@ -16,8 +16,10 @@ from training_runs import load_ckpt, run
 import captioner
 from captioner import checkpoint
 from captioner.decoder import Decoder, Members
+from captioner.decoding.ensemble import Ensemble
 from captioner.errors import CaptionerError
 from captioner.losses import distillation_loss, word_loss
+from captioner.model import CaptionModel
 from captioner.pipeline import Captioner
 from captioner.precision import choose_dtypes, prepare
 from captioner.soup import select_members
@@ -40,27 +42,53 @@ def grid_for(model: Captioner) -> Tensor:
 
 def test_logarithms_of_the_members_chances_have_a_mean(three: Captioner) -> None:
     decoder, grid, words = three.model.decoder, grid_for(three), torch.tensor([5, 7])
-    together = decoder.step(words, decoder.start(grid), grid)
+    log_probabilities, attention = Ensemble([decoder], [grid]).read(words)
     apart = [member.step(words, member.start(grid), grid) for member in decoder.members]
     product = torch.stack([step.logits.softmax(-1) for step in apart]).prod(0) ** (1 / 3)
-    torch.testing.assert_close(together.logits.softmax(-1), product / product.sum(-1, keepdim=True))
+    torch.testing.assert_close(log_probabilities.exp(), product)
     maps = [step.attention for step in apart if step.attention is not None]
-    torch.testing.assert_close(together.attention, sum(maps) / 3)
+    torch.testing.assert_close(attention, sum(maps) / 3)
+
+
+def test_known_captions_are_read_as_they_are_written(three: Captioner) -> None:
+    decoder, grid = three.model.decoder.eval(), grid_for(three)
+    outcome = decoder(grid, CAPTIONS)
+    ensemble = Ensemble([decoder], [grid])
+    ensemble.repeat(2)
+    words = CAPTIONS.flatten(0, 1)
+    read, looked = zip(*(ensemble.read(words[:, position]) for position in range(words.shape[1] - 1)), strict=True)
+    real = words[:, 1:] != PAD
+    torch.testing.assert_close(outcome.logits, torch.stack(read, dim=1)[real])
+    maps = torch.stack([each for each in looked if each is not None], dim=1)
+    torch.testing.assert_close(outcome.attention, maps * real.unsqueeze(-1))
+
+
+def parts(whole: Captioner) -> list[CaptionModel]:
+    """The members of a model, as models."""
+    models = []
+    for member in whole.model.decoder.members:
+        one = make_captioner("multiplicative").model
+        one.encoder = whole.model.encoder
+        one.decoder = member
+        models.append(one)
+    return models
 
 
 def test_members_write_what_as_many_models_write(three: Captioner, photos: Path) -> None:
-    """A greedy ensemble of files chooses the same words, as it orders words by the same mean."""
     pictures = sorted(photos.iterdir())
-    whole = three.caption(pictures, beam_size=1)
-    models = []
-    for member in three.model.decoder.members:
-        one = make_captioner("multiplicative").model
-        one.encoder = three.model.encoder
-        one.decoder = member
-        models.append(one)
-    others = Captioner(models[0], three.vocabulary, {}, others=models[1:])
-    assert [each.words for each in others.caption(pictures, beam_size=1)] == [each.words for each in whole]
+    whole = three.caption(pictures)
+    one, *others = parts(three)
+    assert Captioner(one, three.vocabulary, {}, others=others).caption(pictures) == whole
     assert len({each.words for each in whole}) > 1
+
+
+def test_in_an_ensemble_each_member_counts_as_much_as_a_model(three: Captioner, photos: Path) -> None:
+    pictures = sorted(photos.iterdir())
+    another = make_captioner("multiplicative", seed=8).model
+    one, *others = parts(three)
+    apart = Captioner(one, three.vocabulary, {}, others=[*others, another])
+    together = Captioner(three.model, three.vocabulary, {}, others=[another])
+    assert together.caption(pictures) == apart.caption(pictures)
 
 
 def test_known_captions_teach_each_member_by_itself(three: Captioner) -> None:

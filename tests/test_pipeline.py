@@ -63,7 +63,7 @@ def test_a_visual_sentinel_has_the_rest_of_the_attention(photos: Path) -> None:
     caption = model.caption(photos / "0.png", max_words=8)
     assert caption.attention is not None
     assert caption.looking_away is not None
-    decoder = model.model.decoder
+    [decoder] = model.model.decoder.members
     with torch.no_grad():
         grid = model.model.encoder(model.transform(open_image(photos / "0.png")).unsqueeze(0))
         state, before = decoder.start(grid), START

@@ -91,7 +91,9 @@ def test_a_prepared_decoder_tells_the_same_next_words(tiny: Captioner) -> None:
     prepared = prepare(tiny.model, Dtypes(torch.float32, torch.float32))
     with torch.inference_mode():
         expected, found = (
-            each.decoder.step(words, each.decoder.start(grid), grid).logits for each in (tiny.model, prepared)
+            decoder.step(words, decoder.start(grid), grid).logits
+            for each in (tiny.model, prepared)
+            for decoder in each.decoder.members
         )
     torch.testing.assert_close(found, expected)
     assert prepared.encoder is tiny.model.encoder  # a large CNN is not kept twice

@@ -10,6 +10,7 @@ from conftest import make_captioner
 
 from captioner.decoder import Decoder, Members
 from captioner.decoding import DecodingOptions, decode
+from captioner.decoding.ensemble import Ensemble
 from captioner.metrics.cider import cider
 from captioner.metrics.corpus import index_corpus
 from captioner.metrics.reward import CiderReward
@@ -74,10 +75,10 @@ def test_the_loss_is_reinforce_with_the_mean_of_the_others(members: int) -> None
 
 def log_chance_of_drawing(decoder: Decoder | Members, grid: torch.Tensor, ids: list[int]) -> torch.Tensor:
     """Logarithm of the probability of a caption among those that can be drawn, word by word."""
-    state, word, total = decoder.start(grid), START, torch.tensor(0.0)
+    ensemble, word, total = Ensemble([decoder], [grid]), START, torch.tensor(0.0)
     for following in ids:
-        logits, state, _ = decoder.step(torch.tensor([word]), state, grid)
-        chances = logits[0].softmax(0)
+        log_probabilities, _ = ensemble.read(torch.tensor([word]))
+        chances = log_probabilities[0].softmax(0)
         possible = 1 - chances[PAD] - chances[START] - chances[UNKNOWN]
         total = total + (chances[following] / possible).log()
         word = following

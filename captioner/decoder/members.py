@@ -1,4 +1,4 @@
-"""Several decoders on one CNN that write each sentence together: an ensemble that is trained, kept and used as one."""
+"""Several decoders on one CNN that write each sentence together: an ensemble that is trained and kept as one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from captioner.decoder.config import DecoderConfig
 from captioner.decoder.decoder import Decoder
-from captioner.decoder.state import State, Step, TeacherForced
+from captioner.decoder.state import Step, TeacherForced
 
 
 def tell_together(told: Sequence[Step] | Sequence[TeacherForced]) -> tuple[Tensor, Tensor | None]:
@@ -38,7 +38,7 @@ class Members(nn.Module):
     """Decoders of one shape that began apart, each with its own words; the next word's log-probability is their mean.
 
     Known captions teach each of them by itself, which keeps them apart: what one gets wrong the others may get right.
-    Rewards teach all together, since together they have drawn the captions.
+    Rewards teach all together, since together they have drawn the captions, as members of an `Ensemble`.
 
     Args:
         config: The shape of each, and how many.
@@ -51,28 +51,15 @@ class Members(nn.Module):
         made = nn.ModuleList(Decoder(config, channels, vocabulary_size) for _ in range(config.members))
         self.members: Sequence[Decoder] = made  # type: ignore[assignment]
 
-    def start(self, grid: Tensor) -> State:
-        """As `Decoder.start`; the state of the first member has those of the others beside it."""
-        return _together([member.start(grid) for member in self.members])
-
-    def step(self, words: Tensor, state: State, grid: Tensor) -> Step:
-        """As `Decoder.step`; logits are the mean of the members' log-probabilities, attention is their mean."""
-        states = (state, *state.others)
-        steps = [member.step(words, each, grid) for member, each in zip(self.members, states, strict=True)]
-        log_probabilities, attention = tell_together(steps)
-        return Step(log_probabilities, _together([step.state for step in steps]), attention)
-
     def forward(self, grid: Tensor, captions: Tensor, read: Tensor | None = None) -> TeacherForced:
-        """As `Decoder.forward`, with the means of `step`; while they learn, the outcome of each stands beside them."""
+        """As `Decoder.forward`: logits are the mean of the members' log-probabilities, attention is their mean.
+
+        While they learn, the outcome of each stands beside them.
+        """
         outcomes: list[TeacherForced] = [member(grid, captions, read) for member in self.members]
         log_probabilities, attention = tell_together(outcomes)
         each = tuple(outcomes) if self.training else ()
         return TeacherForced(log_probabilities, outcomes[0].targets, attention, members=each)
-
-
-def _together(states: list[State]) -> State:
-    first, *others = states
-    return first._replace(others=tuple(others))
 
 
 def make_decoder(config: DecoderConfig, channels: int, vocabulary_size: int) -> Decoder | Members:

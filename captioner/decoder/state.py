@@ -45,14 +45,12 @@ class State(NamedTuple):
         layout: How the sentences stand beside the images: captions when it learns, beams when it writes.
         masks: Of variational dropout while it learns, shape (sentences, 2, layers, hidden_size): what multiplies h of a
             layer on its way to the next word, and on its way up; else None.
-        others: What further members of the decoder remember of the same sentences.
     """
 
     memory: Memory
     seen: Seen
     layout: Layout
     masks: Tensor | None = None
-    others: tuple[State, ...] = ()
 
     @property
     def hidden(self) -> Tensor:
@@ -61,10 +59,7 @@ class State(NamedTuple):
 
     def repeat(self, times: int) -> State:
         """Each sentence ``times`` times, side by side."""
-        return self._replace(
-            memory=tuple(part.repeat_interleave(times, dim=0) for part in self.memory),
-            others=tuple(other.repeat(times) for other in self.others),
-        )
+        return self._replace(memory=tuple(part.repeat_interleave(times, dim=0) for part in self.memory))
 
     def select(self, sentences: Tensor, images: Tensor | None = None) -> State:
         """Chosen sentences, in the order given; they stand side by side, equally many for each image.
@@ -78,7 +73,6 @@ class State(NamedTuple):
             self.seen if images is None else self.seen.select(images),
             Layout(self.layout.images if images is None else len(images)),
             None if self.masks is None else self.masks.index_select(0, sentences),
-            tuple(other.select(sentences, images) for other in self.others),
         )
 
     def first(self, count: int, layout: Layout) -> State:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from captioner.decoder import State, Step, tell_together
+from captioner.decoder import Members, State, Step, tell_together
 
 
 class SentenceModel(Protocol):
@@ -20,20 +20,28 @@ class SentenceModel(Protocol):
         """Reads one word in every sentence."""
 
 
+Writer = SentenceModel | Members
+"""What writes sentences: one decoder, or several on one CNN."""
+
+
 class Ensemble:
     """Decoders, each with its own view of the same images and its own state of the same sentences.
 
     At first there is one sentence for each image; `repeat` makes several of it.
 
     Args:
-        decoders: They share one vocabulary.
-        grids: The feature vectors of each decoder's own encoder, shape (images, cells, channels).
+        decoders: They share one vocabulary. Each of several `Members` counts as much as a decoder by itself.
+        grids: The feature vectors of each one's own encoder, shape (images, cells, channels).
     """
 
-    def __init__(self, decoders: Sequence[SentenceModel], grids: Sequence[Tensor]) -> None:
-        self.decoders = decoders
-        self.grids = grids
-        self.states = [d.start(g) for d, g in zip(decoders, grids, strict=True)]
+    def __init__(self, decoders: Sequence[Writer], grids: Sequence[Tensor]) -> None:
+        self.grids = list(grids)
+        self.decoders: list[tuple[SentenceModel, int]] = []
+        for place, decoder in enumerate(decoders):
+            self.decoders += [
+                (each, place) for each in (decoder.members if isinstance(decoder, Members) else [decoder])
+            ]
+        self.states = [decoder.start(self.grids[place]) for decoder, place in self.decoders]
 
     def read(self, words: Tensor) -> tuple[Tensor, Tensor | None]:
         """Reads one word in every sentence.
@@ -46,7 +54,7 @@ class Ensemble:
             log-probability is the mean of theirs), float32, shape (sentences, vocabulary); and their mean attention,
             shape (sentences, cells), None where one has none or they look at other grids.
         """
-        steps = [d.step(words, s, g) for d, s, g in zip(self.decoders, self.states, self.grids, strict=True)]
+        steps = [d.step(words, s, self.grids[p]) for (d, p), s in zip(self.decoders, self.states, strict=True)]
         self.states = [step.state for step in steps]
         return tell_together(steps)
 

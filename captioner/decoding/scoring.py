@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 
 from captioner.decoding.drafts import Hypothesis
-from captioner.decoding.ensemble import Ensemble, SentenceModel
+from captioner.decoding.ensemble import Ensemble, Writer
 from captioner.vocabulary import END, PAD
 
 
 @torch.inference_mode()
 def score_captions(
-    decoder: SentenceModel | Sequence[SentenceModel], grid: Tensor | Sequence[Tensor], captions: Tensor
+    decoder: Writer | Sequence[Writer], grid: Tensor | Sequence[Tensor], captions: Tensor
 ) -> list[list[Hypothesis]]:
     """Reads given captions with the arithmetic that writes them.
 
     Args:
-        decoder: Anything with ``start`` and ``step``; several read together as an `Ensemble`.
+        decoder: Anything with ``start`` and ``step``, or `Members`; several read together as an `Ensemble`.
         grid: Feature vectors, shape (images, cells, channels); for several decoders those of each.
         captions: Word ids, START first, END last (left out to score an open sentence), then PAD, shape (images,
             captions an image, length).

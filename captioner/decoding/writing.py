@@ -12,7 +12,7 @@ from captioner.decoding.beam import BeamSearch
 from captioner.decoding.constraints import Constraints
 from captioner.decoding.diverse import DiverseBeamSearch
 from captioner.decoding.drafts import Drafts, Extensions, Hypothesis, Written
-from captioner.decoding.ensemble import Ensemble, SentenceModel
+from captioner.decoding.ensemble import Ensemble, Writer
 from captioner.decoding.options import DecodingOptions
 from captioner.decoding.required import RequiredWordsSearch
 from captioner.decoding.sampling import Sampling
@@ -46,7 +46,7 @@ class Method(Protocol):
 
 @torch.inference_mode()
 def decode(
-    decoder: SentenceModel | Sequence[SentenceModel], grid: Tensor | Sequence[Tensor], options: DecodingOptions
+    decoder: Writer | Sequence[Writer], grid: Tensor | Sequence[Tensor], options: DecodingOptions
 ) -> list[list[Hypothesis]]:
     """Writes captions for a batch of images.
 
@@ -54,7 +54,7 @@ def decode(
     is never written.
 
     Args:
-        decoder: Anything with ``start`` and ``step``; several write together as an `Ensemble`.
+        decoder: Anything with ``start`` and ``step``, or `Members`; several write together as an `Ensemble`.
         grid: Feature vectors, shape (images, cells, channels); for several decoders those of each.
         options: How captions are written; its words are ids.
 
@@ -86,7 +86,7 @@ def _method(options: DecodingOptions, constraints: Constraints, device: torch.de
 
 
 def _write(
-    decoders: Sequence[SentenceModel], grids: Sequence[Tensor], method: Method, constraints: Constraints
+    decoders: Sequence[Writer], grids: Sequence[Tensor], method: Method, constraints: Constraints
 ) -> list[list[Hypothesis]]:
     images = len(grids[0])
     drafts = Drafts(Ensemble(decoders, grids), images, method.width, method.begun)
