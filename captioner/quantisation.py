@@ -1,4 +1,4 @@
-"""Matrices in eight bits, each row a step of its own: a quarter of float32's room in a file."""
+"""Matrices and kernels in eight bits, each row a step of its own: a quarter of float32's room in a file."""
 
 from __future__ import annotations
 
@@ -15,31 +15,44 @@ STEPS = ":steps"
 _LARGEST = 127
 """Of the whole numbers kept; with -128 the range would not be symmetric."""
 
+_ROUNDED = 0.01
+"""How far weights that were rounded may lie from a multiple of their step, in steps, after float32's arithmetic."""
 
-def quantise(matrix: Tensor) -> tuple[Tensor, Tensor]:
+
+def quantise(weights: Tensor) -> tuple[Tensor, Tensor]:
     """Rounds each row to whole multiples of a step that its largest weight is 127 of.
 
     Args:
-        matrix: Of two dimensions.
+        weights: A matrix, or a convolution's kernels, shape (rows, ...).
 
     Returns:
-        The multiples, int8, of the matrix's shape; the steps, float32, shape (rows,), 0 for a row of zeros. A weight
+        The multiples, int8, of the weights' shape; the steps, float32, shape (rows,), 0 for a row of zeros. A weight
         and its multiple of the step differ by half a step at most.
     """
-    steps = matrix.float().abs().amax(1, keepdim=True) / _LARGEST
-    multiples = (matrix.float() / steps.where(steps > 0, 1)).round()
-    return multiples.to(torch.int8), steps.squeeze(1)
+    multiples, steps = _divide(weights)
+    return multiples.round().to(torch.int8), steps
+
+
+def round_weights(weights: Tensor) -> Tensor:
+    """The weights as `quantise` keeps them, which keeps them as they are from then on: float32, of the same shape."""
+    multiples, steps = quantise(weights)
+    return _multiply(multiples, steps)
+
+
+def are_rounded(weights: Tensor) -> bool:
+    """Whether `round_weights` has made them, so that eight bits cost nothing."""
+    multiples, _ = _divide(weights)
+    return bool(((multiples - multiples.round()).abs() <= _ROUNDED).all())
 
 
 def dequantise(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Puts together what `quantise` took apart.
 
     Args:
-        tensors: Weights by their names; beside a matrix in int8, or a kernel of a file of former days, its steps,
-            under its name and `STEPS`.
+        tensors: Weights by their names; beside a matrix or kernels in int8 their steps, under their name and `STEPS`.
 
     Returns:
-        The weights without steps, matrices that had some in float32.
+        The weights without steps, those that had some in float32.
 
     Raises:
         CaptionerError: Steps belong to no matrix in int8 of as many rows.
@@ -50,5 +63,16 @@ def dequantise(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         matrix = weights.get(name)
         if matrix is None or matrix.dtype != torch.int8 or matrix.ndim < 2 or steps.shape != matrix.shape[:1]:
             raise CaptionerError(f"its {steps_name} belong to no int8 matrix; it was put together wrongly")
-        weights[name] = matrix * steps.float().view(-1, *[1] * (matrix.ndim - 1))
+        weights[name] = _multiply(matrix, steps)
     return weights
+
+
+def _divide(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Each row by its step, and the steps."""
+    rows = weights.float().flatten(1)
+    steps = rows.abs().amax(1) / _LARGEST
+    return (rows / steps.where(steps > 0, 1).unsqueeze(1)).view(weights.shape), steps
+
+
+def _multiply(multiples: Tensor, steps: Tensor) -> Tensor:
+    return multiples * steps.float().view(-1, *[1] * (multiples.ndim - 1))

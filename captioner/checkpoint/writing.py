@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from captioner.atomic import replacing
 from captioner.checkpoint.content import Checkpoint, refuse_other_words
 from captioner.checkpoint.header import ALL, ENSEMBLE_FORMAT, METADATA_KEY
-from captioner.quantisation import STEPS, quantise
+from captioner.quantisation import STEPS, are_rounded, quantise
 
 
 def write(path: str | os.PathLike[str], *members: Checkpoint, dtype: torch.dtype = torch.float32) -> None:
@@ -23,9 +23,10 @@ def write(path: str | os.PathLike[str], *members: Checkpoint, dtype: torch.dtype
         path: The file.
         *members: Its content; several with the same words are an ensemble, which has the card of the first.
         dtype: Precision of matrices and kernels; int8 rounds each row of a matrix to multiples of a step of its own
-            (`quantisation`), and keeps kernels in float16: rounded so, those of fifty convolutions on end changed the
-            embedded model's grid by 14 % (docs/runs.md). Vectors (biases, batch statistics) stay float32: they
-            are small, and batch variances leave the range of float16.
+            (`quantisation`), and keeps kernels in float16, unless a decoder has learned on rounded ones: rounded
+            afterwards, those of fifty convolutions on end changed the embedded model's grid by 14 % (docs/runs.md).
+            Vectors (biases, batch statistics) stay float32: they are small, and batch variances leave the range of
+            float16.
 
     Raises:
         CaptionerError: The file cannot be written, or the members' words differ.
@@ -48,7 +49,7 @@ def write(path: str | os.PathLike[str], *members: Checkpoint, dtype: torch.dtype
             weights[name] = value
         elif dtype != torch.int8:
             weights[name] = value.to(dtype)
-        elif value.ndim > 2:
+        elif value.ndim > 2 and not are_rounded(value):
             weights[name] = value.half()
         else:
             weights[name], weights[name + STEPS] = quantise(value)
