@@ -34,6 +34,7 @@ from captioner.cli import main as captioner
 from captioner.errors import CaptionerError
 from captioner.experiment import train
 from captioner.keeping import LAST
+from captioner.quantisation import round_weights
 from captioner.soup import average, select_members, together
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -63,10 +64,12 @@ class Mean(NamedTuple):
     Attributes:
         runs: The runs.
         members: Which members of its decoder stay, from 0; none stands for all.
+        rounded: Whether the CNN's kernels are rounded to eight bits, for decoders to learn on what the file will hold.
     """
 
     runs: Sequence[str]
     members: Sequence[int] = ()
+    rounded: bool = False
 
 
 class Recipe(NamedTuple):
@@ -182,6 +185,9 @@ def write(recipe: Recipe, output: Path, target: Path, card: Mapping[str, object]
 
 def _read(output: Path, mean: Mean) -> checkpoint.Checkpoint:
     whole = average([checkpoint.read(output / run / LAST) for run in mean.runs])
+    if mean.rounded:
+        kernels = {name: round_weights(value) for name, value in whole.weights.items() if value.ndim > 2}
+        whole = replace(whole, weights={**whole.weights, **kernels})
     return select_members(whole, mean.members) if mean.members else whole
 
 
