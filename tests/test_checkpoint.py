@@ -95,9 +95,7 @@ def test_int8_rounds_matrices_halves_kernels_and_spares_vectors(tiny: Captioner,
     assert bytes_ < (tmp_path / "int8.safetensors").stat().st_size < 1.05 * bytes_ + 50_000
 
 
-def test_kernels_that_a_decoder_learned_on_rounded_cost_a_byte_and_stay_as_they_are(
-    tiny: Captioner, tmp_path: Path
-) -> None:
+def test_kernels_that_were_rounded_before_take_a_byte_and_stay_as_they_are(tiny: Captioner, tmp_path: Path) -> None:
     weights = {
         name: round_weights(value) if value.ndim == 4 else value for name, value in tiny.model.state_dict().items()
     }

@@ -23,10 +23,10 @@ def write(path: str | os.PathLike[str], *members: Checkpoint, dtype: torch.dtype
         path: The file.
         *members: Its content; several with the same words are an ensemble, which has the card of the first.
         dtype: Precision of matrices and kernels; int8 rounds each row of a matrix to multiples of a step of its own
-            (`quantisation`), and keeps kernels in float16, unless a decoder has learned on rounded ones: rounded
-            afterwards, those of fifty convolutions on end changed the embedded model's grid by 14 % (docs/runs.md).
-            Vectors (biases, batch statistics) stay float32: they are small, and batch variances leave the range of
-            float16.
+            (`quantisation`), and keeps kernels in float16, unless they are rounded so already: to round those of fifty
+            convolutions on end changed the small model's grid by 14 % (docs/runs.md), and is better done before its
+            decoder learns. Vectors (biases, batch statistics) stay float32: they are small, and batch variances leave
+            the range of float16.
 
     Raises:
         CaptionerError: The file cannot be written, or the members' words differ.

@@ -38,9 +38,8 @@ class Ensemble:
         self.grids = list(grids)
         self.decoders: list[tuple[SentenceModel, int]] = []
         for place, decoder in enumerate(decoders):
-            self.decoders += [
-                (each, place) for each in (decoder.members if isinstance(decoder, Members) else [decoder])
-            ]
+            members = decoder.members if isinstance(decoder, Members) else [decoder]
+            self.decoders += [(member, place) for member in members]
         self.states = [decoder.start(self.grids[place]) for decoder, place in self.decoders]
 
     def read(self, words: Tensor) -> tuple[Tensor, Tensor | None]:
