@@ -15,9 +15,6 @@ STEPS = ":steps"
 _LARGEST = 127
 """Of the whole numbers kept; with -128 the range would not be symmetric."""
 
-_ROUNDED = 0.01
-"""How far weights that were rounded may lie from a multiple of their step, in steps, after float32's arithmetic."""
-
 
 def quantise(weights: Tensor) -> tuple[Tensor, Tensor]:
     """Rounds each row to whole multiples of a step that its largest weight is 127 of.
@@ -29,8 +26,10 @@ def quantise(weights: Tensor) -> tuple[Tensor, Tensor]:
         The multiples, int8, of the weights' shape; the steps, float32, shape (rows,), 0 for a row of zeros. A weight
         and its multiple of the step differ by half a step at most.
     """
-    multiples, steps = _divide(weights)
-    return multiples.round().to(torch.int8), steps
+    rows = weights.float().flatten(1)
+    steps = rows.abs().amax(1) / _LARGEST
+    multiples = (rows / steps.where(steps > 0, 1).unsqueeze(1)).round()
+    return multiples.to(torch.int8).view(weights.shape), steps
 
 
 def round_weights(weights: Tensor) -> Tensor:
@@ -41,8 +40,7 @@ def round_weights(weights: Tensor) -> Tensor:
 
 def are_rounded(weights: Tensor) -> bool:
     """Whether `round_weights` has made them, so that eight bits cost nothing."""
-    multiples, _ = _divide(weights)
-    return bool(((multiples - multiples.round()).abs() <= _ROUNDED).all())
+    return torch.allclose(round_weights(weights), weights.float(), rtol=1e-5, atol=0)
 
 
 def dequantise(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -65,13 +63,6 @@ def dequantise(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             raise CaptionerError(f"its {steps_name} belong to no int8 matrix; it was put together wrongly")
         weights[name] = _multiply(matrix, steps)
     return weights
-
-
-def _divide(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Each row by its step, and the steps."""
-    rows = weights.float().flatten(1)
-    steps = rows.abs().amax(1) / _LARGEST
-    return (rows / steps.where(steps > 0, 1).unsqueeze(1)).view(weights.shape), steps
 
 
 def _multiply(multiples: Tensor, steps: Tensor) -> Tensor:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from captioner.checkpoint import Checkpoint
+from captioner.decoder import member_prefix
 from captioner.errors import CaptionerError
 
-_MEMBERS = "decoder.members."
+_DECODER = "decoder."
 
 
 def average(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
@@ -65,10 +66,11 @@ def select_members(whole: Checkpoint, places: Sequence[int]) -> Checkpoint:
     for place in places:
         if not 0 <= place < config.decoder.members:
             raise CaptionerError(f"{whole.origin}: has no member {place}; it has {config.decoder.members}, from 0")
-    weights = {name: value for name, value in whole.weights.items() if not name.startswith(_MEMBERS)}
+    weights = {name: value for name, value in whole.weights.items() if not name.startswith(_DECODER)}
     for kept, place in enumerate(places):
-        old, new = f"{_MEMBERS}{place}.", f"{_MEMBERS}{kept}." if len(places) > 1 else "decoder."
-        weights |= {name.replace(old, new): v for name, v in whole.weights.items() if name.startswith(old)}
+        old = _DECODER + member_prefix(place, config.decoder.members)
+        new = _DECODER + member_prefix(kept, len(places))
+        weights |= {new + name.removeprefix(old): v for name, v in whole.weights.items() if name.startswith(old)}
     decoder = replace(config.decoder, members=len(places))
     return replace(whole, config=replace(config, decoder=decoder), weights=weights)
 

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from captioner import checkpoint
+from captioner.decoder import member_prefix
 from captioner.errors import CaptionerError
 from captioner.messages import tell
 from captioner.model import CaptionModel
@@ -18,7 +19,7 @@ from captioner.vocabulary import Vocabulary
 
 Part = Literal["all", "encoder"]
 
-_DECODER, _MEMBER = "decoder.", "decoder.members.{}."
+_DECODER = "decoder."
 _ONE_ROW_A_WORD = re.compile(r"decoder\.(members\.\d+\.)?(embedding\.weight|output\.weight|output_bias)")
 
 
@@ -83,9 +84,10 @@ def warm_start(
     shared = [(id_, places[word]) for id_, word in enumerate(vocabulary.words) if word in places]
     ids, old_ids = torch.tensor(shared).T
     own = model.state_dict()
-    wanted = {name: name for name in own if part == "all" or name.startswith(f"{part}.")}
-    if member is not None and len(model.decoder.members) > 1:
-        prefix = _MEMBER.format(member)
+    if member is None:
+        wanted = {name: name for name in own if part == "all" or name.startswith(f"{part}.")}
+    else:
+        prefix = _DECODER + member_prefix(member, len(model.decoder.members))
         parts = (prefix, "encoder.") if member == 0 else (prefix,)
         wanted = {name: name.replace(prefix, _DECODER) for name in own if name.startswith(parts)}
     common = {name: other for name, other in wanted.items() if other in content.weights}

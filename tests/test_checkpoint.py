@@ -24,7 +24,7 @@ from captioner.decoder import DecoderConfig
 from captioner.errors import CaptionerError
 from captioner.model import CaptionerConfig, CaptionModel
 from captioner.pipeline import Captioner, load
-from captioner.quantisation import are_rounded, dequantise, quantise, round_weights
+from captioner.quantisation import STEPS, are_rounded, dequantise, quantise, round_weights
 from captioner.transform import Transform
 
 
@@ -93,6 +93,16 @@ def test_int8_rounds_matrices_halves_kernels_and_spares_vectors(tiny: Captioner,
     numbers = {ndim: sum(v.numel() for v in loaded.values() if v.ndim == ndim) for ndim in (0, 1, 2, 4)}
     bytes_ = numbers[2] + 2 * numbers[4] + 4 * numbers[1]
     assert bytes_ < (tmp_path / "int8.safetensors").stat().st_size < 1.05 * bytes_ + 50_000
+
+
+def test_a_file_whose_kernels_are_rounded_too_is_read(tiny: Captioner, tmp_path: Path) -> None:
+    weights = {name: value.contiguous() for name, value in tiny.model.state_dict().items()}
+    name = next(name for name, value in weights.items() if value.ndim == 4)
+    multiples, steps = quantise(weights[name].flatten(1))
+    rounded = weights | {name: multiples.view_as(weights[name]), name + STEPS: steps}
+    save_file(rounded, tmp_path / "m.safetensors", {checkpoints.METADATA_KEY: header_of(tiny)})
+    found = load(tmp_path / "m.safetensors").model.state_dict()[name]
+    torch.testing.assert_close(found, (multiples * steps.unsqueeze(1)).view_as(found), rtol=0, atol=0)
 
 
 def test_kernels_that_were_rounded_before_take_a_byte_and_stay_as_they_are(tiny: Captioner, tmp_path: Path) -> None:

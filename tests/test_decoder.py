@@ -50,6 +50,9 @@ CONFIGS = [
 ]
 """One of each kind, and the pairs that meet in the code."""
 
+SEVERAL = [vary(members=2, attention="multiplicative", tied_embedding=True), vary(members=3, attention="none")]
+"""Those of several members, which read known captions; `tests/test_members.py` holds what they write."""
+
 CAPTIONS = torch.tensor(
     [
         [[1, 5, 6, 7, 8, 2], [1, 4, 2, 0, 0, 0], [0, 0, 0, 0, 0, 0]],
@@ -70,7 +73,7 @@ def make(config: DecoderConfig) -> tuple[Any, Tensor]:
 
 def describe(config: DecoderConfig) -> str:
     tied = "tied" if config.tied_embedding else "untied"
-    return f"{config.cell}-{config.attention}-{config.image_input}-{config.layers}-{tied}"
+    return f"{config.cell}-{config.attention}-{config.image_input}-{config.layers}-{tied}-{config.members}"
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=describe)
@@ -115,7 +118,7 @@ def test_gradients_are_those_of_a_loop_of_step(config: DecoderConfig) -> None:
         torch.testing.assert_close(gradient, wanted)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=describe)
+@pytest.mark.parametrize("config", [*CONFIGS, *SEVERAL], ids=describe)
 def test_padding_changes_nothing(config: DecoderConfig) -> None:
     decoder, grid = make(config)
     loss = word_loss(decoder(grid, CAPTIONS), label_smoothing=0.1)
@@ -130,7 +133,7 @@ def test_padding_changes_nothing(config: DecoderConfig) -> None:
     torch.testing.assert_close(loss, total.float() / words)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=describe)
+@pytest.mark.parametrize("config", [*CONFIGS, *SEVERAL], ids=describe)
 def test_every_part_learns_from_the_first_step(config: DecoderConfig) -> None:
     decoder, grid = make(config)
     outcome = decoder.train()(grid.requires_grad_(), CAPTIONS)

@@ -50,7 +50,9 @@ def test_logarithms_of_the_members_chances_have_a_mean(three: Captioner) -> None
     torch.testing.assert_close(attention, sum(maps) / 3)
 
 
-def test_known_captions_are_read_as_they_are_written(three: Captioner) -> None:
+@pytest.mark.parametrize("attention", ["multiplicative", "none"])
+def test_known_captions_are_read_as_they_are_written(attention: str) -> None:
+    three = make_captioner(attention, members=3)
     decoder, grid = three.model.decoder.eval(), grid_for(three)
     outcome = decoder(grid, CAPTIONS)
     ensemble = Ensemble([decoder], [grid])
@@ -59,8 +61,12 @@ def test_known_captions_are_read_as_they_are_written(three: Captioner) -> None:
     read, looked = zip(*(ensemble.read(words[:, position]) for position in range(words.shape[1] - 1)), strict=True)
     real = words[:, 1:] != PAD
     torch.testing.assert_close(outcome.logits, torch.stack(read, dim=1)[real])
-    maps = torch.stack([each for each in looked if each is not None], dim=1)
-    torch.testing.assert_close(outcome.attention, maps * real.unsqueeze(-1))
+    maps = [each for each in looked if each is not None]
+    if attention == "none":
+        assert outcome.attention is None
+        assert not maps
+    else:
+        torch.testing.assert_close(outcome.attention, torch.stack(maps, dim=1) * real.unsqueeze(-1))
 
 
 def parts(whole: Captioner) -> list[CaptionModel]:

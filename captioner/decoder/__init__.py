@@ -5,7 +5,17 @@ Its parts are chosen by `DecoderConfig`: cells remember, attention looks, a core
 
 from captioner.decoder.config import DecoderConfig
 from captioner.decoder.decoder import Decoder
-from captioner.decoder.members import Members, make_decoder, tell_together
+from captioner.decoder.members import Members, make_decoder, member_prefix, tell_together
 from captioner.decoder.state import State, Step, TeacherForced
 
-__all__ = ["Decoder", "DecoderConfig", "Members", "State", "Step", "TeacherForced", "make_decoder", "tell_together"]
+__all__ = [
+    "Decoder",
+    "DecoderConfig",
+    "Members",
+    "State",
+    "Step",
+    "TeacherForced",
+    "make_decoder",
+    "member_prefix",
+    "tell_together",
+]

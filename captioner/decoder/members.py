@@ -62,6 +62,11 @@ class Members(nn.Module):
         return TeacherForced(log_probabilities, outcomes[0].targets, attention, members=each)
 
 
+def member_prefix(place: int, members: int) -> str:
+    """What the names of a member's parameters begin with, in a decoder of so many."""
+    return f"members.{place}." if members > 1 else ""
+
+
 def make_decoder(config: DecoderConfig, channels: int, vocabulary_size: int) -> Decoder | Members:
     """The decoder that a configuration describes, of one member or of several."""
     return (Decoder if config.members == 1 else Members)(config, channels, vocabulary_size)

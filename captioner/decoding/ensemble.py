@@ -37,7 +37,7 @@ class Ensemble:
     def __init__(self, decoders: Sequence[Writer], grids: Sequence[Tensor]) -> None:
         self.grids = list(grids)
         self.decoders: list[tuple[SentenceModel, int]] = []
-        for place, decoder in enumerate(decoders):
+        for place, (decoder, _) in enumerate(zip(decoders, self.grids, strict=True)):
             members = decoder.members if isinstance(decoder, Members) else [decoder]
             self.decoders += [(member, place) for member in members]
         self.states = [decoder.start(self.grids[place]) for decoder, place in self.decoders]
