@@ -51,6 +51,14 @@ def test_a_second_evaluation_is_the_small_models(tmp_path: Path) -> None:
     assert [row.split(" | ")[-1] for row in rows] == ["60.0 |", "50.0 |"]
 
 
+def test_a_third_evaluation_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "evaluation.json"
+    file.write_text(json.dumps(EVALUATION))
+    with pytest.raises(SystemExit):
+        write_results.main([str(file)] * 3)
+    assert f"unrecognized arguments: {file}" in capsys.readouterr().err
+
+
 def test_a_readme_without_marks_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, readme = tmp_path / "evaluation.json", tmp_path / "README.md"
     file.write_text(json.dumps(EVALUATION))

@@ -75,15 +75,17 @@ def main(arguments: Sequence[str]) -> int:
     """Writes the table."""
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    text = "what captioner evaluate printed of the embedded model, then of the small one"
-    parser.add_argument("evaluations", type=Path, nargs="+", metavar="EVALUATION.json", help=text)
+    text = "what captioner evaluate printed of the {} model"
+    parser.add_argument("embedded", type=Path, metavar="EMBEDDED.json", help=text.format("embedded"))
+    parser.add_argument("small", type=Path, nargs="?", metavar="SMALL.json", help=text.format("small"))
     parser.add_argument("--readme", type=Path, default=README, metavar="FILE", help="the file to change")
     args = parser.parse_args(arguments)
+    evaluations = [args.embedded, *([args.small] if args.small else [])]
     try:
-        new = table([json.loads(each.read_text(encoding="utf-8")) for each in args.evaluations])
+        new = table([json.loads(each.read_text(encoding="utf-8")) for each in evaluations])
         text = replace_table(args.readme.read_text(encoding="utf-8"), new)
     except (OSError, ValueError, KeyError) as error:
-        files = " or ".join(map(str, [*args.evaluations, args.readme]))
+        files = " or ".join(map(str, [*evaluations, args.readme]))
         print(f"write_results: {files} cannot be used: {error}", file=sys.stderr)
         return 2
     with replacing(args.readme) as file:
