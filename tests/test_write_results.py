@@ -52,11 +52,13 @@ def test_a_second_evaluation_is_the_small_models(tmp_path: Path) -> None:
 
 
 def test_a_third_evaluation_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "evaluation.json"
+    file, readme = tmp_path / "evaluation.json", tmp_path / "README.md"
     file.write_text(json.dumps(EVALUATION))
+    readme.write_text(write_results.BEGIN + write_results.END)
     with pytest.raises(SystemExit):
-        write_results.main([str(file)] * 3)
+        write_results.main([*[str(file)] * 3, "--readme", str(readme)])
     assert f"unrecognized arguments: {file}" in capsys.readouterr().err
+    assert readme.read_text() == write_results.BEGIN + write_results.END
 
 
 def test_a_readme_without_marks_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

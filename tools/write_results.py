@@ -80,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("small", type=Path, nargs="?", metavar="SMALL.json", help=text.format("small"))
     parser.add_argument("--readme", type=Path, default=README, metavar="FILE", help="the file to change")
     args = parser.parse_args(arguments)
-    evaluations = [args.embedded, *([args.small] if args.small else [])]
+    evaluations = [each for each in (args.embedded, args.small) if each]
     try:
         new = table([json.loads(each.read_text(encoding="utf-8")) for each in evaluations])
         text = replace_table(args.readme.read_text(encoding="utf-8"), new)
