@@ -353,7 +353,7 @@ def test_info_tells_what_the_embedded_model_is(capsys: pytest.CaptureFixture[str
     for part in ("tf_efficientnet_lite0", "flickr8k", "CIDEr", "limits", "licence"):
         assert part in text
     assert main(["info", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["model 1"]["decoder"]["members"] == 2
+    assert json.loads(capsys.readouterr().out)["decoder"]["members"] == 4
     assert main(["info", "--model", "small", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["decoder"]["attention"] == "multiplicative"
 

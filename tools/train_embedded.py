@@ -1,4 +1,4 @@
-"""Trains an embedded model again from nothing: a frozen CNN, its upper half, rewards; its scores.
+"""Trains an embedded model again from nothing: a frozen CNN, its upper half, all of it, rewards; its scores.
 
     python tools/prepare_flickr8k.py
     python tools/train_embedded.py --output runs/embedded
@@ -7,8 +7,7 @@
 Each phase is one `captioner train`; stopped at any moment, the same command goes on. Further options of `captioner
 train` apply to all, such as ``--data.images ../flickr8k/images``. At the end the folder holds the model with its card,
 ``captioner.safetensors``, and ``evaluation.json``, its scores on the test images, which `tools/write_results.py` puts
-into the README. The small model is the mean of two runs, the embedded one an ensemble of that and of two decoders on a
-CNN of their own.
+into the README. Either model is the mean of two runs; the embedded one has four decoders on its CNN.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from captioner.errors import CaptionerError
 from captioner.experiment import train
 from captioner.keeping import LAST
 from captioner.quantisation import round_weights
-from captioner.soup import average, select_members, together
+from captioner.soup import average, select_members
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 WHOLE = "captioner.safetensors"
@@ -59,17 +58,17 @@ class Phase(NamedTuple):
 
 
 class Mean(NamedTuple):
-    """The mean of runs' last epochs, where another run begins or which is a model of an ensemble.
+    """The mean of runs' last epochs (of one run: it), where another run begins or all ends.
 
     Attributes:
         runs: The runs.
         members: Which members of its decoder stay, from 0; none stands for all.
-        rounded: Whether the CNN's kernels are rounded to eight bits, as matrices are anyway: a fifth less to keep.
+        rounded: What the names of kernels begin with that are rounded to eight bits, as matrices are anyway.
     """
 
     runs: Sequence[str]
     members: Sequence[int] = ()
-    rounded: bool = False
+    rounded: str | None = None
 
 
 class Recipe(NamedTuple):
@@ -77,12 +76,12 @@ class Recipe(NamedTuple):
 
     Attributes:
         phases: By their folders, in the order in which they are run.
-        parts: Of one part, a model; of several, an ensemble.
+        end: What they make.
         card: What is to be known of it.
     """
 
     phases: Mapping[str, Phase | Mean]
-    parts: Sequence[Mean]
+    end: Mean
     card: Path
 
 
@@ -107,42 +106,52 @@ SMALL = Recipe(
         ),
         "flickr8k_self_critical": Phase(["flickr8k_fewer"], "flickr8k_self_critical.yaml"),
     },
-    [Mean(["flickr8k_self_critical", "flickr8k_larger_self_critical"], rounded=True)],
+    Mean(["flickr8k_self_critical", "flickr8k_larger_self_critical"], rounded="encoder"),
     Path(__file__).with_name("small_card.json"),
 )
+_FOUR = "--model.decoder.members 4"
+
+
+def _rewarded(run: str, seed: int, epochs: int) -> dict[str, Phase | Mean]:
+    """Four members and their rewards, on the last epoch of a run, on the kernels in eight bits."""
+    return {
+        f"{run}_rounded": Mean([run], rounded="encoder"),
+        f"{run}_rewarded": Phase(
+            [f"{run}_rounded"],
+            "flickr8k_self_critical.yaml",
+            f"--seed_everything {seed} --trainer.max_epochs {epochs} {_FOUR} --model.feature_dropout 0.3 "
+            f"--data.feature_cache data/flickr8k/{run}_features.safetensors",
+        ),
+    }
+
+
 _BASES = {
     f"flickr8k_{seed}": Phase([], "flickr8k.yaml", f"--seed_everything {seed} --trainer.max_epochs 9")
-    for seed in (11, 12, 13)
+    for seed in (21, 22, 23, 24)
 }
-_CACHED = (
-    "--model.decoder.members 3 --model.feature_dropout 0.3 "
-    "--data.feature_cache data/flickr8k/members_features.safetensors"
-)
+_WHOLE_CNN = f"{_FOUR} --model.train_encoder_from conv_stem"
 EMBEDDED = Recipe(
     {
-        **SMALL.phases,
         **_BASES,
-        "flickr8k_members": Phase([*_BASES], "flickr8k_members.yaml"),
-        "flickr8k_members_varied": Phase(
-            ["flickr8k_members"],
-            "flickr8k_self_critical.yaml",
-            "--seed_everything 11 --trainer.max_epochs 3 --model.decoder.members 3 --data.feature_cache null "
-            "--data.crop 0.7 --data.jitter 0.4 --data.erase 0.3",
+        "flickr8k_members": Phase(["flickr8k_21", "flickr8k_22"], "flickr8k_members.yaml"),
+        "flickr8k_first": Mean(["flickr8k_members"], [0]),
+        "flickr8k_second": Mean(["flickr8k_members"], [1]),
+        "flickr8k_more": Phase(
+            ["flickr8k_first", "flickr8k_second", "flickr8k_23", "flickr8k_24"],
+            "flickr8k_members.yaml",
+            f"--seed_everything 23 --trainer.max_epochs 10 {_FOUR}",
         ),
-        "flickr8k_members_cached": Phase(
-            ["flickr8k_members"],
-            "flickr8k_self_critical.yaml",
-            f"--seed_everything 12 --trainer.max_epochs 3 {_CACHED}",
+        **_rewarded("flickr8k_more", seed=23, epochs=5),
+        "flickr8k_whole": Phase(
+            ["flickr8k_more"], "flickr8k_members.yaml", f"--seed_everything 25 --trainer.max_epochs 3 {_WHOLE_CNN}"
         ),
-        "flickr8k_members_mean": Mean(["flickr8k_members_varied", "flickr8k_members_cached"]),
-        "flickr8k_members_self_critical": Phase(
-            ["flickr8k_members_mean"],
-            "flickr8k_self_critical.yaml",
-            f"--seed_everything 13 --trainer.max_epochs 2 {_CACHED}",
+        "flickr8k_longer": Phase(
+            ["flickr8k_whole"], "flickr8k_members.yaml", f"--seed_everything 26 --trainer.max_epochs 6 {_WHOLE_CNN}"
         ),
+        **_rewarded("flickr8k_longer", seed=26, epochs=6),
     },
-    # With the third member, the file would have more than 40 MB.
-    [Mean(["flickr8k_members_self_critical"], [0, 2]), *SMALL.parts],
+    # With all kernels in float16, the file would have more than 40 MB.
+    Mean(["flickr8k_more_rewarded", "flickr8k_longer_rewarded"], rounded="encoder.trunk.conv_head"),
     Path(__file__).with_name("embedded_card.json"),
 )
 
@@ -179,14 +188,14 @@ def write(recipe: Recipe, output: Path, target: Path, card: Mapping[str, object]
     Raises:
         CaptionerError: They have left nothing that can be read.
     """
-    first, *others = together([_read(output, part) for part in recipe.parts])
-    checkpoint.write(target, replace(first, card={**first.card, **card}), *others, dtype=torch.int8)
+    whole = _read(output, recipe.end)
+    checkpoint.write(target, replace(whole, card={**whole.card, **card}), dtype=torch.int8)
 
 
 def _read(output: Path, mean: Mean) -> checkpoint.Checkpoint:
     whole = average([checkpoint.read(output / run / LAST) for run in mean.runs])
-    if mean.rounded:
-        kernels = {name: round_weights(value) for name, value in whole.weights.items() if value.ndim > 2}
+    if mean.rounded is not None:
+        kernels = {n: round_weights(v) for n, v in whole.weights.items() if v.ndim > 2 and n.startswith(mean.rounded)}
         whole = replace(whole, weights={**whole.weights, **kernels})
     return select_members(whole, mean.members) if mean.members else whole
 
@@ -218,7 +227,7 @@ def main(arguments: Sequence[str]) -> int:
     target, card = args.output / WHOLE, json.loads(recipe.card.read_text(encoding="utf-8"))
     try:
         train_phases(recipe.phases, args.output, overrides)
-        run = args.output / recipe.parts[0].runs[0]
+        run = args.output / recipe.end.runs[0]
         data = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["data"]
         captions = data["captions"]
         write(recipe, args.output, target, card)

@@ -74,7 +74,7 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
     add("--beam-size", "hypotheses kept; 1 is greedy (default: 5)", type=int, metavar="N")
     add("--min-words", "shortest caption (default: 0)", type=int, metavar="N")
     add("--max-words", "longest caption (default: 20)", type=int, metavar="N")
-    text = "compare hypotheses by log-probability / words^A; 0 favours short captions (default: 0.7)"
+    text = "compare hypotheses by log-probability / words^A; 0 favours short captions (default: 0.9)"
     add("--length-penalty", text, type=float, metavar="A")
     add("--no-repeat-ngram", "let no N words in a row occur twice (default: 0, off)", type=int, metavar="N")
     add("--forbid", "words never written", dest="forbidden_words", type=_words, metavar="WORD,...")

@@ -52,7 +52,7 @@ class DecodingOptions:
     beam_size: int = 5
     num_captions: int = 1
     max_words: int = 20
-    length_penalty: float = 0.7
+    length_penalty: float = 0.9
     length_normalization: Literal["average", "gnmt"] = "average"
     min_words: int = 0
     no_repeat_ngram: int = 0
