@@ -55,7 +55,7 @@ def test_a_beam_as_wide_as_the_space_equals_brute_force(case: dict[str, Any], se
     options = DecodingOptions(beam_size=130, num_captions=5, max_words=4, **case)
     for image, hypotheses in enumerate(decode(decoder, grid_of(2), options)):
         scored = [(s, score(decoder, image, s)) for s in all_sentences(4) if allowed(s, options)]
-        scored.sort(key=lambda pair: -sum(pair[1]) / len(pair[0]) ** 0.7)
+        scored.sort(key=lambda pair: -sum(pair[1]) / len(pair[0]) ** options.length_penalty)
         assert [spoken(h) for h in hypotheses] == [s for s, _ in scored[:5]]
         for hypothesis, (_, expected) in zip(hypotheses, scored, strict=False):
             assert hypothesis.log_probabilities == pytest.approx(expected, abs=1e-5)

@@ -19,7 +19,7 @@ def test_a_wide_beam_of_an_ensemble_equals_brute_force_over_mean_scores(seed: in
             (s, [sum(each) / 3 for each in zip(*(score(m, image, s) for m in members), strict=True)])
             for s in all_sentences(4)
         ]
-        scored.sort(key=lambda pair: -sum(pair[1]) / len(pair[0]) ** 0.7)
+        scored.sort(key=lambda pair: -sum(pair[1]) / len(pair[0]) ** options.length_penalty)
         assert [spoken(h) for h in hypotheses] == [s for s, _ in scored[:5]]
         for hypothesis, (_, expected) in zip(hypotheses, scored, strict=False):
             assert hypothesis.log_probabilities == pytest.approx(expected, abs=1e-5)
