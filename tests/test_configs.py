@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from train_embedded import EMBEDDED, SMALL, Mean, Recipe
 
+from captioner import checkpoint
+from captioner.embedded import checkpoint_of
 from captioner.experiment import parse
+from captioner.quantisation import are_rounded
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 RUNS = sorted(path for path in CONFIGS.glob("*.yaml") if not path.stem.endswith("variants"))  # changes to one of them
@@ -57,6 +60,18 @@ def test_what_trains_an_embedded_model_is_parsed(recipe: Recipe) -> None:
         assert len(phase.before) in (0, 1, members[name])
     assert all(run in members for run in recipe.end.runs)
     assert json.loads(recipe.card.read_text()).keys() == {"description", "trained with", "speed", "limits", "licence"}
+
+
+@pytest.mark.parametrize(("recipe", "name"), [(EMBEDDED, "default"), (SMALL, "small")], ids=["embedded", "small"])
+def test_an_embedded_file_is_what_its_recipe_makes(recipe: Recipe, name: str) -> None:
+    content = checkpoint.read(checkpoint_of(name))
+    kernels = {name: weight for name, weight in content.weights.items() if weight.ndim > 2}
+    assert recipe.end.rounded is not None
+    wanted = {name for name in kernels if name.startswith(recipe.end.rounded)}
+    assert {name for name, weight in kernels.items() if are_rounded(weight)} == wanted != set()
+    assert content.card["mean of checkpoints"] == len(recipe.end.runs)
+    card = json.loads(recipe.card.read_text())
+    assert {key: content.card[key] for key in card} == card
 
 
 def test_no_configuration_is_missing() -> None:
