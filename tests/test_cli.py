@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -19,6 +20,8 @@ from conftest import make_captioner
 from PIL import Image
 
 from captioner.cli import VERBS, main
+from captioner.cli.options import add_decoding_arguments
+from captioner.decoding import DecodingOptions
 from captioner.endings import FUNCTION_WORDS
 from captioner.pipeline import Captioner
 
@@ -307,6 +310,15 @@ def test_help_can_be_read_on_any_terminal(verb: str) -> None:
     done = captioner(verb, "--help", env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0
     assert b"usage:" in done.stdout
+
+
+def test_help_tells_the_defaults_that_captions_are_written_with() -> None:
+    parser = argparse.ArgumentParser()
+    add_decoding_arguments(parser)
+    told = {action.dest: re.search(r"\(default: ([\d.]+)", action.help or "") for action in parser._actions}
+    defaults = {name: float(found[1]) for name, found in told.items() if found and hasattr(DecodingOptions, name)}
+    assert defaults == {name: getattr(DecodingOptions(), name) for name in defaults}
+    assert {"beam_size", "max_words", "length_penalty", "diversity_penalty", "temperature"} <= defaults.keys()
 
 
 def test_a_log_is_not_replaced_by_the_output(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
