@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from captioner.decoder import Decoder, DecoderConfig, core, make_decoder
 from captioner.decoder.dropout import Dropout, drop_channels
+from captioner.decoder.layout import Layout
 from captioner.errors import CaptionerError
 from captioner.losses import location_loss, word_loss
 from captioner.vocabulary import PAD
@@ -224,7 +225,7 @@ def test_loss_is_torchs_cross_entropy_over_real_words() -> None:
 def test_selecting_sentences_keeps_the_keys_of_their_images() -> None:
     decoder, grid = make(CONFIG)
     state = decoder.start(grid).repeat(2)
-    kept = state.select(torch.tensor([4, 5, 1, 0]), torch.tensor([2, 0]))
+    kept = state.keep(torch.tensor([2, 0])).select(torch.tensor([4, 5, 1, 0]), Layout(2))
     words = torch.tensor([5, 6, 7, 8])
     step = decoder.step(words, kept, grid[[2, 0]])
     for row, (word, image) in enumerate(zip(words, (2, 2, 0, 0), strict=True)):

@@ -18,6 +18,16 @@ from captioner.decoding import DecodingOptions, decode
 from captioner.vocabulary import END, PAD, START, UNKNOWN
 
 
+class CountingDecoder(TableDecoder):
+    """Counts the words that it reads."""
+
+    read = 0
+
+    def step(self, words: Tensor, state: State, grid: Tensor) -> Step:
+        self.read += len(words)
+        return super().step(words, state, grid)
+
+
 @pytest.mark.parametrize(("normalization", "penalty"), [("average", 0), ("average", 0.7), ("average", 1), ("gnmt", 1)])
 @pytest.mark.parametrize("seed", range(5))
 def test_a_beam_as_wide_as_the_space_equals_brute_force(
@@ -181,6 +191,15 @@ def test_a_gpu_writes_what_the_cpu_writes(method: dict[str, Any]) -> None:
     options = DecodingOptions(max_words=8, **method)
     here, there = decode(decoder, grid, options), decode(decoder.cuda(), grid.cuda(), options)
     assert [[h.words for h in each] for each in there] == [[h.words for h in each] for each in here]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_only_words_that_another_may_follow_are_read(seed: int) -> None:
+    decoder = CountingDecoder(seed, images=12)
+    options = DecodingOptions(beam_size=1, max_words=8)
+    written = [hypothesis for [hypothesis] in decode(decoder, grid_of(12), options)]
+    # START and all words but END, or but the last of a caption that is cut.
+    assert decoder.read == sum(len(hypothesis.log_probabilities) for hypothesis in written)
 
 
 def test_many_images_are_written_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

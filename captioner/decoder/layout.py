@@ -25,10 +25,18 @@ class Layout(NamedTuple):
     sentences: Tensor | None = None
 
     @classmethod
-    def of(cls, image: Tensor, row: Tensor) -> Layout:
-        """The smallest block for sentences of which the image and the row in its part of the block are given."""
-        images, rows = int(image.max()) + 1, int(row.max()) + 1
+    def of(cls, image: Tensor, row: Tensor, images: int | None = None) -> Layout:
+        """The smallest block for sentences of which the image and the row in its part of the block are given.
+
+        Args:
+            image: Shape (sentences,).
+            row: Shape (sentences,).
+            images: How many there are, if not all after the last one have no sentence.
+        """
+        images, rows = int(image.max()) + 1 if images is None else images, int(row.max()) + 1
         places = image * rows + row
+        if len(places) == images * rows and bool((places[1:] > places[:-1]).all()):
+            return cls(images)
         sentences = torch.full((images * rows,), len(places), device=places.device)
         sentences[places] = torch.arange(len(places), device=places.device)
         return cls(images, places, sentences)

@@ -61,19 +61,23 @@ class State(NamedTuple):
         """Each sentence ``times`` times, side by side."""
         return self._replace(memory=tuple(part.repeat_interleave(times, dim=0) for part in self.memory))
 
-    def select(self, sentences: Tensor, images: Tensor | None = None) -> State:
-        """Chosen sentences, in the order given; they stand side by side, equally many for each image.
+    def select(self, sentences: Tensor, layout: Layout) -> State:
+        """Chosen sentences.
 
         Args:
-            sentences: Indices, shape (chosen sentences,).
-            images: Indices of the images that stay, shape (chosen images,); all by default.
+            sentences: Indices, in the order wanted, shape (chosen sentences,).
+            layout: How these stand beside the images.
         """
         return State(
             tuple(part.index_select(0, sentences) for part in self.memory),
-            self.seen if images is None else self.seen.select(images),
-            Layout(self.layout.images if images is None else len(images)),
+            self.seen,
+            layout,
             None if self.masks is None else self.masks.index_select(0, sentences),
         )
+
+    def keep(self, images: Tensor) -> State:
+        """The same sentences, with what belongs to chosen images; the layout has to follow."""
+        return self._replace(seen=self.seen.select(images))
 
     def first(self, count: int, layout: Layout) -> State:
         """The first sentences, and how they stand beside the first images."""

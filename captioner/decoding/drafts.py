@@ -10,8 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from captioner.decoder.layout import Layout
 from captioner.decoding.ensemble import Ensemble
 from captioner.vocabulary import END, START
+
+SPARSE = 0.75
+"""Of the images that an ensemble holds, the share that is left when it lets go of those that are done: to let each go
+by itself would copy what belongs to the others as often."""
 
 
 @dataclass(frozen=True)
@@ -108,44 +113,49 @@ class Drafts:
         self.lengths = torch.zeros(images, width, device=device)
         self.finished = torch.zeros(images, width, dtype=torch.bool, device=device)
         self._looked: Tensor | None = None
+        # Where the ensemble has each image, and the sentence that each one here goes on from.
+        self._held = torch.arange(images, device=device)
+        self._rows = self._held.unsqueeze(1).expand(images, width)
 
     def read(self) -> Tensor:
-        """Reads the last word of every sentence.
+        """Reads the last word of every sentence that goes on.
 
         Returns:
-            Log-probabilities of the next word, shape (images, width, vocabulary).
+            Log-probabilities of the next word, shape (images, width, vocabulary); -inf for a sentence that is finished
+            or cannot be.
         """
-        if self.words.shape[2]:
-            log_probabilities, self._looked = self.ensemble.read(self.words[:, :, -1].flatten())
-        else:
-            width = self.scores.shape[1]
+        width = self.scores.shape[1]
+        if not self.words.shape[2]:
             log_probabilities, looked = self.ensemble.read(torch.full_like(self.images, START))
-            self.ensemble.repeat(width)
-            log_probabilities = log_probabilities.repeat_interleave(width, dim=0)
-            self._looked = None if looked is None else looked.repeat_interleave(width, dim=0)
-        return log_probabilities.view(*self.scores.shape, -1)
+            self._looked = None if looked is None else looked.unsqueeze(1).expand(-1, width, -1)
+            return log_probabilities.unsqueeze(1).repeat(1, width, 1)
+        if len(self._held) <= SPARSE * self.ensemble.images:
+            self.ensemble.keep(self._held)
+            self._held = torch.arange(len(self._held), device=self._held.device)
+        goes_on = ~self.finished & ~self.scores.isneginf()
+        image, row = goes_on.nonzero()[:, 0], (goes_on.cumsum(1) - 1)[goes_on]
+        self.ensemble.select(self._rows[goes_on], Layout.of(self._held[image], row, self.ensemble.images))
+        log_probabilities, looked = self.ensemble.read(self.words[:, :, -1][goes_on])
+        self._rows = _spread(torch.arange(len(image), device=image.device), goes_on, 0)
+        self._looked = None if looked is None else _spread(looked, goes_on, 0)
+        return _spread(log_probabilities, goes_on, -math.inf)
 
     def extend(self, chosen: Extensions) -> None:
         """Replaces the sentences by extensions of them, as many for each image as before."""
         parents, words, log_probabilities = chosen
-        images, width = self.scores.shape
         self.lengths = self.lengths.gather(1, parents) + ~self.finished.gather(1, parents)
         self.scores = self.scores.gather(1, parents) + log_probabilities
         self.finished = self.finished.gather(1, parents) | (words == END)
         self.words = _grow(self.words, parents, words)
         self.log_probabilities = _grow(self.log_probabilities, parents, log_probabilities)
-        rows = (parents + torch.arange(images, device=parents.device).unsqueeze(1) * width).flatten()
-        self.ensemble.select(rows)
+        self._rows = self._rows.gather(1, parents)
         if self._looked is not None:
-            looked = self._looked[rows].view(images, width, -1)
+            looked = self._looked[torch.arange(len(parents), device=parents.device).unsqueeze(1), parents]
             self.attention = looked.unsqueeze(2) if self.attention is None else _grow(self.attention, parents, looked)
 
     def keep(self, rows: Tensor) -> None:
         """Drops all images but those of the given rows."""
-        width = self.scores.shape[1]
-        sentences = (rows.unsqueeze(1) * width + torch.arange(width, device=rows.device)).flatten()
-        self.ensemble.select(sentences, rows)
-        for name in ("images", "words", "log_probabilities", "scores", "lengths", "finished"):
+        for name in ("images", "words", "log_probabilities", "scores", "lengths", "finished", "_held", "_rows"):
             setattr(self, name, getattr(self, name)[rows])
         if self.attention is not None:
             self.attention = self.attention[rows]
@@ -166,3 +176,10 @@ def _grow(history: Tensor, parents: Tensor, new: Tensor) -> Tensor:
     """Gives each sentence the past of its parent and one step more: (images, width, words, …) by (images, width, …)."""
     images = torch.arange(len(parents), device=parents.device).unsqueeze(1)
     return torch.cat([history[images, parents], new.unsqueeze(2)], dim=2)
+
+
+def _spread(read: Tensor, places: Tensor, elsewhere: float) -> Tensor:
+    """What belongs to some sentences, in their places among all: (sentences, …) by (images, width)."""
+    spread = read.new_full((*places.shape, *read.shape[1:]), elsewhere)
+    spread[places] = read
+    return spread

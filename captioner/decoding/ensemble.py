@@ -8,6 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from captioner.decoder import Members, State, Step, tell_together
+from captioner.decoder.layout import Layout
 
 
 class SentenceModel(Protocol):
@@ -42,6 +43,11 @@ class Ensemble:
             self.decoders += [(member, place) for member in members]
         self.states = [decoder.start(self.grids[place]) for decoder, place in self.decoders]
 
+    @property
+    def images(self) -> int:
+        """How many images it sees."""
+        return len(self.grids[0])
+
     def read(self, words: Tensor) -> tuple[Tensor, Tensor | None]:
         """Reads one word in every sentence.
 
@@ -61,8 +67,16 @@ class Ensemble:
         """Makes ``times`` sentences of each, side by side."""
         self.states = [state.repeat(times) for state in self.states]
 
-    def select(self, sentences: Tensor, images: Tensor | None = None) -> None:
-        """Keeps chosen sentences, in the order given, and of the images those given (all by default)."""
-        self.states = [state.select(sentences, images) for state in self.states]
-        if images is not None:
-            self.grids = [grid.index_select(0, images) for grid in self.grids]
+    def select(self, sentences: Tensor, layout: Layout) -> None:
+        """Keeps chosen sentences.
+
+        Args:
+            sentences: Indices, in the order wanted, shape (chosen sentences,).
+            layout: How these stand beside the images.
+        """
+        self.states = [state.select(sentences, layout) for state in self.states]
+
+    def keep(self, images: Tensor) -> None:
+        """Lets go of all images but those of the given indices; `select` must follow, with a layout beside these."""
+        self.states = [state.keep(images) for state in self.states]
+        self.grids = [grid.index_select(0, images) for grid in self.grids]
