@@ -209,7 +209,8 @@ def evaluate(model: Path, data: str, images: str) -> dict[str, object]:
     printed = io.StringIO()
     java = ["--meteor"] if shutil.which("java") else []
     with contextlib.redirect_stdout(printed):
-        code = captioner(["evaluate", "--model", str(model), "--data", data, "--images", images, "--json", *java])
+        chosen = ["--model", str(model), "--data", data, "--images", images, "--precision", "float32"]
+        code = captioner(["evaluate", *chosen, "--json", *java])
     if code:
         raise CaptionerError(f"{model}: could not be evaluated on {data}")
     scores: dict[str, object] = json.loads(printed.getvalue())
