@@ -10,7 +10,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from table_decoder import SPOKEN, WORDS, NeverEnding, TableDecoder, all_sentences, grid_of, real_decoder, score, spoken
+from table_decoder import (
+    SPOKEN,
+    WORDS,
+    NeverEnding,
+    TableDecoder,
+    all_sentences,
+    banked_beam,
+    grid_of,
+    real_decoder,
+    score,
+    spoken,
+)
 from torch import Tensor
 
 from captioner.decoder import State, Step
@@ -172,9 +183,14 @@ METHODS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_a_real_decoder_writes_for_a_batch_what_it_writes_for_each_image(method: dict[str, Any]) -> None:
-    decoder, grid = real_decoder(5, 10), torch.randn(6, 9, 10)
+    decoder, grid = real_decoder(5, 10), 4 * torch.randn(20, 65, 10, generator=torch.Generator().manual_seed(6))
     options = DecodingOptions(max_words=8, **method)
-    for image, [together] in enumerate(decode(decoder, grid, options)):
+    with torch.no_grad():
+        decoder.output_bias[END] += 1
+    written = decode(decoder, grid, options)
+    # Images are done one after another, so that those that are not have others beside them at each step.
+    assert len({len(together.words) for [together] in written}) > 3
+    for image, [together] in enumerate(written):
         [[alone]] = decode(decoder, grid[image : image + 1], options)
         assert together.words == alone.words
         # Matrix products of other sizes round differently.
@@ -193,13 +209,15 @@ def test_a_gpu_writes_what_the_cpu_writes(method: dict[str, Any]) -> None:
     assert [[h.words for h in each] for each in there] == [[h.words for h in each] for each in here]
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_only_words_that_another_may_follow_are_read(seed: int) -> None:
-    decoder = CountingDecoder(seed, images=12)
-    options = DecodingOptions(beam_size=1, max_words=8)
-    written = [hypothesis for [hypothesis] in decode(decoder, grid_of(12), options)]
-    # START and all words but END, or but the last of a caption that is cut.
-    assert decoder.read == sum(len(hypothesis.log_probabilities) for hypothesis in written)
+@pytest.mark.parametrize("beam", [1, 2, 6])
+def test_only_sentences_that_go_on_are_read(beam: int) -> None:
+    decoder, plain = CountingDecoder(beam, images=12), CountingDecoder(beam, images=12)
+    # With all of the beam wanted, no image is done before all of its sentences are finished.
+    options = DecodingOptions(beam, beam, max_words=8)
+    decode(decoder, grid_of(12), options)
+    for image in range(12):
+        banked_beam(plain, image, options)
+    assert decoder.read == plain.read
 
 
 def test_many_images_are_written_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
