@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import torch
 
 from captioner.decoder import Decoder, Members
-from captioner.decoder.products import pack, packed
+from captioner.decoder.products import can_pack, pack
 from captioner.efficientnet_lite import EfficientNetLite
 from captioner.encoder import GridEncoder
 from captioner.errors import CaptionerError
@@ -21,9 +21,6 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 _FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 """What Linux calls the instructions that multiply bfloat16; without them it is slower than float32."""
-
-LIKELY_LOGIT = 10.0
-"""About what the logits of likely words come to: log Σ exp of all was 9 to 13 with trained decoders."""
 
 
 class Dtypes(NamedTuple):
@@ -93,8 +90,8 @@ def convert(decoder: DecoderT, dtype: torch.dtype) -> DecoderT:
     """Has a decoder write captions in a type, with its matrices laid out for that.
 
     bfloat16 rounds a logit of 10 by up to 0.03, which decides between captions that are nearly as likely. So all of
-    them are lowered by `LIKELY_LOGIT`, which changes no probability: those of likely words are then near 0, and rounded
-    by a tenth of that.
+    them are lowered by log Σ exp of the bias, which changes no probability: those of likely words are then nearer to 0,
+    and rounded less.
 
     Args:
         decoder: Changed in place, and returned; its weights must stay as they are from now on.
@@ -105,10 +102,10 @@ def convert(decoder: DecoderT, dtype: torch.dtype) -> DecoderT:
         member.reduction.to(dtype)
         # Rows of an embedding that is no output layer too are read, not multiplied.
         words = member.output or member.embedding
-        # oneDNN adds a bias of float32 to products of bfloat16, torch's own products do not: there words stay float32.
-        if dtype == torch.bfloat16 and packed(words.weight.detach().to(dtype)) is not None:
+        # Elsewhere words stay float32: torch's own products round before a bias of float32 is added.
+        if dtype == torch.bfloat16 and can_pack(words.weight, dtype):
             words.to(dtype)
-            member.output_bias.data -= LIKELY_LOGIT
+            member.output_bias.data -= member.output_bias.data.logsumexp(0)
         for part in (member.core, member.reduction, words):
             pack(part)
     return decoder

@@ -139,6 +139,14 @@ def test_a_beam_that_never_ends_returns_the_best_open_sentence() -> None:
     assert hypothesis.words == list(best)
 
 
+@pytest.mark.parametrize("beam", [1, 2, 5])
+def test_a_broken_network_ends_too(beam: int) -> None:
+    decoder, grid = real_decoder(5, 10), torch.randn(3, 9, 10)
+    with torch.no_grad():
+        decoder.output_bias.fill_(math.nan)
+    assert len(decode(decoder, grid, DecodingOptions(beam, max_words=8))) == 3
+
+
 def test_fewer_sentences_than_asked_for_are_returned_without_padding() -> None:
     [hypotheses] = decode(TableDecoder(1, images=1), grid_of(1), DecodingOptions(20, 20, max_words=1))
     assert sorted(spoken(h) for h in hypotheses) == [[END], *([word] for word in SPOKEN)]

@@ -26,6 +26,19 @@ def test_a_full_block_is_the_sentences_in_their_order() -> None:
     assert torch.equal(Layout(2).to_sentences(x.view(2, 3, 4)), x)
 
 
+def test_images_after_the_last_that_has_a_sentence_have_gaps() -> None:
+    layout, x = Layout.of(IMAGE, ROW, images=5), torch.randn(5, 4)
+    assert layout.to_block(x).shape == (5, 3, 4)
+    assert torch.equal(layout.to_block(x)[IMAGE, ROW], x)
+    assert torch.equal(layout.to_sentences(layout.to_block(x)), x)
+
+
+def test_a_full_block_in_another_order_is_put_in_order() -> None:
+    image, row, x = torch.tensor([1, 0, 0, 1]), torch.tensor([0, 1, 0, 1]), torch.randn(4, 3)
+    assert torch.equal(Layout.of(image, row).to_block(x)[image, row], x)
+    assert Layout.of(image.sort().values, torch.tensor([0, 1, 0, 1])) == Layout(2)
+
+
 def test_gradients_are_those_of_indexing() -> None:
     layout = Layout.of(IMAGE, ROW)
     x = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)

@@ -167,7 +167,10 @@ def add_update(projected: Tensor, state: State) -> Tensor:
 
 
 def mean_of_cells(grid: Tensor) -> Tensor:
-    """The mean feature vector, shape (images, channels): a product, since torch sums bfloat16 four times as slowly."""
+    """The mean feature vector, shape (images, channels)."""
+    if grid.dtype != torch.bfloat16:
+        return grid.mean(dim=1)
+    # torch takes four times as long to sum bfloat16.
     return (grid.new_ones(1, 1, grid.shape[1]).expand(len(grid), -1, -1) @ grid).squeeze(1) / grid.shape[1]
 
 

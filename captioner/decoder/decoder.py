@@ -138,7 +138,7 @@ class Decoder(nn.Module):
         """
         advances: list[Advanced] = []
         read = state._replace(layout=packing.words)
-        state = state.select(packing.order, packing.words)
+        state = state.select(packing.order, packing.layouts[0])
         with Unrolled():
             for words, layout in zip(projected.split(packing.counts), packing.layouts, strict=True):  # type: ignore[no-untyped-call]
                 state, grid = state.first(len(words), layout), Unrolled.first(grid, layout.images)

@@ -31,12 +31,12 @@ class Layout(NamedTuple):
         Args:
             image: Shape (sentences,).
             row: Shape (sentences,).
-            images: How many there are, if not all after the last one have no sentence.
+            images: How many there are; by default all up to the last that has a sentence.
         """
         images, rows = int(image.max()) + 1 if images is None else images, int(row.max()) + 1
         places = image * rows + row
         if len(places) == images * rows and bool((places[1:] > places[:-1]).all()):
-            return cls(images)
+            return cls(images)  # a full block in order, for which nothing has to move
         sentences = torch.full((images * rows,), len(places), device=places.device)
         sentences[places] = torch.arange(len(places), device=places.device)
         return cls(images, places, sentences)

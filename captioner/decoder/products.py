@@ -20,6 +20,17 @@ def pack(module: nn.Module) -> None:
         weight.packed = packed(weight.detach())  # type: ignore[attr-defined]
 
 
+def can_pack(matrix: Tensor, dtype: torch.dtype) -> bool:
+    """Whether `packed` lays a matrix of some type out: on CPUs of the x86 family, where it was measured."""
+    known = platform.machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not known or not matrix.is_cpu or matrix.ndim != 2:
+        return False
+    if dtype == torch.bfloat16:
+        supported: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return supported
+    return dtype == torch.float32
+
+
 def packed(matrix: Tensor) -> Tensor | None:
     """A matrix as oneDNN's kernels read it.
 
@@ -29,12 +40,9 @@ def packed(matrix: Tensor) -> Tensor | None:
         matrix: Shape (n, k).
 
     Returns:
-        What `multiply` takes. None for other shapes, and but on CPUs of the x86 family, where it was measured.
+        What `multiply` takes; None where that is not possible.
     """
-    known = platform.machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if not known or not matrix.is_cpu or matrix.ndim != 2 or matrix.dtype not in (torch.float32, torch.bfloat16):
-        return None
-    if matrix.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if not can_pack(matrix, matrix.dtype):
         return None
     laid_out: Tensor = torch.ops.mkldnn._reorder_linear_weight(matrix)
     return laid_out
@@ -46,7 +54,7 @@ def multiply(x: Tensor, laid_out: Tensor, bias: Tensor | None = None) -> Tensor:
     Args:
         x: Shape (…, k).
         laid_out: What `packed` made of W, shape (n, k).
-        bias: b, shape (n,).
+        bias: b, shape (n,); one of float32 is added to a product of bfloat16 before that is rounded.
 
     Returns:
         Shape (…, n).
@@ -64,9 +72,11 @@ def multiplier(matrix: Tensor) -> Callable[[Tensor], Tensor]:
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """The product x Wᵀ + b; where `pack` has laid W out and no gradient is wanted, by that."""
     laid_out = getattr(weight, "packed", None)
-    if laid_out is None or torch.is_grad_enabled() or x.device != laid_out.device:
-        return functional.linear(x, weight, bias)
-    return multiply(x, laid_out, bias)
+    if laid_out is not None and not torch.is_grad_enabled() and x.device == laid_out.device:
+        return multiply(x, laid_out, bias)
+    if bias is not None and bias.dtype != weight.dtype:  # torch's own product refuses that, `multiply` does not
+        return functional.linear(x, weight) + bias
+    return functional.linear(x, weight, bias)
 
 
 class Linear(nn.Linear):

@@ -52,7 +52,8 @@ class BeamSearch:
         # Scores only fall as a sentence grows, while a length penalty divides them by more: an open sentence can rank
         # no higher than its present score over the greatest length.
         hope = rank(drafts.scores, self.options.max_words, self.options).masked_fill(drafts.finished, -math.inf)
-        done: Tensor = complete.all(1) & (ranks[:, wanted.stop - 1] >= hope.max(dim=1).values)
+        # Not "at least as high": where a broken network tells NaN, that would never be.
+        done: Tensor = complete.all(1) & ~(ranks[:, wanted.stop - 1] < hope.max(dim=1).values)
         return done
 
     def best(self, written: Written, row: int) -> list[Hypothesis]:

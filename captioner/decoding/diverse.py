@@ -51,7 +51,8 @@ class DiverseBeamSearch(BeamSearch):
             own = log_probabilities.flatten(1).gather(1, extensions.parents * vocabulary + extensions.words)
             own = own.masked_fill(drafts.finished.gather(1, extensions.parents), 0)
             chosen.append(extensions._replace(log_probabilities=own))
-            used.scatter_add_(1, extensions.words, torch.ones_like(own))
+            can_be = ~(drafts.scores.gather(1, extensions.parents) + own).isneginf()
+            used.scatter_add_(1, extensions.words, can_be.to(used.dtype))
             used[:, PAD] = 0
         return Extensions(*(torch.cat(parts, dim=1) for parts in zip(*chosen, strict=True)))
 

@@ -15,8 +15,8 @@ from captioner.decoding.ensemble import Ensemble
 from captioner.vocabulary import END, START
 
 SPARSE = 0.75
-"""Of the images that an ensemble holds, the share that is left when it lets go of those that are done: to let each go
-by itself would copy what belongs to the others as often."""
+"""Images that are done are let go once at most this share of those held is left: to let each go by itself would copy
+what belongs to the others every time."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ class Drafts:
         """Reads the last word of every sentence that goes on.
 
         Returns:
-            Log-probabilities of the next word, shape (images, width, vocabulary); -inf for a sentence that is finished
-            or cannot be.
+            Log-probabilities of the next word, shape (images, width, vocabulary); after the first one -inf for a
+            sentence that is finished or cannot be.
         """
         width = self.scores.shape[1]
         if not self.words.shape[2]:
@@ -133,12 +133,20 @@ class Drafts:
             self.ensemble.keep(self._held)
             self._held = torch.arange(len(self._held), device=self._held.device)
         goes_on = ~self.finished & ~self.scores.isneginf()
-        image, row = goes_on.nonzero()[:, 0], (goes_on.cumsum(1) - 1)[goes_on]
-        self.ensemble.select(self._rows[goes_on], Layout.of(self._held[image], row, self.ensemble.images))
-        log_probabilities, looked = self.ensemble.read(self.words[:, :, -1][goes_on])
-        self._rows = _spread(torch.arange(len(image), device=image.device), goes_on, 0)
-        self._looked = None if looked is None else _spread(looked, goes_on, 0)
-        return _spread(log_probabilities, goes_on, -math.inf)
+        places = goes_on.flatten().nonzero().squeeze(1)
+        row = (goes_on.cumsum(1) - 1).flatten()[places]
+        layout = Layout.of(self._held[places // width], row, self.ensemble.images)
+        self.ensemble.select(self._rows.flatten()[places], layout)
+        log_probabilities, looked = self.ensemble.read(self.words[:, :, -1].flatten()[places])
+        self._rows = self._spread(torch.arange(len(places), device=places.device), places, 0)
+        self._looked = None if looked is None else self._spread(looked, places, 0)
+        return self._spread(log_probabilities, places, -math.inf)
+
+    def _spread(self, values: Tensor, places: Tensor, elsewhere: float) -> Tensor:
+        """Values of some sentences, shape (sentences, …), in their places among all: (images, width, …)."""
+        images, width = self.scores.shape
+        spread = values.new_full((images * width, *values.shape[1:]), elsewhere)
+        return spread.index_copy_(0, places, values).view(images, width, *values.shape[1:])
 
     def extend(self, chosen: Extensions) -> None:
         """Replaces the sentences by extensions of them, as many for each image as before."""
@@ -176,10 +184,3 @@ def _grow(history: Tensor, parents: Tensor, new: Tensor) -> Tensor:
     """Gives each sentence the past of its parent and one step more: (images, width, words, …) by (images, width, …)."""
     images = torch.arange(len(parents), device=parents.device).unsqueeze(1)
     return torch.cat([history[images, parents], new.unsqueeze(2)], dim=2)
-
-
-def _spread(read: Tensor, places: Tensor, elsewhere: float) -> Tensor:
-    """What belongs to some sentences, in their places among all: (sentences, …) by (images, width)."""
-    spread = read.new_full((*places.shape, *read.shape[1:]), elsewhere)
-    spread[places] = read
-    return spread
