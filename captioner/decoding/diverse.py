@@ -46,13 +46,12 @@ class DiverseBeamSearch(BeamSearch):
                 log_probabilities[:, group] - penalty.unsqueeze(1), drafts.finished[:, group], self.group
             )
             extensions = extensions._replace(parents=extensions.parents + begin)
-            ranks = rank_extensions(drafts, extensions, self.options)
-            extensions = extensions.gather(ranks.topk(self.group).indices)
+            best, places = rank_extensions(drafts, extensions, self.options).topk(self.group)
+            extensions = extensions.gather(places)
             own = log_probabilities.flatten(1).gather(1, extensions.parents * vocabulary + extensions.words)
             own = own.masked_fill(drafts.finished.gather(1, extensions.parents), 0)
             chosen.append(extensions._replace(log_probabilities=own))
-            can_be = ~(drafts.scores.gather(1, extensions.parents) + own).isneginf()
-            used.scatter_add_(1, extensions.words, can_be.to(used.dtype))
+            used.scatter_add_(1, extensions.words, (~best.isneginf()).to(used.dtype))
             used[:, PAD] = 0
         return Extensions(*(torch.cat(parts, dim=1) for parts in zip(*chosen, strict=True)))
 

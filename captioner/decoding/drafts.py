@@ -158,7 +158,7 @@ class Drafts:
         self.log_probabilities = _grow(self.log_probabilities, parents, log_probabilities)
         self._rows = self._rows.gather(1, parents)
         if self._looked is not None:
-            looked = self._looked[torch.arange(len(parents), device=parents.device).unsqueeze(1), parents]
+            looked = _of_parents(self._looked, parents)
             self.attention = looked.unsqueeze(2) if self.attention is None else _grow(self.attention, parents, looked)
 
     def keep(self, rows: Tensor) -> None:
@@ -182,5 +182,9 @@ class Drafts:
 
 def _grow(history: Tensor, parents: Tensor, new: Tensor) -> Tensor:
     """Gives each sentence the past of its parent and one step more: (images, width, words, …) by (images, width, …)."""
-    images = torch.arange(len(parents), device=parents.device).unsqueeze(1)
-    return torch.cat([history[images, parents], new.unsqueeze(2)], dim=2)
+    return torch.cat([_of_parents(history, parents), new.unsqueeze(2)], dim=2)
+
+
+def _of_parents(values: Tensor, parents: Tensor) -> Tensor:
+    """What each sentence has from its parent: (images, width, …) by (images, width)."""
+    return values[torch.arange(len(parents), device=parents.device).unsqueeze(1), parents]
