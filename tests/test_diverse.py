@@ -23,7 +23,7 @@ def diverse_beam_search(decoder: TableDecoder, image: int, options: DecodingOpti
                 if END in sentence:
                     extended.append((sum(score(decoder, image, sentence)), sentence))
                     continue
-                for word in (END, *SPOKEN):
+                for word in {END, *SPOKEN} - set(options.forbidden_words):
                     total = sum(score(decoder, image, [*sentence, word]))
                     extended.append((total - options.diversity_penalty * used.count(word), [*sentence, word]))
             extended.sort(key=lambda pair: -pair[0])
@@ -52,6 +52,18 @@ def test_groups_are_those_of_the_paper(seed: int, shape: tuple[int, int], penalt
             assert hypothesis.log_probabilities == pytest.approx(score(decoder, image, spoken(hypothesis)), abs=3e-6)
         [alone] = decode(decoder, grid_of(2)[image : image + 1], options)
         assert [h.log_probabilities for h in alone] == [h.log_probabilities for h in hypotheses]
+
+
+@pytest.mark.parametrize(("seed", "forbidden"), [(11, (4, 6)), (13, (5, 6)), (23, (4, 6)), (37, (5, 6))])
+def test_what_fills_up_a_group_keeps_no_other_from_a_word(seed: int, forbidden: tuple[int, ...]) -> None:
+    decoder = TableDecoder(seed, images=1)
+    # With one word to say, a group of six has more room than there are sentences.
+    options = DecodingOptions(
+        12, 12, max_words=6, length_penalty=0, forbidden_words=forbidden, diverse_groups=2, diversity_penalty=0.5
+    )
+    [hypotheses] = decode(decoder, grid_of(1), options)
+    expected = {tuple(s) for group in diverse_beam_search(decoder, 0, options) for s in group}
+    assert {tuple(spoken(h)) for h in hypotheses} == expected
 
 
 def test_each_groups_best_comes_before_its_others() -> None:
