@@ -55,7 +55,7 @@ def test_groups_are_those_of_the_paper(seed: int, shape: tuple[int, int], penalt
 
 
 @pytest.mark.parametrize(("seed", "forbidden"), [(11, (4, 6)), (13, (5, 6)), (23, (4, 6)), (37, (5, 6))])
-def test_what_fills_up_a_group_keeps_no_other_from_a_word(seed: int, forbidden: tuple[int, ...]) -> None:
+def test_what_fills_up_a_group_takes_no_sentences_place(seed: int, forbidden: tuple[int, ...]) -> None:
     decoder = TableDecoder(seed, images=1)
     # With one word to say, a group of six has more room than there are sentences.
     options = DecodingOptions(

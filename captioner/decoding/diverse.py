@@ -50,8 +50,10 @@ class DiverseBeamSearch(BeamSearch):
             extensions = extensions.gather(places)
             own = log_probabilities.flatten(1).gather(1, extensions.parents * vocabulary + extensions.words)
             own = own.masked_fill(drafts.finished.gather(1, extensions.parents), 0)
-            chosen.append(extensions._replace(log_probabilities=own))
-            used.scatter_add_(1, extensions.words, (~best.isneginf()).to(used.dtype))
+            # A group with too few sentences is filled up with what cannot be, even a finished one once more.
+            filling = best.isneginf()
+            chosen.append(extensions._replace(log_probabilities=own.masked_fill(filling, -math.inf)))
+            used.scatter_add_(1, extensions.words, (~filling).to(used.dtype))
             used[:, PAD] = 0
         return Extensions(*(torch.cat(parts, dim=1) for parts in zip(*chosen, strict=True)))
 
