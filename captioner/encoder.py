@@ -22,6 +22,9 @@ IMAGES_AT_ONCE = 4
 """Images that a CPU sees together where nothing is kept for gradients: what layers pass on then stays in its cache, and
 at 288 pixels below the 32 MiB from which on malloc has the system map each block anew."""
 
+PROJECTION = "projection"
+"""The name of the stage that shortens feature vectors."""
+
 
 class GridEncoder(nn.Module):
     """A CNN that turns images into a grid of feature vectors.
@@ -36,18 +39,30 @@ class GridEncoder(nn.Module):
             (``.safetensors``, or ``.pth`` that holds tensors alone).
         last_stage: One of `stages`: the grid is what this stage puts out, and the later ones are cut off. An earlier
             grid is finer, and each of its cells sees less of the picture. None keeps all.
+        feature_size: Length to which a linear map, the stage `PROJECTION`, brings the CNN's feature vectors: a decoder
+            multiplies them at every word, and attention reads all of them. None leaves them as they are.
 
     Attributes:
         channels: Length of each feature vector.
 
     Raises:
-        CaptionerError: The network is unknown or has no grid, or its weights cannot be had or do not fit.
+        CaptionerError: The network is unknown or has no grid, its weights cannot be had or do not fit, or the size is
+            less than 1.
     """
 
-    def __init__(self, name: str, weights: str = WEIGHTS_NONE, last_stage: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        weights: str = WEIGHTS_NONE,
+        last_stage: str | None = None,
+        feature_size: int | None = None,
+    ) -> None:
         super().__init__()
+        if feature_size is not None and feature_size < 1:
+            raise CaptionerError(f"model.feature_size is {feature_size}; it must be at least 1")
         self.name = name
         self.last_stage = last_stage
+        self.projection: nn.Linear | None = None
         network = networks.build(name, weights)
         self.trunk = _trunk(network, name).to(memory_format=torch.channels_last)
         if last_stage is not None:
@@ -58,6 +73,9 @@ class GridEncoder(nn.Module):
             if last_stage is None:
                 raise
             raise CaptionerError(f"{name} cannot end with stage {last_stage!r}; choose another") from error
+        if feature_size is not None:
+            self.projection = nn.Linear(self.channels, feature_size, bias=False)
+            self.channels = feature_size
         self._first_trained: int | None = None
         self.train_from(None)
 
@@ -98,7 +116,7 @@ class GridEncoder(nn.Module):
 
     def stages(self) -> list[str]:
         """Names of the network's parts in the order in which an image passes them."""
-        return [name for name, _ in _stages(self.trunk)]
+        return [name for name, _ in self._stages()]
 
     def train_from(self, stage: str | None) -> None:
         """Unfreezes the network from a stage on.
@@ -122,7 +140,7 @@ class GridEncoder(nn.Module):
             )
         self._first_trained = first
         self.requires_grad_(first == 0)
-        for index, (_, module) in enumerate(_stages(self.trunk)):
+        for index, (_, module) in enumerate(self._stages()):
             module.requires_grad_(first is not None and index >= first)
         self.train(self.training)
 
@@ -135,7 +153,7 @@ class GridEncoder(nn.Module):
         """Sets training mode for the trained stages alone, and for no batch norm: its statistics must not drift."""
         super().train(mode)
         self.trunk.train(mode and not self.is_frozen)
-        for index, (_, module) in enumerate(_stages(self.trunk)):
+        for index, (_, module) in enumerate(self._stages()):
             module.train(mode and self._first_trained is not None and index >= self._first_trained)
         for module in self.trunk.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -157,7 +175,14 @@ class GridEncoder(nn.Module):
             images = images.contiguous(memory_format=torch.channels_last)
             at_once = IMAGES_AT_ONCE if images.is_cpu and not torch.is_grad_enabled() else max(1, len(images))
             maps = [self._map(self.trunk, part) for part in images.split(at_once)]  # type: ignore[no-untyped-call]
-            return torch.cat([features.flatten(2).transpose(1, 2) for features in maps])
+            cells = torch.cat([features.flatten(2).transpose(1, 2) for features in maps])
+            return cells if self.projection is None else self.projection(cells.to(self.projection.weight.dtype))
+
+    def _stages(self) -> Iterator[tuple[str, nn.Module]]:
+        """The parts that have parameters."""
+        yield from ((name, part) for name, part in _parts(self.trunk) if any(True for _ in part.parameters()))
+        if self.projection is not None:
+            yield PROJECTION, self.projection
 
     def _cut_after(self, stage: str) -> None:
         if stage not in self.stages():
@@ -220,11 +245,6 @@ def _parts(trunk: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield from ((f"{name}.{inner}", part) for inner, part in child.named_children())
         else:
             yield name, child
-
-
-def _stages(trunk: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The parts of the trunk that have parameters."""
-    return ((name, part) for name, part in _parts(trunk) if any(True for _ in part.parameters()))
 
 
 _CONTAINERS = frozenset({"blocks", "stages", "layers", "features", "trunk_output"})

@@ -19,12 +19,14 @@ class CaptionerConfig:
     Attributes:
         encoder: Name of the CNN, as `GridEncoder` takes it.
         encoder_stage: The CNN's last stage that is used, as `GridEncoder` takes it; None uses all.
+        feature_size: Length of the vectors that the decoder sees, as `GridEncoder` takes it; None leaves the CNN's.
         decoder: Shape of the decoder.
         transform: How a photograph becomes the encoder's input.
     """
 
     encoder: str = "timm/tf_efficientnet_lite0"
     encoder_stage: str | None = None
+    feature_size: int | None = None
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     transform: Transform = field(default_factory=Transform)
 
@@ -41,7 +43,7 @@ class CaptionModel(nn.Module):
     def __init__(self, config: CaptionerConfig, vocabulary_size: int, encoder: GridEncoder | None = None) -> None:
         super().__init__()
         self.config = config
-        self.encoder = encoder or GridEncoder(config.encoder, WEIGHTS_NONE, config.encoder_stage)
+        self.encoder = encoder or GridEncoder(config.encoder, WEIGHTS_NONE, config.encoder_stage, config.feature_size)
         self.decoder = make_decoder(config.decoder, self.encoder.channels, vocabulary_size)
 
     def forward(self, images: Tensor, captions: Tensor) -> TeacherForced:

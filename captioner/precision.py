@@ -82,6 +82,8 @@ def prepare(model: CaptionModel, dtypes: Dtypes, encoder: GridEncoder | None = N
         if isinstance(prepared.encoder.trunk, EfficientNetLite):
             prepared.encoder.trunk.fold_batch_norm()
         prepared.encoder.to(dtypes.encoder)
+        if prepared.encoder.projection is not None:
+            prepared.encoder.projection.to(dtypes.decoder)  # one product for all images, in what the decoder reads
     convert(prepared.decoder, dtypes.decoder)
     return prepared
 

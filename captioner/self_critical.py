@@ -7,17 +7,34 @@ image (Luo, 2020), so no caption has to be written beside.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from captioner.decoder import Decoder, Members
+from captioner.decoder import Decoder, Members, TeacherForced
 from captioner.decoding import DecodingOptions, Hypothesis, decode
 from captioner.metrics.reward import CiderReward
 from captioner.vocabulary import END, NEVER_WRITTEN, PAD, START
 
 MAX_WORDS = 20
+
+
+class Drawn(NamedTuple):
+    """Captions that a decoder drew, and what follows.
+
+    Attributes:
+        loss: -Σ (r - b) log p over all words of all captions, a word, with p among the words that may be written.
+        reward: The mean of r.
+        captions: Word ids, shape (images, captions an image, length), as `Decoder.forward` takes them.
+        outcome: What the decoder made of them, without dropout.
+    """
+
+    loss: Tensor
+    reward: float
+    captions: Tensor
+    outcome: TeacherForced
 
 
 def make_reward(captions: Sequence[Sequence[Sequence[int]]]) -> CiderReward:
@@ -30,7 +47,7 @@ def make_reward(captions: Sequence[Sequence[Sequence[int]]]) -> CiderReward:
 
 def self_critical_loss(
     decoder: Decoder | Members, grid: Tensor, places: Sequence[int], reward: CiderReward, samples: int, seed: int
-) -> tuple[Tensor, float]:
+) -> Drawn:
     """Draws captions and weighs their log-probabilities by how much better they did than the image's others.
 
     Args:
@@ -41,9 +58,6 @@ def self_critical_loss(
         samples: Captions drawn of each image, at least 2.
         seed: Another seed draws other captions.
 
-    Returns:
-        -Σ (r - b) log p over all words of all captions, a word, with p among the words that may be written; and the
-        mean reward.
     """
     options = DecodingOptions(sample=True, num_captions=samples, max_words=MAX_WORDS, seed=seed)
     # Without dropout, here and below: what is drawn must be what the gradient is of.
@@ -56,16 +70,17 @@ def self_critical_loss(
     for row, group in enumerate(drawn):
         for column, ids in enumerate(group):
             captions[row, column, 1 : len(ids) + 1] = torch.tensor(ids)
-    with torch.backends.cudnn.flags(enabled=False):  # its recurrent kernels keep no gradients in evaluation mode
-        outcome = decoder(grid, captions.to(grid.device))
-    decoder.train()
     lengths = (captions[:, :, 1:] != PAD).sum(dim=2).flatten()
+    captions = captions.to(grid.device)
+    with torch.backends.cudnn.flags(enabled=False):  # its recurrent kernels keep no gradients in evaluation mode
+        outcome = decoder(grid, captions)
+    decoder.train()
     advantages = (rewards - others).flatten().repeat_interleave(lengths).to(grid.device)
     # They were drawn from among the words that may be written; UNKNOWN alone can take a tenth of what the others get.
     never = torch.tensor(NEVER_WRITTEN, device=grid.device)
     logits = outcome.logits.float().index_fill(1, never, -torch.inf)
     losses = cross_entropy(logits, outcome.targets, reduction="none")
-    return (advantages * losses).mean(), float(rewards.mean())
+    return Drawn((advantages * losses).mean(), float(rewards.mean()), captions, outcome)
 
 
 def _closed(drawn: Hypothesis) -> list[int]:

@@ -15,7 +15,7 @@ from captioner import __version__
 from captioner.averaging import moving_average
 from captioner.checkpoint import METADATA_KEY, Checkpoint, refuse_another
 from captioner.data.dataset import Batch
-from captioner.decoder import DecoderConfig
+from captioner.decoder import DecoderConfig, TeacherForced
 from captioner.decoder.dropout import drop_channels
 from captioner.decoding import DecodingOptions, decode
 from captioner.distillation import Teachers
@@ -49,6 +49,8 @@ class CaptioningModule(lightning.LightningModule):
         encoder: Name of the CNN, as `captioner.encoder.GridEncoder` takes it.
         encoder_weights: ``hub``, ``package``, ``none`` or a file.
         encoder_stage: The CNN's last stage that is used; an earlier one gives a finer grid. None uses all.
+        feature_size: Length to which a linear map brings the CNN's feature vectors, its stage ``projection``, that has
+            to be trained or taken from a checkpoint. None leaves them as they are.
         train_encoder_from: The CNN's first trained stage, ``all`` for the whole of it, None to keep it frozen.
         image_size: Height and width of the CNN's input, in pixels.
         resize: ``squash`` or ``crop``; see `captioner.transform.Transform`.
@@ -73,8 +75,9 @@ class CaptioningModule(lightning.LightningModule):
             For a second phase, with ``start_from``.
         samples: Captions drawn of each image in self-critical training.
         teachers: Checkpoints of captioners with the same words whose next words are learned beside those of the
-            references (`captioner.distillation`).
-        distillation: Weight of what the teachers expect in the loss of words, in [0, 1]; the references have the rest.
+            references (`captioner.distillation`), or in self-critical training beside the rewards, after the words of
+            the captions drawn: what is learned is then what the model itself will come upon.
+        distillation: Weight of what the teachers expect in that loss, in [0, 1]; references or rewards have the rest.
         validation_beam_size: Beam for the captions that are scored in validation; 1 is greedy.
         ema: Decay of a moving average of the weights, such as 0.999, in [0, 1); the average is what is validated and
             written for use. 0 keeps none.
@@ -86,6 +89,7 @@ class CaptioningModule(lightning.LightningModule):
         encoder: str = "timm/tf_efficientnet_lite0",
         encoder_weights: str = WEIGHTS_HUB,
         encoder_stage: str | None = None,
+        feature_size: int | None = None,
         train_encoder_from: str | None = None,
         image_size: int = 224,
         resize: str = "squash",
@@ -126,10 +130,16 @@ class CaptioningModule(lightning.LightningModule):
             if not 0 <= share < 1:
                 raise CaptionerError(f"model.{name} is {share}; it must be at least 0 and less than 1")
         self.averaging = [moving_average(ema)] if ema else []
-        grid_encoder = GridEncoder(encoder, encoder_weights, encoder_stage)
+        if feature_size is not None and train_encoder_from is None and start_from is None:
+            raise CaptionerError(
+                f"model.feature_size {feature_size} has nothing to learn from; set model.train_encoder_from to "
+                "projection, or model.start_from to a checkpoint that has it"
+            )
+        grid_encoder = GridEncoder(encoder, encoder_weights, encoder_stage, feature_size)
         grid_encoder.train_from(train_encoder_from)
         grid_encoder.grid_shape(image_size)  # refuses what is too small
-        config = CaptionerConfig(encoder, encoder_stage, decoder, grid_encoder.default_transform(image_size, resize))
+        transform = grid_encoder.default_transform(image_size, resize)
+        config = CaptionerConfig(encoder, encoder_stage, feature_size, decoder, transform)
         self.model = CaptionModel(config, len(vocabulary), grid_encoder)
         starts = [start_from] if isinstance(start_from, str) else start_from or []
         if isinstance(start_from, list):
@@ -199,11 +209,8 @@ class CaptioningModule(lightning.LightningModule):
         outcome = self.model.decoder(grid, batch.captions, self._words_to_read(grid, batch.captions))
         loss = word_loss(outcome, self.label_smoothing)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.places))
-        if self.teachers is not None:
-            expected = self.teachers.distribution(pixels, whole, batch.captions)
-            taught = distillation_loss(outcome, expected)
-            self.log("train/distillation", taught, batch_size=len(batch.places))
-            loss = (1 - self.distillation) * loss + self.distillation * taught
+        if self.self_critical == 0:
+            loss = self._taught(loss, outcome, pixels, whole, batch.captions)
         if outcome.attention is not None and self.attention_regularization > 0:
             cells = outcome.attention[..., : grid.shape[1]]  # not the sentinel, which may have all of a sentence
             penalty = attention_penalty(cells)
@@ -215,8 +222,9 @@ class CaptioningModule(lightning.LightningModule):
             loss = loss + self.location_reward * looking
         if self.self_critical > 0:
             seed, places = self._seed(batch_index), batch.places.tolist()
-            critical, mean = self_critical_loss(self.model.decoder, grid, places, self._reward, self.samples, seed)
-            self.log("train/reward", mean, prog_bar=True, batch_size=len(places))
+            drawn = self_critical_loss(self.model.decoder, grid, places, self._reward, self.samples, seed)
+            self.log("train/reward", drawn.reward, prog_bar=True, batch_size=len(places))
+            critical = self._taught(drawn.loss, drawn.outcome, pixels, whole, drawn.captions)
             loss = (1 - self.self_critical) * loss + self.self_critical * critical
         if not torch.isfinite(loss):
             records = self.trainer.datamodule.train.records  # type: ignore[attr-defined]
@@ -282,6 +290,16 @@ class CaptioningModule(lightning.LightningModule):
             share = self.scheduled_sampling * self.global_step / max(1, int(self.trainer.estimated_stepping_batches))
             captions = sample_words(self.model.decoder, grid, captions, share)
         return drop_words(captions, self.word_dropout) if self.word_dropout > 0 else captions
+
+    def _taught(
+        self, loss: Tensor, outcome: TeacherForced, pixels: Tensor | None, whole: Tensor, captions: Tensor
+    ) -> Tensor:
+        """A loss of words, with what the teachers, if there are any, expect after them."""
+        if self.teachers is None:
+            return loss
+        taught = distillation_loss(outcome, self.teachers.distribution(pixels, whole, captions))
+        self.log("train/distillation", taught, batch_size=len(captions))
+        return (1 - self.distillation) * loss + self.distillation * taught
 
     def _look(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """The CNN's grid, and the pixels that it was shown; None where the batch holds features."""

@@ -30,7 +30,7 @@ def make_captioner(
     """A captioner that talks nonsense, the same each time."""
     torch.manual_seed(seed)
     decoder = DecoderConfig(attention=attention, embedding_size=16, hidden_size=16, attention_size=16, members=members)  # type: ignore[arg-type]
-    config = CaptionerConfig("resnet18", None, decoder, Transform(size, resize))  # type: ignore[arg-type]
+    config = CaptionerConfig("resnet18", decoder=decoder, transform=Transform(size, resize))  # type: ignore[arg-type]
     model = CaptionModel(config, len(WORDS))
     for parameter in model.decoder.parameters():
         torch.nn.init.normal_(parameter, std=0.8)

@@ -168,7 +168,7 @@ def test_a_lightning_checkpoint_is_read_too(tiny: Captioner, tmp_path: Path) -> 
 
 
 def test_what_a_network_computes_for_itself_comes_back(tmp_path: Path) -> None:
-    config = CaptionerConfig("timm/resnetblur18", None, DecoderConfig(hidden_size=8), Transform(64))
+    config = CaptionerConfig("timm/resnetblur18", decoder=DecoderConfig(hidden_size=8), transform=Transform(64))
     model = CaptionModel(config, len(WORDS)).eval()
     assert any("filt" in name for name, _ in model.named_buffers())
     path = tmp_path / "blur.safetensors"

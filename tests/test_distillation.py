@@ -20,6 +20,8 @@ from captioner.errors import CaptionerError
 from captioner.experiment import parse
 from captioner.images import open_image
 from captioner.losses import distillation_loss
+from captioner.seeds import batch_seed
+from captioner.self_critical import make_reward, self_critical_loss
 from captioner.training import CaptioningModule
 from captioner.transform import to_pixels
 from captioner.vocabulary import END, PAD, START
@@ -136,8 +138,9 @@ def test_a_student_comes_to_expect_what_its_teacher_expects(
 class Weighed(Callback):
     """Compares the loss of each step of a model without dropout with the sum of its parts, made anew."""
 
-    def __init__(self, teacher: Path) -> None:
+    def __init__(self, teacher: Path, shares: dict[str, float]) -> None:
         self.teacher = load(teacher).model
+        self.shares = shares
         self.steps = 0
 
     @torch.no_grad()
@@ -148,16 +151,25 @@ class Weighed(Callback):
         outcome = model.decoder(grid, batch.captions)
         assert outcome.attention is not None
         looked = [sentence for sentence in outcome.attention[..., : grid.shape[1]].sum(1) if sentence.any()]
-        taught = self.teacher.decoder(self.teacher.encoder(pixels), batch.captions).logits.softmax(-1)
         said = outcome.logits.log_softmax(-1)
         parts = {
             "words": -said[range(len(said)), outcome.targets].mean(),
             "smooth": -said.mean(),
-            "taught": -(taught * said).sum(1).mean(),
+            "taught": self.surprise(pixels, batch.captions, said),
             "looked": (1 - torch.stack(looked)).square().mean(),
         }
-        shares = {"words": 0.7 * 0.9, "smooth": 0.7 * 0.1, "taught": 0.3, "looked": 0.6}
-        self.expected = sum(shares[name] * parts[name] for name in shares)
+        if pl_module.self_critical > 0:
+            reward = make_reward(trainer.datamodule.train.captions)  # type: ignore[attr-defined]
+            places, seed = batch.places.tolist(), batch_seed(0, batch_idx)
+            drawn = self_critical_loss(model.decoder, grid, places, reward, 3, seed)
+            read = model.decoder(grid, drawn.captions).logits.log_softmax(-1)
+            parts |= {"rewarded": drawn.loss, "taught drawn": self.surprise(pixels, drawn.captions, read)}
+        self.expected = sum(share * parts[name] for name, share in self.shares.items())
+
+    def surprise(self, pixels: torch.Tensor, captions: torch.Tensor, said: torch.Tensor) -> torch.Tensor:
+        """Of the model, by what the teacher expects."""
+        taught: torch.Tensor = self.teacher.decoder(self.teacher.encoder(pixels), captions).logits.softmax(-1)
+        return -(taught * said).sum(1).mean()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -175,11 +187,26 @@ def teacher(config: dict[str, Any], tmp_path: Path) -> Path:
     return tmp_path / "teacher" / "last.ckpt"
 
 
-def test_the_loss_is_the_weighted_sum_of_its_parts(config: dict[str, Any], teacher: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("self_critical", "shares"),
+    [
+        (0, {"words": 0.7 * 0.9, "smooth": 0.7 * 0.1, "taught": 0.3, "looked": 0.6}),
+        # Where captions are drawn, the teacher tells what it expects of these.
+        (
+            0.8,
+            {"words": 0.2 * 0.9, "smooth": 0.2 * 0.1, "rewarded": 0.8 * 0.7, "taught drawn": 0.8 * 0.3, "looked": 0.12},
+        ),
+    ],
+    ids=["references", "rewards"],
+)
+def test_the_loss_is_the_weighted_sum_of_its_parts(
+    config: dict[str, Any], teacher: Path, tmp_path: Path, self_critical: float, shares: dict[str, float]
+) -> None:
     config["model"] |= {"teachers": [str(teacher)], "distillation": 0.3, "feature_dropout": 0.0}
     config["model"] |= {"label_smoothing": 0.1, "attention_regularization": 0.6}
+    config["model"] |= {"self_critical": self_critical, "samples": 3}
     config["model"]["decoder"] |= {"dropout": 0.0, "attention": "adaptive"}
-    cli, weighed = parse(arguments(config, tmp_path)), Weighed(teacher)
+    cli, weighed = parse(arguments(config, tmp_path)), Weighed(teacher, shares)
     cli.trainer.callbacks.append(weighed)  # type: ignore[attr-defined]
     cli.trainer.fit(cli.model, datamodule=cli.datamodule)
     assert weighed.steps == 4

@@ -11,7 +11,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from captioner.encoder import GridEncoder
+from captioner.encoder import PROJECTION, GridEncoder
 from captioner.errors import CaptionerError
 from captioner.networks import PACKAGED_WEIGHTS, torchvision_names
 
@@ -219,6 +219,21 @@ def test_an_unknown_last_stage_is_refused() -> None:
         CaptionerError, match="resnet18 has no stage 'layer9' to end with; choose one of conv1, .*layer4"
     ):
         GridEncoder("resnet18", last_stage="layer9")
+
+
+def test_a_projection_shortens_what_the_cnn_sees_and_is_a_stage_of_its_own() -> None:
+    whole, short = GridEncoder("resnet18").eval(), GridEncoder("resnet18", feature_size=6)
+    assert short.channels == 6
+    assert short.stages() == [*whole.stages(), PROJECTION]
+    short.trunk.load_state_dict(whole.trunk.state_dict())
+    images = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(short.eval()(images), whole(images) @ short.get_parameter("projection.weight").T)
+    assert short.is_frozen
+    short.train_from(PROJECTION)
+    short.train()(images).square().mean().backward()
+    assert [name for name, each in short.named_parameters() if each.grad is not None] == ["projection.weight"]
+    with pytest.raises(CaptionerError, match="model.feature_size is 0; it must be at least 1"):
+        GridEncoder("resnet18", feature_size=0)
 
 
 def test_preprocessing_is_the_networks_own() -> None:

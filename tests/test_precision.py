@@ -16,6 +16,7 @@ from captioner.decoder import Decoder, DecoderConfig
 from captioner.decoder.config import Attention
 from captioner.decoder.products import can_pack
 from captioner.errors import CaptionerError
+from captioner.model import CaptionerConfig, CaptionModel
 from captioner.pipeline import Captioner
 from captioner.precision import PRECISIONS, Dtypes, choose_dtypes, convert, has_fast_bfloat16, prepare
 
@@ -63,6 +64,15 @@ def test_bfloat16_reads_captions_nearly_as_float32() -> None:
         text = exact.caption(photo).text
         expected = exact.score(photo, text).log_probability
         assert fast.score(photo, text).log_probability == pytest.approx(expected, rel=0.05)
+
+
+def test_a_projection_computes_in_what_the_decoder_reads() -> None:
+    model = CaptionModel(CaptionerConfig("timm/tf_efficientnet_lite0", feature_size=6), 20).eval()
+    ready = prepare(model, Dtypes(encoder=torch.float32, decoder=torch.bfloat16))
+    images = torch.randn(1, 3, 64, 64)
+    found = ready.encoder(images)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), model.encoder(images), rtol=0.05, atol=0.05)
 
 
 def test_the_model_itself_stays_as_it_was_loaded(tmp_path: Path) -> None:

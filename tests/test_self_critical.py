@@ -51,7 +51,7 @@ def test_the_loss_is_reinforce_with_the_mean_of_the_others(members: int) -> None
     torch.manual_seed(0)
     grid = torch.randn(2, 4, tiny.model.encoder.channels)
     reward = make_reward([[[START, 4, 6, 8, END]], [[START, 5, 7, 9, END]]])
-    loss, mean = self_critical_loss(decoder, grid, [0, 1], reward, samples=3, seed=7)
+    loss, mean, *_ = self_critical_loss(decoder, grid, [0, 1], reward, samples=3, seed=7)
     assert decoder.training
 
     options = DecodingOptions(sample=True, num_captions=3, max_words=20, seed=7)
@@ -95,7 +95,7 @@ def test_training_on_the_reward_raises_it() -> None:
     optimizer = torch.optim.Adam(decoder.parameters(), lr=3e-3)
     means = []
     for step in range(60):
-        loss, mean = self_critical_loss(decoder, grid, [0, 1, 2], reward, samples=8, seed=step)
+        loss, mean, *_ = self_critical_loss(decoder, grid, [0, 1, 2], reward, samples=8, seed=step)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

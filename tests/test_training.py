@@ -89,15 +89,17 @@ def test_a_cpu_with_bfloat16_trains_as_it_is_asked(
     assert parse(arguments(config, tmp_path)).trainer.precision == "bf16-mixed"
 
 
-def test_only_what_is_trained_changes(config: dict[str, Any], tmp_path: Path) -> None:
-    config["model"]["train_encoder_from"] = "layer4"
+@pytest.mark.parametrize(("stage", "name"), [("layer4", "trunk.layer4"), ("projection", "projection")])
+def test_only_what_is_trained_changes(config: dict[str, Any], tmp_path: Path, stage: str, name: str) -> None:
+    config["model"] |= {"train_encoder_from": stage, "feature_size": 12}
     every_epoch = ["--checkpoint.save_top_k", "-1", "--checkpoint.filename", "{epoch}"]
     assert run(config, tmp_path, *every_epoch) == 0
     before, after = (load_ckpt(tmp_path / "run" / f"epoch={n}.ckpt")["state_dict"] for n in (0, 1))
-    for name, value in before.items():
-        is_statistic = name.endswith(("running_mean", "running_var", "num_batches_tracked"))
-        is_trained = name.startswith(("model.decoder", "model.encoder.trunk.layer4")) and not is_statistic
-        assert torch.equal(value, after[name]) != is_trained, name
+    trained = ("model.decoder", f"model.encoder.{name}", "model.encoder.projection")
+    for key, value in before.items():
+        is_statistic = key.endswith(("running_mean", "running_var", "num_batches_tracked"))
+        is_trained = key.startswith(trained) and not is_statistic
+        assert torch.equal(value, after[key]) != is_trained, key
 
 
 def test_cached_features_train_as_pixels_do(config: dict[str, Any], tmp_path: Path, shapes: Path) -> None:
@@ -219,6 +221,11 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
         (["--trainer.val_check_interval", "9"], "val_check_interval` (9) must be less than or equal to the number of"),
         (["--trainer.precision", "bf16-true"], "trainer.precision bf16-true is not supported; choose bf16-mixed"),
         (["--trainer.logger", "MLFlowLogger"], "train: "),
+        (["--model.feature_size", "8"], "model.feature_size 8 has nothing to learn from; set model.train_encoder_from"),
+        (
+            ["--model.feature_size", "0", "--model.train_encoder_from", "all"],
+            "model.feature_size is 0; it must be at least 1",
+        ),
         (["--model.encoder", "alexnet", "--model.image_size", "32"], "alexnet cannot read 32 × 32 pixels ("),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from captioner.checkpoint.header import FORMAT, METADATA_KEY, Config
+from captioner.checkpoint.header import FORMAT, METADATA_KEY, Config, parse
 from captioner.errors import CaptionerError, first_line
 from captioner.language.model import LanguageConfig, LanguageModel
 from captioner.model import CaptionerConfig, CaptionModel
@@ -161,13 +161,13 @@ def refuse_another(lightning_checkpoint: Mapping[str, Any], model: Checkpoint) -
     """
     if METADATA_KEY not in lightning_checkpoint:
         raise CaptionerError("the checkpoint to resume from was not written by captioner train")
-    old, new = json.loads(lightning_checkpoint[METADATA_KEY]), json.loads(model.header())
-    if old["words"] != new["words"]:
+    config, words, _ = parse(lightning_checkpoint[METADATA_KEY])
+    if words != model.words:
         raise CaptionerError(
-            f"the checkpoint to resume from has {len(old['words'])} words, the data's vocabulary "
-            f"{len(new['words'])}, or in another order; resume with the data and min_count it was trained with"
+            f"the checkpoint to resume from has {len(words)} words, the data's vocabulary "
+            f"{len(model.words)}, or in another order; resume with the data and min_count it was trained with"
         )
-    if old["config"] != new["config"]:
+    if config != model.config:
         raise CaptionerError("the checkpoint to resume from has another configuration of the model; use its own")
 
 

@@ -61,6 +61,7 @@ def _shape(content: Checkpoint) -> dict[str, Any]:
         return {"language model of": config.unit, "decoder": asdict(config.decoder)}
     return {
         "encoder": config.encoder + (f" to {config.encoder_stage}" if config.encoder_stage else ""),
+        **({"feature size": config.feature_size} if config.feature_size else {}),
         "decoder": asdict(config.decoder),
         "preprocessing": asdict(config.transform),
     }
