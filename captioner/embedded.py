@@ -1,4 +1,4 @@
-"""The models inside the package, which need no file and no internet."""
+"""The model inside the package, which needs no file and no internet."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import os
 from importlib import resources
 
 DEFAULT = "default"
-SMALL = "small"
-
-_FILES = {DEFAULT: "captioner.safetensors", SMALL: "small.safetensors"}
 
 
 def checkpoint_of(model: str | os.PathLike[str]) -> str | os.PathLike[str]:
-    """The file of a model: of an embedded one by its name, ``default`` or ``small``; a path is its own.
+    """The file of a model: of the embedded one by its name, ``default``; a path is its own.
 
-    A file of one of these names is ``./small``.
+    A file of that name is ``./default``.
     """
-    if model not in _FILES:
+    if model != DEFAULT:
         return model
-    file = resources.files("captioner") / "pretrained" / _FILES[str(model)]
+    file = resources.files("captioner") / "pretrained" / "captioner.safetensors"
     assert isinstance(file, os.PathLike)
     return file

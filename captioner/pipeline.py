@@ -255,12 +255,11 @@ def load(
     device: str | torch.device = "cpu",
     precision: str = "float32",
 ) -> Captioner:
-    """Opens a captioner; embedded ones need no file and no internet.
+    """Opens a captioner; the embedded one needs no file and no internet.
 
     Args:
-        path: A checkpoint made by ``captioner train`` or ``captioner export``, or the name of an embedded model,
-            ``small`` or ``default``, which is the default. Several, trained on the same words, write each caption
-            together: an ensemble.
+        path: A checkpoint made by ``captioner train`` or ``captioner export``, or ``default``, the embedded one, which
+            is the default. Several, trained on the same words, write each caption together: an ensemble.
         device: Where it runs, such as ``cpu`` or ``cuda``.
         precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 for the decoder on CPUs that multiply it faster.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,11 +13,42 @@ from captioner.checkpoint import Checkpoint
 from captioner.decoder import make_decoder
 from captioner.encoder import PROJECTION
 from captioner.errors import CaptionerError
+from captioner.images import open_image
 from captioner.model import CaptionerConfig
+from captioner.threads import map_in_threads
+from captioner.transform import to_pixels
 
 _DECODER = "decoder."
-_RIDGE = 1e-6
-"""Share of the mean square of a number that is added to that of each, against rounding."""
+_LEAST = 1e-7
+"""Share of the greatest mean square along an axis of the space below which float32 cannot tell one from 0."""
+_BATCH = 64
+
+
+@torch.inference_mode()
+def measure_moment(whole: Checkpoint, images: Sequence[Path]) -> Tensor:
+    """What `shorten` has to know of the feature vectors: the mean of v vᵀ over all cells of some images.
+
+    Args:
+        whole: The captioner.
+        images: Image files, at least one.
+
+    Returns:
+        Shape (channels, channels), in double precision.
+
+    Raises:
+        CaptionerError: It is no captioner, or an image cannot be read.
+    """
+    model, _ = whole.build()
+    transform = model.config.transform
+    total, cells = torch.zeros(model.encoder.channels, model.encoder.channels, dtype=torch.double), 0
+    for start in range(0, len(images), _BATCH):
+        several = [(path, transform.enough) for path in images[start : start + _BATCH]]
+        read = map_in_threads(lambda each: open_image(*each), several, torch.get_num_threads())
+        pixels = torch.stack([to_pixels(transform.scale(image)) for image in read])
+        vectors = model.encoder(transform.normalise(pixels)).flatten(0, 1)
+        total += vectors.T @ vectors
+        cells += len(vectors)
+    return total / cells
 
 
 def shorten(whole: Checkpoint, size: int, moment: Tensor) -> Checkpoint:
@@ -28,7 +61,7 @@ def shorten(whole: Checkpoint, size: int, moment: Tensor) -> Checkpoint:
     Args:
         whole: The captioner.
         size: Length of the vectors to come, less than that of those there are.
-        moment: Mean of v vᵀ over the cells of many images, shape (channels, channels).
+        moment: What `measure_moment` tells, shape (channels, channels).
 
     Returns:
         The same with another configuration, other matrices, and the map's.
@@ -47,12 +80,12 @@ def shorten(whole: Checkpoint, size: int, moment: Tensor) -> Checkpoint:
         shapes = make_decoder(config.decoder, size, len(whole.words)).state_dict()
     multiplying = [name for name, value in shapes.items() if value.shape != whole.weights[_DECODER + name].shape]
     stacked = torch.cat([whole.weights[_DECODER + name].double().flatten(0, -2) for name in multiplying])
-    # Where the images fill no more than a part of the space, as few of them do, there is no root of their moment.
-    some = moment.double() + torch.eye(channels) * moment.diagonal().mean() * _RIDGE
-    root = torch.linalg.cholesky(some)
-    directions = torch.linalg.svd(stacked @ root, full_matrices=False).Vh[:size]
-    forth = torch.linalg.solve_triangular(root, directions, upper=False, left=False)
-    back = root @ directions.T
+    values, axes = torch.linalg.eigh(moment.double())
+    # Where no image goes, as few of them leave room, the root would have no inverse.
+    root = axes * values.clamp(min=values.max() * _LEAST).sqrt()
+    products = stacked @ root
+    directions = torch.linalg.eigh(products.T @ products).eigenvectors[:, -size:]
+    forth, back = directions.T @ torch.linalg.inv(root), root @ directions
     weights = {**whole.weights, f"encoder.{PROJECTION}.weight": forth.float()}
     for name in multiplying:
         weights[_DECODER + name] = (whole.weights[_DECODER + name].double() @ back).float()

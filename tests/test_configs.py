@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from train_embedded import EMBEDDED, SMALL, Mean, Recipe
+from train_embedded import CARD, END, PHASES, Mean, Shortened
 
 from captioner import checkpoint
-from captioner.embedded import checkpoint_of
+from captioner.embedded import DEFAULT, checkpoint_of
 from captioner.experiment import parse
+from captioner.model import CaptionerConfig
 from captioner.quantisation import are_rounded
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -45,32 +46,35 @@ def test_a_configuration_is_the_model_it_is_named_after(
 
 
 @pytest.mark.usefixtures("without_instantiation")
-@pytest.mark.parametrize("recipe", [EMBEDDED, SMALL], ids=["embedded", "small"])
-def test_what_trains_an_embedded_model_is_parsed(recipe: Recipe) -> None:
+def test_what_trains_the_embedded_model_is_parsed() -> None:
     members: dict[str, int] = {}
-    for name, phase in recipe.phases.items():
+    for name, phase in PHASES.items():
         if isinstance(phase, Mean):
             [made] = {members[run] for run in phase.runs}
             assert max(phase.members, default=0) < made
             members[name] = len(phase.members) or made
-            continue
-        assert all(before in members for before in phase.before)
-        config = parse(["--config", str(CONFIGS / phase.config), *phase.changes.split()]).config
-        members[name] = config["model"]["decoder"]["members"]
-        assert len(phase.before) in (0, 1, members[name])
-    assert all(max(recipe.end.members, default=0) < members[run] for run in recipe.end.runs)
-    assert json.loads(recipe.card.read_text()).keys() == {"description", "trained with", "speed", "limits", "licence"}
+        elif isinstance(phase, Shortened):
+            members[name] = members[phase.run]
+        else:
+            assert all(before in members for before in (*phase.before, *phase.teachers))
+            config = parse(["--config", str(CONFIGS / phase.config), *phase.changes.split()]).config
+            members[name] = config["model"]["decoder"]["members"]
+            assert len(phase.before) in (0, 1, members[name])
+    assert members[END] == 1
+    assert json.loads(CARD.read_text()).keys() == {"description", "trained with", "speed", "limits", "licence"}
 
 
-@pytest.mark.parametrize(("recipe", "name"), [(EMBEDDED, "default"), (SMALL, "small")], ids=["embedded", "small"])
-def test_an_embedded_file_is_what_its_recipe_makes(recipe: Recipe, name: str) -> None:
-    content = checkpoint.read(checkpoint_of(name))
+def test_the_embedded_file_is_what_its_recipe_makes() -> None:
+    content = checkpoint.read(checkpoint_of(DEFAULT))
     kernels = {tensor: weight for tensor, weight in content.weights.items() if weight.ndim > 2}
-    assert recipe.end.rounded is not None
-    wanted = {tensor for tensor in kernels if tensor.startswith(recipe.end.rounded)}
+    means = [part for part in PHASES.values() if isinstance(part, Mean)]
+    [rounded] = {mean.rounded for mean in means if mean.rounded and mean.members}
+    wanted = {tensor for tensor in kernels if tensor.startswith(rounded)}
     assert {tensor for tensor, weight in kernels.items() if are_rounded(weight)} == wanted != set()
-    assert content.card["mean of checkpoints"] == len(recipe.end.runs)
-    card = json.loads(recipe.card.read_text())
+    [size] = {part.size for part in PHASES.values() if isinstance(part, Shortened)}
+    assert isinstance(content.config, CaptionerConfig)
+    assert (content.config.feature_size, content.config.decoder.members) == (size, 1)
+    card = json.loads(CARD.read_text())
     assert {key: content.card[key] for key in card} == card
 
 

@@ -1,13 +1,12 @@
-"""Trains an embedded model again from nothing: a frozen CNN, its upper half, all of it, rewards; its scores.
+"""Trains the embedded model again from nothing: a frozen CNN, its upper half, all of it, rewards; its scores.
 
     python tools/prepare_flickr8k.py
     python tools/train_embedded.py --output runs/embedded
-    python tools/train_embedded.py --small --output runs/small
 
 Each phase is one `captioner train`; stopped at any moment, the same command goes on. Further options of `captioner
 train` apply to all, such as ``--data.images ../flickr8k/images``. At the end the folder holds the model with its card,
 ``captioner.safetensors``, and ``evaluation.json``, its scores on the test images, which `tools/write_results.py` puts
-into the README. Either model is the mean of two runs; the embedded one has four decoders on its CNN.
+into the README. The mean of two rewarded runs, four decoders on one CNN, teaches one of these what it knows.
 """
 
 from __future__ import annotations
@@ -30,15 +29,20 @@ from write_results import test_scores
 from captioner import checkpoint
 from captioner.atomic import replacing
 from captioner.cli import main as captioner
+from captioner.data.skipped import Skipped
+from captioner.data.sources import read_records
 from captioner.errors import CaptionerError
 from captioner.experiment import train
 from captioner.keeping import LAST
 from captioner.quantisation import round_weights
+from captioner.shortening import measure_moment, shorten
 from captioner.soup import average, select_members
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 WHOLE = "captioner.safetensors"
 """What a run that has come to its end leaves beside its last checkpoint, and what all ends in."""
+_IMAGES_MEASURED = 1000
+"""Of those for training, how many tell what feature vectors are like."""
 
 
 class Phase(NamedTuple):
@@ -50,15 +54,17 @@ class Phase(NamedTuple):
             (docs/runs.md).
         config: Its configuration.
         changes: What changes in it.
+        teachers: What teaches it.
     """
 
     before: Sequence[str]
     config: str
     changes: str = ""
+    teachers: Sequence[str] = ()
 
 
 class Mean(NamedTuple):
-    """The mean of runs' last epochs (of one run: it), where another run begins or all ends.
+    """The mean of runs' last epochs (of one run: it), where another run begins.
 
     Attributes:
         runs: The runs.
@@ -71,48 +77,24 @@ class Mean(NamedTuple):
     rounded: str | None = None
 
 
-class Recipe(NamedTuple):
-    """How a model is made.
+class Shortened(NamedTuple):
+    """A run's last epoch with shorter feature vectors (`captioner.shortening`), where another run begins.
 
     Attributes:
-        phases: By their folders, in the order in which they are run.
-        end: What they make.
-        card: What is to be known of it.
+        run: The run.
+        size: Their length.
     """
 
-    phases: Mapping[str, Phase | Mean]
-    end: Mean
-    card: Path
+    run: str
+    size: int
 
 
-SMALL = Recipe(
-    {
-        "flickr8k": Phase([], "flickr8k.yaml"),
-        "flickr8k_finetune": Phase(["flickr8k"], "flickr8k_finetune.yaml"),
-        "flickr8k_larger": Phase(
-            ["flickr8k_finetune"], "flickr8k_finetune.yaml", "--model.image_size 288 --trainer.max_epochs 8"
-        ),
-        "flickr8k_fewer": Phase(
-            ["flickr8k_larger"],
-            "flickr8k_finetune.yaml",
-            "--model.image_size 288 --trainer.max_epochs 6 --model.feature_dropout 0.4 "
-            "--model.attention_regularization 0",
-        ),
-        "flickr8k_larger_self_critical": Phase(
-            ["flickr8k_larger"],
-            "flickr8k_self_critical.yaml",
-            "--model.feature_dropout 0.25 --model.attention_regularization 1 "
-            "--data.feature_cache data/flickr8k/larger_features.safetensors",
-        ),
-        "flickr8k_self_critical": Phase(["flickr8k_fewer"], "flickr8k_self_critical.yaml"),
-    },
-    Mean(["flickr8k_self_critical", "flickr8k_larger_self_critical"], rounded="encoder"),
-    Path(__file__).with_name("small_card.json"),
-)
+Part = Phase | Mean | Shortened
+
 _FOUR = "--model.decoder.members 4"
 
 
-def _rewarded(run: str, seed: int, epochs: int) -> dict[str, Phase | Mean]:
+def _rewarded(run: str, seed: int, epochs: int) -> dict[str, Part]:
     """Four members and their rewards, on the last epoch of a run, on the kernels in eight bits."""
     return {
         f"{run}_rounded": Mean([run], rounded="encoder"),
@@ -130,33 +112,47 @@ _BASES = {
     for seed in (21, 22, 23, 24)
 }
 _WHOLE_CNN = f"{_FOUR} --model.train_encoder_from conv_stem"
-EMBEDDED = Recipe(
-    {
-        **_BASES,
-        "flickr8k_members": Phase(["flickr8k_21", "flickr8k_22"], "flickr8k_members.yaml"),
-        "flickr8k_first": Mean(["flickr8k_members"], [0]),
-        "flickr8k_second": Mean(["flickr8k_members"], [1]),
-        "flickr8k_more": Phase(
-            ["flickr8k_first", "flickr8k_second", "flickr8k_23", "flickr8k_24"],
-            "flickr8k_members.yaml",
-            f"--seed_everything 23 --trainer.max_epochs 10 {_FOUR}",
-        ),
-        **_rewarded("flickr8k_more", seed=23, epochs=5),
-        "flickr8k_whole": Phase(
-            ["flickr8k_more"], "flickr8k_members.yaml", f"--seed_everything 25 --trainer.max_epochs 3 {_WHOLE_CNN}"
-        ),
-        "flickr8k_longer": Phase(
-            ["flickr8k_whole"], "flickr8k_members.yaml", f"--seed_everything 26 --trainer.max_epochs 6 {_WHOLE_CNN}"
-        ),
-        **_rewarded("flickr8k_longer", seed=26, epochs=6),
-    },
-    # With all kernels in float16, the file would have more than 40 MB.
-    Mean(["flickr8k_more_rewarded", "flickr8k_longer_rewarded"], rounded="encoder.trunk.conv_head"),
-    Path(__file__).with_name("embedded_card.json"),
-)
+_BOTH = ["flickr8k_more_rewarded", "flickr8k_longer_rewarded"]
+_HEAD = "encoder.trunk.conv_head"
+_TAUGHT = "--model.feature_dropout 0.3 "
+PHASES: Mapping[str, Part] = {
+    **_BASES,
+    "flickr8k_members": Phase(["flickr8k_21", "flickr8k_22"], "flickr8k_members.yaml"),
+    "flickr8k_first": Mean(["flickr8k_members"], [0]),
+    "flickr8k_second": Mean(["flickr8k_members"], [1]),
+    "flickr8k_more": Phase(
+        ["flickr8k_first", "flickr8k_second", "flickr8k_23", "flickr8k_24"],
+        "flickr8k_members.yaml",
+        f"--seed_everything 23 --trainer.max_epochs 10 {_FOUR}",
+    ),
+    **_rewarded("flickr8k_more", seed=23, epochs=5),
+    "flickr8k_whole": Phase(
+        ["flickr8k_more"], "flickr8k_members.yaml", f"--seed_everything 25 --trainer.max_epochs 3 {_WHOLE_CNN}"
+    ),
+    "flickr8k_longer": Phase(
+        ["flickr8k_whole"], "flickr8k_members.yaml", f"--seed_everything 26 --trainer.max_epochs 6 {_WHOLE_CNN}"
+    ),
+    **_rewarded("flickr8k_longer", seed=26, epochs=6),
+    "flickr8k_four": Mean(_BOTH, rounded=_HEAD),
+    "flickr8k_one": Mean(_BOTH, [0], _HEAD),
+    "flickr8k_taught": Phase(
+        ["flickr8k_one"], "flickr8k_self_critical.yaml", f"--seed_everything 35 {_TAUGHT}", ["flickr8k_four"]
+    ),
+    "flickr8k_short": Shortened("flickr8k_taught", 512),
+    "flickr8k_short_taught": Phase(
+        ["flickr8k_short"],
+        "flickr8k_self_critical.yaml",
+        f"--seed_everything 37 {_TAUGHT} --model.feature_size 512",
+        ["flickr8k_four"],
+    ),
+}
+"""By their folders, in the order in which they are run."""
+END = "flickr8k_short_taught"
+"""The run that makes the model."""
+CARD = Path(__file__).with_name("embedded_card.json")
 
 
-def train_phases(phases: Mapping[str, Phase | Mean], output: Path, overrides: Sequence[str]) -> None:
+def train_phases(phases: Mapping[str, Part], output: Path, overrides: Sequence[str]) -> None:
     """Trains what is not trained yet.
 
     Args:
@@ -171,28 +167,26 @@ def train_phases(phases: Mapping[str, Phase | Mean], output: Path, overrides: Se
         folder = output / name
         if (folder / WHOLE).exists():
             continue
-        if isinstance(phase, Mean):
+        if not isinstance(phase, Phase):
             folder.mkdir(parents=True, exist_ok=True)
-            checkpoint.write(folder / WHOLE, _read(output, phase))
+            made = _average(output, phase) if isinstance(phase, Mean) else _shorten(output, phase)
+            checkpoint.write(folder / WHOLE, made)
         else:
-            starts = [str(output / run / (WHOLE if isinstance(phases[run], Mean) else LAST)) for run in phase.before]
+            starts, teachers = ([_made(output, phases, run) for run in runs] for runs in (phase.before, phase.teachers))
             start = ["--model.start_from", starts[0] if len(starts) == 1 else json.dumps(starts)] if starts else []
+            taught = ["--model.teachers", json.dumps(teachers)] if teachers else []
             resume = ["--resume", str(folder / LAST)] if (folder / LAST).exists() else []
             root = ["--trainer.default_root_dir", str(folder)]
-            train(["--config", str(CONFIGS / phase.config), *phase.changes.split(), *start, *overrides, *root, *resume])
+            config = ["--config", str(CONFIGS / phase.config), *phase.changes.split()]
+            train([*config, *start, *taught, *overrides, *root, *resume])
 
 
-def write(recipe: Recipe, output: Path, target: Path, card: Mapping[str, object]) -> None:
-    """Writes what the runs have made as one file, with a card.
-
-    Raises:
-        CaptionerError: They have left nothing that can be read.
-    """
-    whole = _read(output, recipe.end)
-    checkpoint.write(target, replace(whole, card={**whole.card, **card}), dtype=torch.int8)
+def _made(output: Path, phases: Mapping[str, Part], name: str) -> str:
+    """The file that a phase leaves for others."""
+    return str(output / name / (LAST if isinstance(phases[name], Phase) else WHOLE))
 
 
-def _read(output: Path, mean: Mean) -> checkpoint.Checkpoint:
+def _average(output: Path, mean: Mean) -> checkpoint.Checkpoint:
     whole = average([checkpoint.read(output / run / LAST) for run in mean.runs])
     if mean.rounded is not None:
         kernels = {n: round_weights(v) for n, v in whole.weights.items() if v.ndim > 2 and n.startswith(mean.rounded)}
@@ -200,7 +194,23 @@ def _read(output: Path, mean: Mean) -> checkpoint.Checkpoint:
     return select_members(whole, mean.members) if mean.members else whole
 
 
-def evaluate(model: Path, data: str, images: str) -> dict[str, object]:
+def _shorten(output: Path, shortened: Shortened) -> checkpoint.Checkpoint:
+    whole = checkpoint.read(output / shortened.run / LAST)
+    captions, images = _data(output / shortened.run)
+    # What cannot be used has been told when the run began.
+    records = read_records(captions, images, wanted=["train"], skipped=Skipped(captions, most=1))
+    seen = [record.image for record in records[:_IMAGES_MEASURED]]
+    return shorten(whole, shortened.size, measure_moment(whole, seen))
+
+
+def _data(run: Path) -> tuple[Path, Path]:
+    """The captions that a run learned from, the first file of them, and the folder of their pictures."""
+    data = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["data"]
+    captions = data["captions"] if isinstance(data["captions"], str) else data["captions"][0]
+    return Path(captions), Path(data["images"])
+
+
+def evaluate(model: Path, captions: Path, images: Path) -> dict[str, object]:
     """The scores of a model on the test images, with METEOR where Java is.
 
     Raises:
@@ -209,10 +219,10 @@ def evaluate(model: Path, data: str, images: str) -> dict[str, object]:
     printed = io.StringIO()
     java = ["--meteor"] if shutil.which("java") else []
     with contextlib.redirect_stdout(printed):
-        chosen = ["--model", str(model), "--data", data, "--images", images, "--precision", "float32"]
+        chosen = ["--model", str(model), "--data", str(captions), "--images", str(images), "--precision", "float32"]
         code = captioner(["evaluate", *chosen, "--json", *java])
     if code:
-        raise CaptionerError(f"{model}: could not be evaluated on {data}")
+        raise CaptionerError(f"{model}: could not be evaluated on {captions}")
     scores: dict[str, object] = json.loads(printed.getvalue())
     return scores
 
@@ -222,20 +232,17 @@ def main(arguments: Sequence[str]) -> int:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("runs/embedded"), metavar="FOLDER", help="where to work")
-    parser.add_argument("--small", action="store_true", help="the small model")
     args, overrides = parser.parse_known_args(arguments)
-    recipe = SMALL if args.small else EMBEDDED
-    target, card = args.output / WHOLE, json.loads(recipe.card.read_text(encoding="utf-8"))
+    target, card = args.output / WHOLE, json.loads(CARD.read_text(encoding="utf-8"))
     try:
-        train_phases(recipe.phases, args.output, overrides)
-        run = args.output / recipe.end.runs[0]
-        data = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["data"]
-        captions = data["captions"]
-        write(recipe, args.output, target, card)
-        scores = evaluate(target, captions if isinstance(captions, str) else captions[0], data["images"])
+        train_phases(PHASES, args.output, overrides)
+        whole = checkpoint.read(args.output / END / LAST)
+        checkpoint.write(target, replace(whole, card={**whole.card, **card}), dtype=torch.int8)
+        scores = evaluate(target, *_data(args.output / END))
         with replacing(args.output / "evaluation.json") as file:
             file.write_text(json.dumps(scores, indent=1), encoding="utf-8")
-        write(recipe, args.output, target, {**card, "test scores": test_scores(scores)})
+        card["test scores"] = test_scores(scores)
+        checkpoint.write(target, replace(whole, card={**whole.card, **card}), dtype=torch.int8)
     except CaptionerError as error:
         print(f"train_embedded: {error}", file=sys.stderr)
         return 2

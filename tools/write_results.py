@@ -1,6 +1,6 @@
 """Writes the README's table of scores from what ``captioner evaluate --meteor --json`` printed.
 
-python tools/write_results.py docs/embedded_evaluation.json docs/small_evaluation.json
+python tools/write_results.py docs/embedded_evaluation.json
 """
 
 from __future__ import annotations
@@ -13,38 +13,32 @@ from pathlib import Path
 from typing import Any
 
 from captioner.atomic import replacing
-from captioner.embedded import DEFAULT, SMALL, checkpoint_of
+from captioner.embedded import DEFAULT, checkpoint_of
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- written by tools/write_results.py -->\n", "<!-- end -->\n"
-MODELS = {"embedded model": DEFAULT, "`--model small`": SMALL}
-"""What the table calls them, in the order of its rows."""
 SCORES = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "METEOR", "CIDEr")
 
 
-def table(evaluations: Sequence[Mapping[str, Any]]) -> str:
-    """The table in Markdown: of each model its scores × 100, and below them their 95 % intervals.
+def table(scores: Mapping[str, Any]) -> str:
+    """The table in Markdown: the embedded model's scores × 100, and below them their 95 % intervals.
 
     Args:
-        evaluations: What ``captioner evaluate --json`` printed of the first of `MODELS`.
+        scores: What ``captioner evaluate --json`` printed.
     """
-    first = evaluations[0]
-    names = [name for name in SCORES if name in first]
-    rows = [
-        [f"Flickr8k {first['split']}, {first['images']:,} images, beam 5", *names],
-        ["---"] * (1 + len(names)),
+    names = [name for name in SCORES if name in scores]
+    megabytes = Path(checkpoint_of(DEFAULT)).stat().st_size / 1e6
+    intervals = scores["intervals"]
+    spans = [
+        f"{100 * intervals[name][0]:.1f} to {100 * intervals[name][1]:.1f}" if name in intervals else ""
+        for name in names
     ]
-    for (shown, model), scores in zip(MODELS.items(), evaluations, strict=False):
-        megabytes = Path(checkpoint_of(model)).stat().st_size / 1e6
-        intervals = scores["intervals"]
-        spans = [
-            f"{100 * intervals[name][0]:.1f} to {100 * intervals[name][1]:.1f}" if name in intervals else ""
-            for name in names
-        ]
-        rows += [
-            [f"{shown} ({megabytes:.1f} MB)", *(f"{100 * scores[name]:.1f}" for name in names)],
-            ["95 % interval", *spans],
-        ]
+    rows = [
+        [f"Flickr8k {scores['split']}, {scores['images']:,} images, beam 5", *names],
+        ["---"] * (1 + len(names)),
+        [f"embedded model ({megabytes:.1f} MB)", *(f"{100 * scores[name]:.1f}" for name in names)],
+        ["95 % interval", *spans],
+    ]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -75,18 +69,15 @@ def main(arguments: Sequence[str]) -> int:
     """Writes the table."""
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    text = "what captioner evaluate printed of the {} model"
-    parser.add_argument("embedded", type=Path, metavar="EMBEDDED.json", help=text.format("embedded"))
-    parser.add_argument("small", type=Path, nargs="?", metavar="SMALL.json", help=text.format("small"))
+    text = "what captioner evaluate printed of the embedded model"
+    parser.add_argument("evaluation", type=Path, metavar="EVALUATION.json", help=text)
     parser.add_argument("--readme", type=Path, default=README, metavar="FILE", help="the file to change")
     args = parser.parse_args(arguments)
-    evaluations = [each for each in (args.embedded, args.small) if each]
     try:
-        new = table([json.loads(each.read_text(encoding="utf-8")) for each in evaluations])
+        new = table(json.loads(args.evaluation.read_text(encoding="utf-8")))
         text = replace_table(args.readme.read_text(encoding="utf-8"), new)
     except (OSError, ValueError, KeyError) as error:
-        files = " or ".join(map(str, [*evaluations, args.readme]))
-        print(f"write_results: {files} cannot be used: {error}", file=sys.stderr)
+        print(f"write_results: {args.evaluation} or {args.readme} cannot be used: {error}", file=sys.stderr)
         return 2
     with replacing(args.readme) as file:
         file.write_text(text, encoding="utf-8")

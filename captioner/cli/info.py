@@ -20,9 +20,7 @@ SUMMARY = "tell what a checkpoint is: size, words, data, scores, licence"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
-    parser.add_argument(
-        "--model", metavar="FILE", action="append", help="a checkpoint, or small (default: the embedded one)"
-    )
+    parser.add_argument("--model", metavar="FILE", action="append", help="a checkpoint (default: the embedded one)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

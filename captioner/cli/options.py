@@ -19,8 +19,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         metavar="FILE",
         action="append",
-        help="checkpoint made by captioner train, or small, the smaller of the embedded models (default: the larger); "
-        "given again, an ensemble",
+        help="checkpoint made by captioner train (default: the embedded one); given again, an ensemble",
     )
     parser.add_argument("--device", default="cpu", help="where the model runs, such as cpu or cuda (default: cpu)")
     # The names of `captioner.precision.PRECISIONS`, which cannot be imported without torch.
