@@ -110,4 +110,5 @@ def convert(decoder: DecoderT, dtype: torch.dtype) -> DecoderT:
             member.output_bias.data -= member.output_bias.data.logsumexp(0)
         for part in (member.core, member.reduction, words):
             pack(part)
+        member.project_words()
     return decoder

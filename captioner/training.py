@@ -76,7 +76,7 @@ class CaptioningModule(lightning.LightningModule):
         samples: Captions drawn of each image in self-critical training.
         teachers: Checkpoints of captioners with the same words whose next words are learned beside those of the
             references (`captioner.distillation`), or in self-critical training beside the rewards, after the words of
-            the captions drawn: what is learned is then what the model itself will come upon.
+            the captions drawn, those that the model itself will come upon (Agarwal et al., 2024).
         distillation: Weight of what the teachers expect in that loss, in [0, 1]; references or rewards have the rest.
         validation_beam_size: Beam for the captions that are scored in validation; 1 is greedy.
         ema: Decay of a moving average of the weights, such as 0.999, in [0, 1); the average is what is validated and

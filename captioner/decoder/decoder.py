@@ -42,6 +42,7 @@ class Decoder(nn.Module):
         self.reduction = Linear(size, config.embedding_size, bias=False) if needs_reduction else nn.Identity()
         self.output = None if config.tied_embedding else Linear(size, vocabulary_size, bias=False)
         self.output_bias = nn.Parameter(torch.zeros(vocabulary_size))
+        self._projected: Tensor | None = None
         with torch.no_grad():
             self.embedding.weight.uniform_(-0.1, 0.1)
             self.embedding.weight[PAD] = 0
@@ -50,6 +51,13 @@ class Decoder(nn.Module):
     def members(self) -> tuple[Decoder]:
         """Itself alone; `captioner.decoder.Members` has several."""
         return (self,)
+
+    @torch.no_grad()
+    def project_words(self) -> None:
+        """Computes what each word changes by itself once and for all; the weights must stay as they are from now on."""
+        self._projected = self.core.project(
+            self._embed(torch.arange(len(self.output_bias), device=self.output_bias.device))
+        )
 
     def start(self, grid: Tensor) -> State:
         """Shows the decoder its pictures, before any word.
@@ -150,11 +158,9 @@ class Decoder(nn.Module):
 
     def _project(self, words: Tensor) -> Tensor:
         """What words change by themselves, shape (sentences, size)."""
-        if self.training:
-            return self.core.project(self.dropout(self._embed(words)))
-        # Many sentences go on by the same word, such as "a".
-        distinct, places = torch.unique(words, return_inverse=True)
-        return self.core.project(self._embed(distinct)).index_select(0, places)
+        if self._projected is not None:
+            return self._projected.index_select(0, words)
+        return self.core.project(self.dropout(self._embed(words)))
 
     def _with_masks(self, state: State) -> tuple[State, Tensor | None]:
         """Draws the masks of variational dropout, where it is used: the state's, and one of the words' vectors.
