@@ -114,7 +114,7 @@ _BASES = {
 _WHOLE_CNN = f"{_FOUR} --model.train_encoder_from conv_stem"
 _BOTH = ["flickr8k_more_rewarded", "flickr8k_longer_rewarded"]
 _HEAD = "encoder.trunk.conv_head"
-_TAUGHT = "--model.feature_dropout 0.3 "
+_TAUGHT = "--model.self_critical 0.9333 --model.distillation 0.357"
 PHASES: Mapping[str, Part] = {
     **_BASES,
     "flickr8k_members": Phase(["flickr8k_21", "flickr8k_22"], "flickr8k_members.yaml"),
@@ -136,13 +136,19 @@ PHASES: Mapping[str, Part] = {
     "flickr8k_four": Mean(_BOTH, rounded=_HEAD),
     "flickr8k_one": Mean(_BOTH, [0], _HEAD),
     "flickr8k_taught": Phase(
-        ["flickr8k_one"], "flickr8k_self_critical.yaml", f"--seed_everything 35 {_TAUGHT}", ["flickr8k_four"]
+        ["flickr8k_one"],
+        "flickr8k_self_critical.yaml",
+        f"--seed_everything 35 --trainer.max_epochs 4 {_TAUGHT} --model.feature_dropout 0.3 "
+        "--data.feature_cache data/flickr8k/flickr8k_four_features.safetensors",
+        ["flickr8k_four"],
     ),
     "flickr8k_short": Shortened("flickr8k_taught", 512),
     "flickr8k_short_taught": Phase(
         ["flickr8k_short"],
         "flickr8k_self_critical.yaml",
-        f"--seed_everything 37 {_TAUGHT} --model.feature_size 512",
+        # Teachers with longer vectors have to look for themselves, and of shorter ones none can be spared.
+        f"--seed_everything 38 --trainer.max_epochs 2 {_TAUGHT} --model.feature_size 512 --model.learning_rate 1e-4 "
+        "--model.feature_dropout 0 --data.feature_cache null",
         ["flickr8k_four"],
     ),
 }
