@@ -32,7 +32,7 @@ from captioner.wording import with_ids
 
 FileName: TypeAlias = "str | os.PathLike[str]"
 
-BATCH_SIZE = 64
+BATCH_SIZE = 128
 """Photographs that are captioned together, unless told otherwise: many make a beam faster; the encoder divides them."""
 
 

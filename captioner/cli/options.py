@@ -87,7 +87,7 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
     add("--top-k", "draw from the K likeliest words (default: 0, all)", type=int, metavar="K")
     add("--top-p", "draw from the likeliest words that reach this probability (default: 1)", type=float, metavar="P")
     add("--seed", "another seed draws other captions (default: 0)", type=int, metavar="N")
-    group.add_argument("--batch-size", type=int, default=64, metavar="N", help="photographs at once (default: 64)")
+    group.add_argument("--batch-size", type=int, default=128, metavar="N", help="photographs at once (default: 128)")
 
 
 def decoding_options(args: argparse.Namespace) -> DecodingOptions:
