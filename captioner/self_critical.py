@@ -58,6 +58,8 @@ def self_critical_loss(
         samples: Captions drawn of each image, at least 2.
         seed: Another seed draws other captions.
 
+    Returns:
+        The loss, and what was drawn.
     """
     options = DecodingOptions(sample=True, num_captions=samples, max_words=MAX_WORDS, seed=seed)
     # Without dropout, here and below: what is drawn must be what the gradient is of.

@@ -130,12 +130,9 @@ class CaptioningModule(lightning.LightningModule):
             if not 0 <= share < 1:
                 raise CaptionerError(f"model.{name} is {share}; it must be at least 0 and less than 1")
         self.averaging = [moving_average(ema)] if ema else []
-        if feature_size is not None and train_encoder_from is None and start_from is None:
-            raise CaptionerError(
-                f"model.feature_size {feature_size} has nothing to learn from; set model.train_encoder_from to "
-                "projection, or model.start_from to a checkpoint that has it"
-            )
         grid_encoder = GridEncoder(encoder, encoder_weights, encoder_stage, feature_size)
+        projection = grid_encoder.projection
+        drawn = None if projection is None else projection.weight.detach().clone()
         grid_encoder.train_from(train_encoder_from)
         grid_encoder.grid_shape(image_size)  # refuses what is too small
         transform = grid_encoder.default_transform(image_size, resize)
@@ -150,6 +147,11 @@ class CaptioningModule(lightning.LightningModule):
             warm_start_members(self.model, vocabulary, starts)
         elif start_from is not None:
             warm_start(self.model, vocabulary, start_from, start_part)
+        if projection is not None and grid_encoder.is_frozen and torch.equal(projection.weight, drawn):  # type: ignore[arg-type]
+            raise CaptionerError(
+                f"model.feature_size {feature_size} is the length of a map that nothing would teach; set "
+                "model.train_encoder_from to projection, or model.start_from to a checkpoint that has such a map"
+            )
         if word_vectors is not None:
             vectors = read_word_vectors(Path(word_vectors), vocabulary, decoder.embedding_size)
             with torch.no_grad():

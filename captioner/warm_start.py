@@ -102,9 +102,15 @@ def warm_start(
         elif value.shape == other.shape:
             value.copy_(other)
         else:
+            size = getattr(content.config, "feature_size", None)
+            one_size = size == model.config.feature_size
+            cure = (
+                "start from a checkpoint of a model of the same shape"
+                if one_size
+                else f"set model.feature_size {size or 'null'}"
+            )
             raise CaptionerError(
-                f"{path}: {name} has shape {tuple(other.shape)}, the model's {tuple(value.shape)}; start from a "
-                "checkpoint of a model of the same shape"
+                f"{path}: {name} has shape {tuple(other.shape)}, the model's {tuple(value.shape)}; {cure}"
             )
     taken = Taken(len(shared) if any(map(_ONE_ROW_A_WORD.fullmatch, common)) else 0, len(common))
     told = f"{taken.tensors} of {len(own)} tensors and {taken.words} of {len(vocabulary)} words"

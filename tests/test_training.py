@@ -221,7 +221,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
         (["--trainer.val_check_interval", "9"], "val_check_interval` (9) must be less than or equal to the number of"),
         (["--trainer.precision", "bf16-true"], "trainer.precision bf16-true is not supported; choose bf16-mixed"),
         (["--trainer.logger", "MLFlowLogger"], "train: "),
-        (["--model.feature_size", "8"], "model.feature_size 8 has nothing to learn from; set model.train_encoder_from"),
+        (["--model.feature_size", "8"], "model.feature_size 8 is the length of a map that nothing would teach; set"),
         (
             ["--model.feature_size", "0", "--model.train_encoder_from", "all"],
             "model.feature_size is 0; it must be at least 1",
@@ -236,6 +236,34 @@ def test_a_mistake_is_told_in_one_line(
     assert run(config, tmp_path, *overrides) == 2
     assert message in refused(capsys)
     assert not (tmp_path / "run" / "captioner.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "message"),
+    [
+        (
+            [],
+            ["--model.feature_size", "8", "--model.start_part", "encoder"],
+            "a map that nothing would teach; set model",
+        ),
+        (["--model.feature_size", "8", "--model.train_encoder_from", "projection"], [], "; set model.feature_size 8"),
+        ([], ["--model.feature_size", "8", "--model.train_encoder_from", "all"], "; set model.feature_size null"),
+    ],
+    ids=["no map", "a map", "another"],
+)
+def test_a_start_with_feature_vectors_of_another_length_is_told_in_one_line(
+    config: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    first: list[str],
+    then: list[str],
+    message: str,
+) -> None:
+    assert run(config, tmp_path, *first) == 0
+    start = ["--model.start_from", str(tmp_path / "run" / "last.ckpt")]
+    capsys.readouterr()
+    assert run(config, tmp_path, *start, *then, "--trainer.default_root_dir", str(tmp_path / "next")) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

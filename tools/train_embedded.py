@@ -1,4 +1,4 @@
-"""Trains the embedded model again from nothing: a frozen CNN, its upper half, all of it, rewards; its scores.
+"""Trains the embedded model again from nothing: a frozen CNN, then all of it, rewards, teachers; its scores.
 
     python tools/prepare_flickr8k.py
     python tools/train_embedded.py --output runs/embedded
@@ -20,7 +20,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import yaml
@@ -31,6 +31,7 @@ from captioner.atomic import replacing
 from captioner.cli import main as captioner
 from captioner.data.skipped import Skipped
 from captioner.data.sources import read_records
+from captioner.data.usable import with_pictures
 from captioner.errors import CaptionerError
 from captioner.experiment import train
 from captioner.keeping import LAST
@@ -64,7 +65,7 @@ class Phase(NamedTuple):
 
 
 class Mean(NamedTuple):
-    """The mean of runs' last epochs (of one run: it), where another run begins.
+    """The mean of runs' last epochs (of one run: it), where another run begins, or which teaches it.
 
     Attributes:
         runs: The runs.
@@ -202,21 +203,28 @@ def _average(output: Path, mean: Mean) -> checkpoint.Checkpoint:
 
 def _shorten(output: Path, shortened: Shortened) -> checkpoint.Checkpoint:
     whole = checkpoint.read(output / shortened.run / LAST)
-    captions, images = _data(output / shortened.run)
-    # What cannot be used has been told when the run began.
-    records = read_records(captions, images, wanted=["train"], skipped=Skipped(captions, most=1))
-    seen = [record.image for record in records[:_IMAGES_MEASURED]]
+    data = _data(output / shortened.run)
+    captions, images = _first(data), data["images"] and Path(data["images"])
+    splits = data["splits"] and Path(data["splits"])
+    skipped = Skipped(captions, most=1)  # the run has told what cannot be used
+    found = read_records(captions, images, splits, None, data["images_anywhere"], ["train"], skipped)
+    seen = [record.image for record in with_pictures(found[:_IMAGES_MEASURED], skipped)]
     return shorten(whole, shortened.size, measure_moment(whole, seen))
 
 
-def _data(run: Path) -> tuple[Path, Path]:
-    """The captions that a run learned from, the first file of them, and the folder of their pictures."""
-    data = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["data"]
-    captions = data["captions"] if isinstance(data["captions"], str) else data["captions"][0]
-    return Path(captions), Path(data["images"])
+def _data(run: Path) -> dict[str, Any]:
+    """What a run learned from, as its configuration has it."""
+    data: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["data"]
+    return data
 
 
-def evaluate(model: Path, captions: Path, images: Path) -> dict[str, object]:
+def _first(data: Mapping[str, Any]) -> Path:
+    """The first of the caption files."""
+    captions = data["captions"]
+    return Path(captions if isinstance(captions, str) else captions[0])
+
+
+def evaluate(model: Path, captions: Path, images: str | None) -> dict[str, object]:
     """The scores of a model on the test images, with METEOR where Java is.
 
     Raises:
@@ -225,7 +233,8 @@ def evaluate(model: Path, captions: Path, images: Path) -> dict[str, object]:
     printed = io.StringIO()
     java = ["--meteor"] if shutil.which("java") else []
     with contextlib.redirect_stdout(printed):
-        chosen = ["--model", str(model), "--data", str(captions), "--images", str(images), "--precision", "float32"]
+        chosen = ["--model", str(model), "--data", str(captions), "--precision", "float32"]
+        chosen += ["--images", images] if images else []
         code = captioner(["evaluate", *chosen, "--json", *java])
     if code:
         raise CaptionerError(f"{model}: could not be evaluated on {captions}")
@@ -244,7 +253,8 @@ def main(arguments: Sequence[str]) -> int:
         train_phases(PHASES, args.output, overrides)
         whole = checkpoint.read(args.output / END / LAST)
         checkpoint.write(target, replace(whole, card={**whole.card, **card}), dtype=torch.int8)
-        scores = evaluate(target, *_data(args.output / END))
+        data = _data(args.output / END)
+        scores = evaluate(target, _first(data), data["images"])
         with replacing(args.output / "evaluation.json") as file:
             file.write_text(json.dumps(scores, indent=1), encoding="utf-8")
         card["test scores"] = test_scores(scores)
