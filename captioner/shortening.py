@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from captioner.checkpoint import Checkpoint
+from captioner.data.features import read_scaled
 from captioner.decoder import make_decoder
 from captioner.encoder import PROJECTION
 from captioner.errors import CaptionerError
-from captioner.images import open_image
 from captioner.model import CaptionerConfig
 from captioner.threads import map_in_threads
 from captioner.transform import to_pixels
@@ -42,9 +43,9 @@ def measure_moment(whole: Checkpoint, images: Sequence[Path]) -> Tensor:
     transform = model.config.transform
     total, cells = torch.zeros(model.encoder.channels, model.encoder.channels, dtype=torch.double), 0
     for start in range(0, len(images), _BATCH):
-        several = [(path, transform.enough) for path in images[start : start + _BATCH]]
-        read = map_in_threads(lambda each: open_image(*each), several, torch.get_num_threads())
-        pixels = torch.stack([to_pixels(transform.scale(image)) for image in read])
+        several = images[start : start + _BATCH]
+        read = map_in_threads(partial(read_scaled, transform), several, torch.get_num_threads())
+        pixels = torch.stack([to_pixels(image) for image in read])
         vectors = model.encoder(transform.normalise(pixels)).flatten(0, 1)
         total += vectors.T @ vectors
         cells += len(vectors)

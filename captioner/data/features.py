@@ -162,7 +162,7 @@ def encode_images(
             yield done
             for start in range(done, len(images), batch):
                 several = images[start : start + batch]
-                read = map_in_threads(partial(_read, transform), several, torch.get_num_threads())
+                read = map_in_threads(partial(read_scaled, transform), several, torch.get_num_threads())
                 pixels = torch.stack([to_pixels(image) for image in read])
                 seen = torch.stack([pixels, pixels.flip(-1)][:views], dim=1).flatten(0, 1).to(device)
                 with torch.inference_mode():
@@ -176,7 +176,12 @@ def encode_images(
         raise CaptionerError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
 
 
-def _read(transform: Transform, path: Path) -> Image.Image:
+def read_scaled(transform: Transform, path: Path) -> Image.Image:
+    """A photograph as the encoder sees it, decoded no larger than that takes.
+
+    Raises:
+        CaptionerError: It cannot be read.
+    """
     return transform.scale(open_image(path, transform.enough))
 
 
