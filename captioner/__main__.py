@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from captioner.cli import main
 from captioner.cli.interrupt import EXIT_INTERRUPTED
-from captioner.waiting import wait_briefly
+from captioner.utils.runtime import wait_briefly
 
 
 def run() -> NoReturn:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from captioner.vocabulary import join_words
+from captioner.text.vocabulary import join_words
 
 TRAINED_TO_LOOK = (
     "use a model trained with decoder.attention (in an ensemble all, on one grid, resized alike, and all adaptive "

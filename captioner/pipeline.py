@@ -17,18 +17,18 @@ from torch import Tensor
 
 from captioner import checkpoint
 from captioner.caption import Caption
-from captioner.decoder import Decoder, Members
+from captioner.checkpoint.pretrained import DEFAULT, checkpoint_of
+from captioner.data.images import ImageSource, open_image
+from captioner.data.transforms import Transform, to_pixels
 from captioner.decoding import DecodingOptions, Hypothesis, decode, score_captions
-from captioner.embedded import DEFAULT, checkpoint_of
-from captioner.encoder import GridEncoder
+from captioner.decoding.options import Word
 from captioner.errors import CaptionerError, first_line
-from captioner.images import ImageSource, open_image
-from captioner.model import CaptionModel
-from captioner.precision import choose_dtypes, prepare
-from captioner.threads import map_in_threads
-from captioner.transform import Transform, to_pixels
-from captioner.vocabulary import PAD, Vocabulary
-from captioner.wording import with_ids
+from captioner.models.captioner import CaptionModel
+from captioner.models.decoder import Decoder, Members
+from captioner.models.encoder import GridEncoder
+from captioner.models.inference import choose_dtypes, prepare
+from captioner.text.vocabulary import PAD, Vocabulary, split_words
+from captioner.utils.threads import map_in_threads
 
 FileName: TypeAlias = "str | os.PathLike[str]"
 
@@ -291,3 +291,50 @@ def _options(values: Mapping[str, Any]) -> DecodingOptions:
         if name not in known:
             raise CaptionerError(f"there is no decoding option {name!r}; choose from {', '.join(known)}")
     return DecodingOptions(**values)
+
+
+def with_ids(options: DecodingOptions, vocabulary: Vocabulary) -> DecodingOptions:
+    """Options whose words are ids.
+
+    A bad ending that the vocabulary lacks is passed over, since it can never be written, so that one list serves every
+    model.
+
+    Args:
+        options: Its words are text, in any case, or ids.
+        vocabulary: Whose ids are wanted.
+
+    Raises:
+        CaptionerError: A word is none, several, or one that the model does not know.
+    """
+
+    def ids(name: str, needed: bool = True) -> tuple[int, ...]:
+        found = (_id(word, name, vocabulary, needed) for word in getattr(options, name))
+        return tuple(id_ for id_ in found if id_ is not None)
+
+    forbidden, required = ids("forbidden_words"), ids("required_words")
+    for word in required:
+        if word in forbidden:
+            raise CaptionerError(f"word {vocabulary.words[word]!r} is both required and forbidden; drop one of the two")
+    return replace(
+        options,
+        forbidden_words=forbidden,
+        required_words=required,
+        bad_endings=ids("bad_endings", needed=False),
+    )
+
+
+def _id(word: Word, name: str, vocabulary: Vocabulary, needed: bool) -> int | None:
+    title = name.replace("_", " ")
+    if isinstance(word, int):
+        if word >= len(vocabulary):
+            raise CaptionerError(f"{title} has the id {word}, but the model's {len(vocabulary)} words end before it")
+        return word
+    parts = split_words(word)
+    if len(parts) != 1:
+        raise CaptionerError(f"{title} has {word!r}, which is {len(parts)} words to the model; give single words")
+    [known] = parts
+    if known in vocabulary:
+        return vocabulary.id(known)
+    if needed:
+        raise CaptionerError(f"{title} has {word!r}, which the model does not know; use one of its words")
+    return None

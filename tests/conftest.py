@@ -1,25 +1,21 @@
-"""What several test files need: the tools on the path, and a small captioner with random weights."""
+"""What several test files need: a small captioner with random weights."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from make_shapes import write_shapes
 from PIL import Image
 
-from captioner.decoder import DecoderConfig
-from captioner.model import CaptionerConfig, CaptionModel
+from captioner.data.transforms import Transform
+from captioner.models.captioner import CaptionerConfig, CaptionModel
+from captioner.models.decoder import DecoderConfig
 from captioner.pipeline import Captioner
-from captioner.transform import Transform
-from captioner.vocabulary import SPECIAL_WORDS, Vocabulary
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
-
-from make_shapes import write_shapes
+from captioner.text.vocabulary import SPECIAL_WORDS, Vocabulary
 
 WORDS = (*SPECIAL_WORDS, *["a", "the", "dog", "cat", "runs", "sits", "on", "grass", "road", "red", "'s"])
 
@@ -40,7 +36,7 @@ def make_captioner(
 @pytest.fixture(autouse=True)
 def _exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests compare with float32 whatever this machine's CPU is fast at."""
-    monkeypatch.setattr("captioner.precision.has_fast_bfloat16", lambda: False)
+    monkeypatch.setattr("captioner.models.inference.has_fast_bfloat16", lambda: False)
 
 
 @pytest.fixture(scope="session")
@@ -92,4 +88,4 @@ def without_instantiation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     """COCO, Flickr8k and weights are not here: configurations alone are tried, in a folder without runs."""
     (tmp_path / "configs").symlink_to(Path(__file__).parents[1] / "configs")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("captioner.experiment.CaptionerCLI.instantiate_classes", lambda self: None)
+    monkeypatch.setattr("captioner.training.run.CaptionerCLI.instantiate_classes", lambda self: None)

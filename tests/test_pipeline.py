@@ -17,12 +17,12 @@ from PIL import Image
 
 import captioner
 from captioner.caption import Caption
+from captioner.checkpoint.pretrained import DEFAULT, checkpoint_of
+from captioner.data.images import open_image
 from captioner.decoding import DecodingOptions
-from captioner.embedded import DEFAULT, checkpoint_of
 from captioner.errors import CaptionerError
-from captioner.images import open_image
 from captioner.pipeline import Captioner
-from captioner.vocabulary import START, join_words
+from captioner.text.vocabulary import START, join_words
 
 SAMPLES = Path(__file__).parents[1] / "data" / "samples"
 

@@ -6,9 +6,9 @@ has in place of ``config`` a list ``members`` of them, and each tensor's name be
 with ``all.`` where all members have the same, such as a CNN that several decoders were trained on.
 """
 
-from captioner.checkpoint.content import Checkpoint, refuse_another, refuse_other_words
-from captioner.checkpoint.header import METADATA_KEY
-from captioner.checkpoint.reading import read, read_members
-from captioner.checkpoint.writing import write
+from captioner.checkpoint.checkpoint import Checkpoint, refuse_another, refuse_other_words
+from captioner.checkpoint.load import read, read_members
+from captioner.checkpoint.save import write
+from captioner.checkpoint.schema import METADATA_KEY
 
 __all__ = ["METADATA_KEY", "Checkpoint", "read", "read_members", "refuse_another", "refuse_other_words", "write"]

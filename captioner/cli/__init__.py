@@ -18,9 +18,8 @@ from typing import NoReturn
 
 from captioner import __version__
 from captioner.cli.interrupt import EXIT_INTERRUPTED, interruptible
-from captioner.cli.terminal import printable
 from captioner.errors import CaptionerError
-from captioner.messages import tell
+from captioner.utils.console import printable, tell
 
 VERBS = ("caption", "visualize", "train", "evaluate", "score", "sample", "info", "export")
 

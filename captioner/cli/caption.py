@@ -17,9 +17,8 @@ from captioner.cli.options import (
     load_model,
     set_pixel_limit,
 )
-from captioner.cli.terminal import printable
 from captioner.errors import CaptionerError
-from captioner.messages import tell
+from captioner.utils.console import printable, tell
 
 if TYPE_CHECKING:
     from captioner.caption import Caption
@@ -72,8 +71,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _write(args: argparse.Namespace, names: Sequence[str], model: Captioner, options: DecodingOptions) -> int:
     """Captions into a file, each line as soon as it is made."""
-    from captioner.journal import Journal
-    from captioner.resuming import mended, refuse_another_job, what_is_left
+    from captioner.cli.jsonl import Journal
+    from captioner.cli.resume import mended, refuse_another_job, what_is_left
 
     with Journal(args.output, args.resume) as journal:
         journal.drop(mended(journal.entries))
@@ -130,7 +129,7 @@ def describe(name: str, caption: Caption | CaptionerError, count: int) -> dict[s
 
 
 def _photographs(given: list[str]) -> Iterator[str]:
-    from captioner.folders import find_images
+    from captioner.data.images import find_images
 
     if given.count(STANDARD_INPUT) > 1:
         raise CaptionerError("standard input (-) was given twice; it holds one image")

@@ -17,16 +17,16 @@ from captioner.cli.options import (
     load_model,
     set_pixel_limit,
 )
-from captioner.cli.report import add_java_arguments, describe, print_report, refuse_without_java, score_with_java
-from captioner.data.skipped import USUAL_SHARE, Skipped
+from captioner.cli.score_report import add_java_arguments, describe, print_report, refuse_without_java, score_with_java
+from captioner.data.skip_report import USUAL_SHARE, Skipped
 from captioner.errors import CaptionerError
 
 if TYPE_CHECKING:
     from captioner.caption import Caption
     from captioner.data.records import Record
     from captioner.decoding import DecodingOptions
-    from captioner.grounding import Grounding, Scene
     from captioner.metrics import Evaluation
+    from captioner.metrics.grounding import Grounding, Scene
     from captioner.pipeline import Captioner
 
 SUMMARY = "caption a split of a data set, score the captions and measure the attention"
@@ -61,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Captions every image once; prints corpus scores by the COCO protocol and the outcome of the pointing game."""
-    from captioner.atomic import refuse_unwritable
-    from captioner.grounding import NO_ATTENTION, read_boxes
+    from captioner.metrics.grounding import NO_ATTENTION, read_boxes
+    from captioner.utils.files import refuse_unwritable
 
     _check(args)
     check_output(args.output, args.data, args.grounding, *(args.model or ()))
@@ -120,9 +120,9 @@ def _check(args: argparse.Namespace) -> None:
 
 def _records(args: argparse.Namespace, scenes: dict[str, Scene], skipped: Skipped) -> list[Record]:
     """The images to caption: those of a split, or without --data those that have boxes."""
-    from captioner.data.places import place, refuse_links_out
+    from captioner.data.caption_files import read_records
+    from captioner.data.paths import place, refuse_links_out
     from captioner.data.records import Record
-    from captioner.data.sources import read_records
 
     folder, splits = (Path(p) if p else None for p in (args.images, args.splits))
     if args.data is None:
@@ -176,7 +176,7 @@ def _generate(
 
 def _score(records: Sequence[Record], captions: Sequence[Caption], output: str | None) -> Evaluation[int | str]:
     from captioner import metrics
-    from captioner.atomic import replacing
+    from captioner.utils.files import replacing
 
     candidates = {record.image_id: caption.text for record, caption in zip(records, captions, strict=True)}
     if output:
@@ -188,7 +188,7 @@ def _score(records: Sequence[Record], captions: Sequence[Caption], output: str |
 def _ground(
     model: Captioner, records: Sequence[Record], captions: Sequence[Caption], scenes: dict[Path, Scene], words: str
 ) -> Grounding:
-    from captioner.grounding import measure
+    from captioner.metrics.grounding import measure
 
     def pairs() -> Iterator[tuple[Caption, Scene]]:
         for record, caption in zip(records, captions, strict=True):

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from captioner.cli.options import check_output
-from captioner.cli.terminal import printable
+from captioner.utils.console import printable
 
 SUMMARY = "turn a checkpoint of a training run (last.ckpt) into one self-contained file"
 FILES = "checkpoints"
@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from captioner import checkpoint
+    from captioner.checkpoint.merge import average, together
     from captioner.errors import CaptionerError
-    from captioner.soup import average, together
 
     check_output(args.output, *args.checkpoints, args.card)
     given: list[checkpoint.Checkpoint] = []

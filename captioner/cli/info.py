@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioner.cli.terminal import printable
 from captioner.errors import CaptionerError
+from captioner.utils.console import printable
 
 if TYPE_CHECKING:
     from captioner.checkpoint import Checkpoint
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the model card."""
     from captioner import checkpoint
-    from captioner.embedded import DEFAULT, checkpoint_of
+    from captioner.checkpoint.pretrained import DEFAULT, checkpoint_of
 
     if args.model and len(args.model) > 1:
         raise CaptionerError(f"--model is {' and '.join(args.model)}; info tells of one checkpoint at a time")
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _shape(content: Checkpoint) -> dict[str, Any]:
     """What one network is made of."""
-    from captioner.language.model import LanguageConfig
+    from captioner.models.language_model import LanguageConfig
 
     config = content.config
     if isinstance(config, LanguageConfig):

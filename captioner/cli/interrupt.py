@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from captioner.signals import answered_by
+from captioner.utils.signals import answered_by
 
 EXIT_INTERRUPTED = 130
 """128 and the signal's number, as shells have it."""

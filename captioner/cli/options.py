@@ -22,7 +22,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="checkpoint made by captioner train (default: the embedded one); given again, an ensemble",
     )
     parser.add_argument("--device", default="cpu", help="where the model runs, such as cpu or cuda (default: cpu)")
-    # The names of `captioner.precision.PRECISIONS`, which cannot be imported without torch.
+    # The names of `captioner.models.inference.PRECISIONS`, which cannot be imported without torch.
     parser.add_argument(
         "--precision",
         default="auto",
@@ -35,8 +35,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def load_model(args: argparse.Namespace) -> Captioner:
     """The model that was asked for, in a process that is about to use it much."""
-    from captioner.memory import keep_freed_memory
     from captioner.pipeline import load
+    from captioner.utils.runtime import keep_freed_memory
 
     keep_freed_memory()
     return load(args.model, args.device, args.precision)
@@ -58,7 +58,7 @@ def check_output(output: str | None, *inputs: str | None) -> None:
 def set_pixel_limit(args: argparse.Namespace) -> None:
     """Applies ``--max-pixels``."""
     if args.max_pixels is not None:
-        from captioner.images import limit_pixels
+        from captioner.data.images import limit_pixels
 
         limit_pixels(args.max_pixels)
 
@@ -93,7 +93,7 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
 def decoding_options(args: argparse.Namespace) -> DecodingOptions:
     """The options that were given."""
     from captioner.decoding import DecodingOptions
-    from captioner.endings import FUNCTION_WORDS
+    from captioner.text.function_words import FUNCTION_WORDS
 
     given = {name: value for name, value in vars(args).items() if name in DecodingOptions.__dataclass_fields__}
     if "no_bad_endings" in args:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from captioner.cli.terminal import printable
 from captioner.errors import CaptionerError
+from captioner.utils.console import printable
 
 SUMMARY = "draw sentences from a language model"
 
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints sentences, a line each."""
     from captioner import checkpoint
     from captioner.decoding import DecodingOptions, decode
-    from captioner.language.model import join_text
+    from captioner.text.vocabulary import join_text
 
     if args.count < 1:
         raise CaptionerError(f"--count is {args.count}; it must be at least 1")

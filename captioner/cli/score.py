@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioner.cli.options import check_output
-from captioner.cli.report import add_java_arguments, describe, print_report, refuse_without_java, score_with_java
-from captioner.cli.terminal import printable
+from captioner.cli.score_report import add_java_arguments, describe, print_report, refuse_without_java, score_with_java
 from captioner.errors import CaptionerError
-from captioner.messages import tell
+from captioner.utils.console import printable, tell
 
 if TYPE_CHECKING:
     from captioner.metrics import Evaluation
@@ -42,9 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Scores one result file, or compares two."""
-    from captioner.atomic import refuse_unwritable
     from captioner.metrics.bootstrap import compare
-    from captioner.metrics.coco import read_references
+    from captioner.metrics.coco_files import read_references
+    from captioner.utils.files import refuse_unwritable
 
     if len(args.candidates) > 2:
         raise CaptionerError(f"--candidates names {len(args.candidates)} files; give one, or two to compare")
@@ -83,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _evaluate(file: Path, references: dict[int | str, list[str]], subset: bool) -> Evaluation[int | str]:
     from captioner.metrics import evaluate
-    from captioner.metrics.coco import align, read_results
+    from captioner.metrics.coco_files import align, read_results
 
     results = read_results(file)
     candidates, wanted = align(results, references, subset, file)
@@ -95,7 +94,7 @@ def _evaluate(file: Path, references: dict[int | str, list[str]], subset: bool) 
 
 def _training(file: str) -> set[str]:
     from captioner.data.formats import parse
-    from captioner.metrics.tokenizer import tokenize
+    from captioner.text.tokenizer import tokenize
 
     captions = [text for record in parse(Path(file), None, None) if record.split == "train" for text in record.captions]
     if not captions:
@@ -116,7 +115,7 @@ def _print_differences(files: list[str], differences: Mapping[str, Difference]) 
 
 
 def _write_per_image(path: Path, evaluation: Evaluation[int | str], others: Mapping[str, list[float]]) -> None:
-    from captioner.atomic import replacing
+    from captioner.utils.files import replacing
 
     rows = zip(evaluation.per_image().items(), evaluation.hypotheses, strict=True)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:

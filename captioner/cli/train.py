@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from captioner.cli.terminal import printable
+from captioner.utils.console import printable
 
 SUMMARY = "train a captioner: --config FILE, then overrides such as --trainer.max_epochs 3; --help tells all"
 
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains and prints the name of the checkpoint."""
-    from captioner.experiment import train
+    from captioner.training.run import train
 
     written = train(args.rest)
     if written is not None:

@@ -19,14 +19,13 @@ from captioner.cli.options import (
     load_model,
     set_pixel_limit,
 )
-from captioner.cli.terminal import printable
 from captioner.errors import CaptionerError
-from captioner.messages import tell
+from captioner.utils.console import printable, tell
 
 if TYPE_CHECKING:
     from captioner.caption import Caption
+    from captioner.data.images import ImageSource
     from captioner.decoding import DecodingOptions
-    from captioner.images import ImageSource
     from captioner.pipeline import Captioner
     from captioner.visualize.gallery import Photograph
 
@@ -70,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     if suffix not in SUFFIXES:
         raise CaptionerError(f"output {output}: only .png, .gif and .html can be written; name it {output.stem}.png")
     check_output(args.output, args.photo, *(args.model or ()))
-    from captioner.folders import GALLERY_END
+    from captioner.data.images import GALLERY_END
 
     check_output(str(output.parent / f"{output.stem}{GALLERY_END}"), args.photo)
     options = decoding_options(args)
@@ -81,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         if suffix != ".html":
             raise CaptionerError(f"output {output}: a folder becomes a gallery; name it {output.stem}.html")
         return _gallery(args, options, output)
-    from captioner.atomic import replacing
+    from captioner.utils.files import replacing
 
     image: ImageSource = standard_input() if args.photo == STANDARD_INPUT else args.photo
     model = load_model(args)
@@ -114,7 +113,7 @@ def _draw(suffix: str, image: ImageSource, caption: Caption, args: argparse.Name
 
 
 def _gallery(args: argparse.Namespace, options: DecodingOptions, output: Path) -> int:
-    from captioner.folders import find_images
+    from captioner.data.images import find_images
     from captioner.visualize.gallery import Photograph, write_gallery
 
     paths = list(find_images(args.photo))
@@ -146,7 +145,7 @@ def _gallery(args: argparse.Namespace, options: DecodingOptions, output: Path) -
 def _with_maps(model: Captioner, image: ImageSource, caption: Caption, saliency: str | None) -> Caption:
     if saliency is None:
         return caption
-    from captioner.saliency import gradient_saliency
+    from captioner.visualize.saliency import gradient_saliency
 
     return gradient_saliency(model, image, caption)
 

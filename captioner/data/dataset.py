@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from captioner.data.augmentation import Augmentation
-from captioner.data.features import FeatureCache
+from captioner.data.feature_cache import FeatureCache
+from captioner.data.images import open_image
 from captioner.data.records import Record
+from captioner.data.sampler import Draw
+from captioner.data.transforms import Transform, to_pixels
 from captioner.errors import CaptionerError
-from captioner.images import open_image
-from captioner.seeds import epoch_seed
-from captioner.transform import Transform, to_pixels
-from captioner.vocabulary import PAD, Vocabulary
-
-
-class Draw(NamedTuple):
-    """One image of one epoch: its place in the dataset, and the seed of all that is left to chance about it."""
-
-    place: int
-    seed: int
+from captioner.text.vocabulary import PAD, Vocabulary
 
 
 class Example(NamedTuple):
@@ -126,52 +119,3 @@ def collate(examples: Sequence[Example]) -> Batch:
             ids[row, column, : len(caption)] = torch.tensor(caption)
     images = torch.stack([examples[i].image for i in order])
     return Batch(images, ids, torch.tensor([examples[i].place for i in order]))
-
-
-class DrawSampler(Sampler[Draw]):
-    """Draws images: shuffled anew each epoch for training, in order for validation.
-
-    All chance comes from the run's seed and the epoch, none from what ran before or how many workers load, so that a
-    resumed run sees what the interrupted one would have seen; in validation all epochs draw the same, to be compared.
-    Of several processes, each takes its turns in the same order: in training all as many, for which the first images of
-    the epoch come again at its end where the number does not divide; in validation every image is drawn once.
-
-    Args:
-        size: Number of images.
-        shuffle: Whether the order changes, as in training.
-        seen: The epoch to begin with, and how many of its images an interrupted run has seen, in all processes
-            together: they are left out.
-        rank: Which of the processes draws.
-        processes: How many there are.
-    """
-
-    def __init__(
-        self, size: int, shuffle: bool, seen: tuple[int, int] = (0, 0), rank: int = 0, processes: int = 1
-    ) -> None:
-        self.size = size
-        self.shuffle = shuffle
-        self.seen = seen
-        self.rank = rank
-        self.processes = processes
-        self.epoch = seen[0]  # workers may draw before Lightning tells the epoch
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch; Lightning calls it."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(range(self.rank, self.size + self._again, self.processes))
-
-    def __iter__(self) -> Iterator[Draw]:
-        generator = torch.Generator().manual_seed(epoch_seed(self.epoch if self.shuffle else 0))
-        order = torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)
-        seeds = torch.randint(2**62, (self.size,), generator=generator)
-        draws = [Draw(place, seed) for place, seed in zip(order.tolist(), seeds.tolist(), strict=True)]
-        draws += draws[: self._again]
-        first = self.seen[1] if self.epoch == self.seen[0] else 0
-        yield from draws[first + self.rank :: self.processes]
-
-    @property
-    def _again(self) -> int:
-        """Images that are drawn twice, so that no process waits for another that has ended its epoch."""
-        return -self.size % self.processes if self.shuffle else 0

@@ -1,8 +1,8 @@
 """Five ways in which captions are kept, each parsed into records as they stand in the file.
 
 ``parse`` finds the format by content. The records are raw: image paths are as written, nothing is looked up on disk
-(but Flickr8k's split files), and captions may be empty; ``captioner.data.sources`` resolves and checks them. An entry
-of a wrong form can be passed over; a file that is cut short or is something else cannot be used at all.
+(but Flickr8k's split files), and captions may be empty; ``captioner.data.caption_files`` resolves and checks them. An
+entry of a wrong form can be passed over; a file that is cut short or is something else cannot be used at all.
 
 - Karpathy's JSON (https://cs.stanford.edu/people/karpathy/deepimagesent/), for Flickr8k, Flickr30k and COCO.
 - COCO's caption annotations (https://cocodataset.org/#format-data).
@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from captioner.data.fields import field, identity, parse_value, read_text, typed
+from captioner.data.json_fields import field, identity, parse_value, read_text, typed
 from captioner.data.records import Record, parse_jsonl
-from captioner.data.skipped import MALFORMED, Skipped
+from captioner.data.skip_report import MALFORMED, Skipped
 from captioner.errors import CaptionerError
 
 FLICKR8K_SPLITS = {

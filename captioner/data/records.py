@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from captioner.atomic import replacing
-from captioner.data.fields import field, identity, json_lines, typed
-from captioner.data.skipped import MALFORMED, Skipped
+from captioner.data.json_fields import field, identity, json_lines, typed
+from captioner.data.skip_report import MALFORMED, Skipped
 from captioner.errors import CaptionerError
+from captioner.utils.files import replacing
 
 SPLITS = ("train", "val", "test")
 

@@ -3,9 +3,9 @@
 Everything is batched over images and their sentences, and knows word ids only: nothing of CNNs, files or vocabularies.
 """
 
-from captioner.decoding.drafts import Hypothesis
+from captioner.decoding.generate import decode
+from captioner.decoding.hypotheses import Hypothesis
 from captioner.decoding.options import DecodingOptions
 from captioner.decoding.scoring import score_captions
-from captioner.decoding.writing import decode
 
 __all__ = ["DecodingOptions", "Hypothesis", "decode", "score_captions"]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captioner.decoding.options import DecodingOptions, Word
 from captioner.errors import CaptionerError
-from captioner.vocabulary import END, NEVER_WRITTEN, PAD
+from captioner.text.vocabulary import END, NEVER_WRITTEN, PAD
 
 IMPOSSIBLE = -math.inf
 

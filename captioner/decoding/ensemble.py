@@ -7,8 +7,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from captioner.decoder import Members, State, Step, tell_together
-from captioner.decoder.layout import Layout
+from captioner.models.decoder import Members, State, Step, tell_together
+from captioner.models.decoder.ragged import Layout
 
 
 class SentenceModel(Protocol):

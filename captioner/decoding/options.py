@@ -9,7 +9,7 @@ from numbers import Integral, Real
 from typing import Literal, TypeAlias
 
 from captioner.errors import CaptionerError
-from captioner.vocabulary import SPECIAL_WORDS
+from captioner.text.vocabulary import SPECIAL_WORDS
 
 Word: TypeAlias = int | str
 """A word's id; `captioner.pipeline.Captioner` takes its text too."""

@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from captioner.decoding.drafts import Drafts, Extensions, Hypothesis, Written
+from captioner.decoding.beam_search import rank
+from captioner.decoding.hypotheses import Drafts, Extensions, Hypothesis, Written
 from captioner.decoding.options import DecodingOptions
-from captioner.decoding.ranking import rank
-from captioner.vocabulary import PAD
+from captioner.text.vocabulary import PAD
 
 
 class Sampling:

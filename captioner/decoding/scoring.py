@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from captioner.decoding.drafts import Hypothesis
 from captioner.decoding.ensemble import Ensemble, Writer
-from captioner.vocabulary import END, PAD
+from captioner.decoding.hypotheses import Hypothesis
+from captioner.text.vocabulary import END, PAD
 
 
 @torch.inference_mode()

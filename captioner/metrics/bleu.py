@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from captioner.metrics.corpus import MAX_ORDER, Corpus, Floats, Ints, Order, find
+from captioner.metrics.ngrams import MAX_ORDER, Corpus, Floats, Ints, Order, find
 
 _TINY = 1e-15
 _SMALL = 1e-9

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from captioner.errors import CaptionerError
-from captioner.metrics.corpus import Floats
 from captioner.metrics.evaluation import BLEU_NAMES, Evaluation, ImageId
+from captioner.metrics.ngrams import Floats
 
 SAMPLES = 1000
 COVERAGE = 0.95

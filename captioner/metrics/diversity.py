@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 
-from captioner.endings import FUNCTION_WORDS
+from captioner.text.function_words import FUNCTION_WORDS
 
 
 def describe(captions: Sequence[Sequence[str]], training: Collection[str] | None = None) -> dict[str, float]:

@@ -9,9 +9,9 @@ from typing import Any, Generic, TypeVar
 from captioner.errors import CaptionerError
 from captioner.metrics.bleu import BleuCounts, count_bleu
 from captioner.metrics.cider import cider
-from captioner.metrics.corpus import MAX_ORDER, Floats, index_corpus
+from captioner.metrics.ngrams import MAX_ORDER, Floats, index_corpus
 from captioner.metrics.rouge import rouge_l
-from captioner.metrics.tokenizer import tokenize
+from captioner.text.tokenizer import tokenize
 
 ImageId = TypeVar("ImageId", int, str, "int | str")
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from captioner.metrics.java import JavaProcess, find_jar, find_java
+from captioner.metrics.jvm import JavaProcess, find_jar, find_java
 
 _JAR = "meteor/meteor-1.5.jar"
 _PARAPHRASES = "meteor/data/paraphrase-en.gz"

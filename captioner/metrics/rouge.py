@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from captioner.metrics.corpus import Corpus, Floats, Ints, Sentences
+from captioner.metrics.ngrams import Corpus, Floats, Ints, Sentences
 
 BETA = 1.2
 """How much more recall weighs than precision."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from captioner.errors import CaptionerError
-from captioner.metrics.java import JavaProcess, find_jar, find_java
+from captioner.metrics.jvm import JavaProcess, find_jar, find_java
 
 _START_SECONDS = 600.0
 _SECONDS_PER_CAPTION = 1.0

@@ -4,6 +4,6 @@
 only when something is drawn.
 """
 
-from captioner.visualize.sheet import plot
+from captioner.visualize.figure import plot
 
 __all__ = ["plot"]

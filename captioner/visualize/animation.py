@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from captioner.caption import Caption
-from captioner.images import ImageSource
+from captioner.data.images import ImageSource
 from captioner.visualize.overlay import load_photograph, maps_to_draw, paint
 
 LONGEST_SIDE = 480

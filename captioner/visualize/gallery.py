@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from captioner.atomic import replacing
 from captioner.caption import Caption
+from captioner.data.images import GALLERY_END, ImageSource
 from captioner.errors import CaptionerError
-from captioner.folders import GALLERY_END
-from captioner.images import ImageSource
-from captioner.visualize.document import escape, render
+from captioner.utils.files import replacing
+from captioner.visualize.html_template import escape, render
 from captioner.visualize.overlay import load_photograph
 from captioner.visualize.page import LONGEST_SIDE, NO_WORDS, draw_page
 

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from captioner.caption import TRAINED_TO_LOOK, Caption
+from captioner.data.images import ImageSource, open_image
 from captioner.errors import CaptionerError
-from captioner.images import ImageSource, open_image
 
 COLOUR_MAP = "inferno"
 """Perceptually uniform, its lightness alone tells the order: readable without seeing colours, and in grey print."""

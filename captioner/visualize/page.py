@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from captioner.caption import Caption
-from captioner.images import ImageSource
-from captioner.visualize.document import escape, render, to_base64, to_json
+from captioner.data.images import ImageSource
+from captioner.visualize.html_template import escape, render, to_base64, to_json
 from captioner.visualize.overlay import load_photograph, maps_of, palette
 
 LONGEST_SIDE = 960

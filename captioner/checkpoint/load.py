@@ -1,0 +1,120 @@
+"""Reads a checkpoint, of ours or of Lightning's, damaged and hostile ones included; nothing in it is run."""
+
+from __future__ import annotations
+
+import os
+import warnings
+import zipfile
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from captioner.checkpoint.checkpoint import Checkpoint, naming
+from captioner.checkpoint.quantization import dequantise
+from captioner.checkpoint.schema import ALL, METADATA_KEY, parse
+from captioner.errors import CaptionerError, first_line
+
+_LIGHTNING_PREFIX = "model."
+"""What the parameters of the `CaptionModel` are called by inside a Lightning checkpoint."""
+
+_ZIP_MAGIC = b"PK\x03\x04"
+
+
+def read(path: str | os.PathLike[str]) -> Checkpoint:
+    """Reads the one model of a checkpoint, as `read_members` does.
+
+    Raises:
+        CaptionerError: As there, or there are several.
+    """
+    first, *others = read_members(path)
+    if others:
+        raise CaptionerError(f"checkpoint {path}: is an ensemble of {1 + len(others)} models; give a file of one")
+    return first
+
+
+def read_members(path: str | os.PathLike[str]) -> list[Checkpoint]:
+    """Reads a checkpoint of this project or one that Lightning wrote while training; nothing in it is run.
+
+    Returns:
+        Its model, or those of its ensemble, in order.
+
+    Raises:
+        CaptionerError: There is no such file, or it is no checkpoint that can be read safely.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            is_zip = file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
+        weights, header = _read_lightning(path) if is_zip else _read_safetensors(path)
+    except FileNotFoundError:
+        raise CaptionerError(f"checkpoint {path}: no such file; check the path") from None
+    except OSError as error:
+        raise CaptionerError(f"checkpoint {path}: cannot be read: {error.strerror or error}") from error
+    if header is None:
+        raise CaptionerError(f"checkpoint {path}: was not written by captioner; give a file made by captioner train")
+    origin = f"checkpoint {path}"
+    with naming(origin):
+        configs, words, card = parse(header)
+        weights = dequantise(weights)
+    if not isinstance(configs, list):
+        return [Checkpoint(configs, words, weights, card, origin)]
+    owners: dict[str, dict[str, Tensor]] = {}
+    for name, value in weights.items():
+        owner, _, rest = name.partition(".")
+        owners.setdefault(owner, {})[rest] = value
+    members = []
+    for place, config in enumerate(configs):
+        own = owners.get(ALL, {}) | owners.get(str(place), {})
+        members.append(Checkpoint(config, words, own, card, f"{origin}, model {1 + place} of {len(configs)}"))
+    return members
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {}).get(METADATA_KEY)
+            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 (no dict)
+    # Headers can name types, shapes and places that end in errors of several kinds.
+    except Exception as error:
+        raise CaptionerError(
+            f"checkpoint {path}: is no safetensors file or was cut ({first_line(error)}); "
+            "give one made by captioner train"
+        ) from error
+
+
+def _read_lightning(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    _refuse_bomb(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        header = content.get(METADATA_KEY)
+        state = content["state_dict"]
+        weights = {name.removeprefix(_LIGHTNING_PREFIX): value for name, value in state.items()}
+    # The restricted unpickler runs nothing, but a damaged or hostile file makes it raise nearly anything.
+    except Exception as error:
+        raise CaptionerError(
+            f"checkpoint {path}: was not written by captioner, or is damaged, or would run code; it was not opened"
+        ) from error
+    if not all(isinstance(value, Tensor) for value in weights.values()) or not isinstance(header, (str, type(None))):
+        raise CaptionerError(f"checkpoint {path}: holds other things than tensors; it cannot be used")
+    for name, value in weights.items():
+        # A view can repeat one value a billion times.
+        if value.layout != torch.strided or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise CaptionerError(f"checkpoint {path}: its weights {name} are not all there; it cannot be used")
+    return weights, header
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Lightning's files are zip archives without compression; one that would grow as it is read is another's."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise CaptionerError(
+            f"checkpoint {path}: is damaged or was cut ({first_line(error)}); get a whole copy"
+        ) from error
+    if size > path.stat().st_size:
+        raise CaptionerError(f"checkpoint {path}: would grow to {size:,} bytes; it was not opened")

@@ -1,0 +1,92 @@
+"""Shorter feature vectors for a decoder that has learned: what it multiplies at every word becomes smaller."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from captioner.checkpoint import Checkpoint
+from captioner.data.transforms import read_scaled, to_pixels
+from captioner.errors import CaptionerError
+from captioner.models.captioner import CaptionerConfig
+from captioner.models.decoder import make_decoder
+from captioner.models.encoder import PROJECTION
+from captioner.utils.threads import map_in_threads
+
+_DECODER = "decoder."
+_LEAST = 1e-7
+"""Share of the greatest mean square along an axis of the space below which float32 cannot tell one from 0."""
+_BATCH = 64
+
+
+@torch.inference_mode()
+def measure_moment(whole: Checkpoint, images: Sequence[Path]) -> Tensor:
+    """What `shorten` has to know of the feature vectors: the mean of v vᵀ over all cells of some images.
+
+    Args:
+        whole: The captioner.
+        images: Image files, at least one.
+
+    Returns:
+        Shape (channels, channels), in double precision.
+
+    Raises:
+        CaptionerError: It is no captioner, or an image cannot be read.
+    """
+    model, _ = whole.build()
+    transform = model.config.transform
+    total, cells = torch.zeros(model.encoder.channels, model.encoder.channels, dtype=torch.double), 0
+    for start in range(0, len(images), _BATCH):
+        several = images[start : start + _BATCH]
+        read = map_in_threads(partial(read_scaled, transform), several, torch.get_num_threads())
+        pixels = torch.stack([to_pixels(image) for image in read])
+        vectors = model.encoder(transform.normalise(pixels)).flatten(0, 1)
+        total += vectors.T @ vectors
+        cells += len(vectors)
+    return total / cells
+
+
+def shorten(whole: Checkpoint, size: int, moment: Tensor) -> Checkpoint:
+    """Puts a linear map behind a captioner's CNN, after which its decoder sees nearly what it saw.
+
+    Of all maps of a feature vector v to so many numbers, it is the one that changes the products W v least, in the mean
+    of their squares, where W is all matrices of the decoder that multiply v, one below the other. With E v vᵀ = L Lᵀ
+    and the largest singular values of W L = U S Vᵀ, v becomes Vᵀ L⁻¹ v and W becomes W L V (Eckart and Young, 1936).
+
+    Args:
+        whole: The captioner.
+        size: Length of the vectors to come, less than that of those there are.
+        moment: What `measure_moment` tells, shape (channels, channels).
+
+    Returns:
+        The same with another configuration, other matrices, and the map's.
+
+    Raises:
+        CaptionerError: It is a language model, has such a map already, or its vectors are no longer than that.
+    """
+    channels, config = len(moment), whole.config
+    if not isinstance(config, CaptionerConfig):
+        raise CaptionerError(f"{whole.origin}: is of a language model, which sees no feature vectors")
+    if config.feature_size is not None:
+        raise CaptionerError(f"{whole.origin}: its feature vectors have been shortened already")
+    if not 0 < size < channels:
+        raise CaptionerError(f"{whole.origin}: its feature vectors have {channels} numbers; {size} must be fewer")
+    with torch.device("meta"):
+        shapes = make_decoder(config.decoder, size, len(whole.words)).state_dict()
+    multiplying = [name for name, value in shapes.items() if value.shape != whole.weights[_DECODER + name].shape]
+    stacked = torch.cat([whole.weights[_DECODER + name].double().flatten(0, -2) for name in multiplying])
+    values, axes = torch.linalg.eigh(moment.double())
+    # Where no image goes, as few of them leave room, the root would have no inverse.
+    root = axes * values.clamp(min=values.max() * _LEAST).sqrt()
+    products = stacked @ root
+    directions = torch.linalg.eigh(products.T @ products).eigenvectors[:, -size:]
+    forth, back = directions.T @ torch.linalg.inv(root), root @ directions
+    weights = {**whole.weights, f"encoder.{PROJECTION}.weight": forth.float()}
+    for name in multiplying:
+        weights[_DECODER + name] = (whole.weights[_DECODER + name].double() @ back).float()
+    return replace(whole, config=replace(config, feature_size=size), weights=weights)

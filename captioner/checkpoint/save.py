@@ -1,0 +1,67 @@
+"""Writes a checkpoint, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from captioner.checkpoint.checkpoint import Checkpoint, refuse_other_words
+from captioner.checkpoint.quantization import STEPS, are_rounded, quantise
+from captioner.checkpoint.schema import ALL, ENSEMBLE_FORMAT, METADATA_KEY
+from captioner.utils.files import replacing
+
+
+def write(path: str | os.PathLike[str], *members: Checkpoint, dtype: torch.dtype = torch.float32) -> None:
+    """Writes a checkpoint, whole or not at all.
+
+    Args:
+        path: The file.
+        *members: Its content; several with the same words are an ensemble, which has the card of the first.
+        dtype: Precision of matrices and kernels; int8 rounds each row of a matrix to multiples of a step of its own
+            (`quantisation`), and keeps kernels in float16, unless they are rounded so already: to round those of fifty
+            convolutions on end changed the small model's grid by 14 % (docs/runs.md), and is better done before its
+            decoder learns. Vectors (biases, batch statistics) stay float32: they are small, and batch variances leave
+            the range of float16.
+
+    Raises:
+        CaptionerError: The file cannot be written, or the members' words differ.
+    """
+    refuse_other_words(members)
+    first, *others = members
+    named = first.weights
+    header = first.header()
+    if others:
+        shared = {name for name in first.weights if all(_same(name, first, other) for other in others)}
+        named = {f"{ALL}.{name}": first.weights[name] for name in shared}
+        for place, member in enumerate(members):
+            named |= {f"{place}.{name}": value for name, value in member.weights.items() if name not in shared}
+        content = {key: value for key, value in json.loads(header).items() if key != "config"}
+        configs = [asdict(each.config) for each in members]
+        header = json.dumps({**content, "format": ENSEMBLE_FORMAT, "members": configs})
+    weights = {}
+    for name, value in named.items():
+        if not value.is_floating_point() or value.ndim < 2:
+            weights[name] = value
+        elif dtype != torch.int8:
+            weights[name] = value.to(dtype)
+        elif value.ndim > 2 and not are_rounded(value):
+            weights[name] = value.half()
+        else:
+            weights[name], weights[name + STEPS] = quantise(value)
+    weights = {name: value.contiguous().cpu() for name, value in weights.items()}
+    with replacing(path) as temporary:
+        try:
+            save_file(weights, temporary, {METADATA_KEY: header})
+        except SafetensorError as error:  # of a failed write it keeps the reason as text alone
+            raise OSError(None, str(error)) from error
+
+
+def _same(name: str, one: Checkpoint, other: Checkpoint) -> bool:
+    """Whether two models have the same tensor, in whatever type each keeps it."""
+    left, right = one.weights[name], other.weights.get(name)
+    return right is not None and left.shape == right.shape and bool((left == right).all())

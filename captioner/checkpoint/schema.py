@@ -1,0 +1,101 @@
+"""The text of a checkpoint: configurations, words and card, of which nothing is believed that does not fit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+
+from captioner.data.transforms import Transform
+from captioner.errors import CaptionerError
+from captioner.models.captioner import CaptionerConfig
+from captioner.models.decoder import DecoderConfig
+from captioner.models.language_model import LanguageConfig
+
+FORMAT = 1
+"""Raised when an older version of this project could no longer read what is written."""
+ENSEMBLE_FORMAT = 2
+"""What a file with several models says, which version 1 cannot read."""
+
+METADATA_KEY = "captioner"
+
+ALL = "all"
+"""What stands in place of a member's place before the name of a tensor that all members have."""
+
+_LARGEST = 2**24
+"""Bound of all numbers in a configuration: sizes beyond it belong to no network."""
+
+_SHOWN = 40
+"""Characters of a wrong value that a message repeats."""
+
+Config: TypeAlias = CaptionerConfig | LanguageConfig
+DataclassT = TypeVar("DataclassT")
+
+
+def parse(header: str) -> tuple[Config | list[Config], tuple[str, ...], dict[str, Any]]:
+    """Configuration, or those of an ensemble, words and card of a header."""
+    try:
+        content = json.loads(header)
+        found = content["format"]
+        if found not in (FORMAT, ENSEMBLE_FORMAT):
+            raise CaptionerError(
+                f"has format {found!r}, this version reads {FORMAT} and {ENSEMBLE_FORMAT}; install a matching captioner"
+            )
+        one = found == FORMAT
+        config = _config(content["config"]) if one else [_config(each) for each in content["members"]]
+        words, card = content["words"], content["card"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise CaptionerError(f"its header lacks or misstates {error}; it cannot be used") from error
+    if not config:
+        raise CaptionerError("is an ensemble of no models; it was put together wrongly")
+    if not isinstance(card, dict):
+        raise CaptionerError("its card is no JSON object; it was put together wrongly")
+    if not (isinstance(words, list) and all(isinstance(word, str) for word in words)):
+        raise CaptionerError("its words are no list of text; it was put together wrongly")
+    return config, tuple(words), card
+
+
+def _config(values: Mapping[str, Any]) -> Config:
+    if "unit" in values:
+        return _from_dict(LanguageConfig, {**values, "decoder": _from_dict(DecoderConfig, values["decoder"])})
+    transform = {k: tuple(v) if isinstance(v, list) else v for k, v in values["transform"].items()}
+    parts = {
+        "decoder": _from_dict(DecoderConfig, values["decoder"]),
+        "transform": _from_dict(Transform, transform),
+    }
+    return _from_dict(CaptionerConfig, {**values, **parts})
+
+
+def _from_dict(cls: type[DataclassT], values: Mapping[str, Any]) -> DataclassT:
+    """Builds a dataclass; a field that this version does not know cannot be honoured, so it is refused."""
+    known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise CaptionerError(f"its configuration has {unknown[0]!r}, unknown here; update captioner")
+    required = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}  # type: ignore[arg-type]
+    missing = sorted(required - set(values))
+    if missing:
+        raise CaptionerError(f"its configuration lacks {missing[0]!r}; it was cut or edited")
+    hints = get_type_hints(cls)
+    for name, value in values.items():
+        if not _fits(value, hints[name]):
+            raise CaptionerError(
+                f"its configuration has {name!r} = {str(value)[:_SHOWN]!r}, of a wrong type or size; it was edited"
+            )
+    return cls(**values)
+
+
+def _fits(value: object, hint: Any) -> bool:  # noqa: ANN401 (a type as annotations have it)
+    """Whether a value from JSON is of an annotated type and of a size that makes sense."""
+    arguments = get_args(hint)
+    if get_origin(hint) is Literal:
+        return any(value == known for known in arguments)
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and len(value) == len(arguments) and all(map(_fits, value, arguments))
+    if arguments:
+        return any(_fits(value, each) for each in arguments)
+    if hint in (int, float):
+        kinds = int if hint is int else (int, float)
+        return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) <= _LARGEST
+    return isinstance(value, hint)

@@ -1,0 +1,161 @@
+"""A file of captions that grows line by line and that no end of the program damages.
+
+Each line is one JSON object, written by one call and never touched again. So a program that was killed leaves whole
+lines, and at most one that was torn, which is cut off when the file is opened to go on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from captioner.errors import CaptionerError
+from captioner.utils.files import refuse_to_follow, replacing
+
+_LINE_START = b'{"image": '
+_SYNC_SECONDS = 1.0
+
+
+class Journal:
+    """Appends JSON objects, a line each; a context manager.
+
+    Args:
+        path: The file. Its folder is made where it is missing.
+        resume: Whether to go on after the lines that are there. Without it the file is replaced, once the first new
+            line is safely written.
+
+    Attributes:
+        entries: The objects that the file holds, in order.
+
+    Raises:
+        CaptionerError: The file cannot be written, another process is writing it, or it is no such file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], resume: bool = False) -> None:
+        self.path = Path(path)
+        self.entries: list[dict[str, Any]] = []
+        self._files = ExitStack()
+        self._replacement = ExitStack()
+        self._synced = time.monotonic()
+        try:
+            self._begin(resume)
+        except OSError as error:
+            self.__exit__(type(error), error, None)
+            raise CaptionerError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._files:
+            self._replacement.__exit__(kind, error, traceback)
+
+    def append(self, entry: dict[str, Any]) -> None:
+        """Writes one object; when it returns, the line is in the file, whatever becomes of this process.
+
+        Raises:
+            CaptionerError: It cannot be written. The file is as before.
+        """
+        try:
+            self._write(_line(entry))
+        except OSError as error:
+            raise CaptionerError(
+                f"cannot write {self.path}: {error.strerror or error}; {len(self.entries)} lines are safe in it, make "
+                "room and go on with --resume"
+            ) from error
+        self.entries.append(entry)
+        # From now on the file is to stay: the first line shows that there is room.
+        self._replacement.close()
+
+    def drop(self, places: Iterable[int]) -> None:
+        """Takes entries out of the file, in one step.
+
+        Args:
+            places: Their places in ``entries``.
+
+        Raises:
+            CaptionerError: The file cannot be written; it is as before.
+        """
+        gone = set(places)
+        if not gone:
+            return
+        self.entries = [entry for place, entry in enumerate(self.entries) if place not in gone]
+        with replacing(self.path) as temporary:
+            temporary.write_bytes(b"".join(map(_line, self.entries)))
+        self._open(self.path)
+
+    def _begin(self, resume: bool) -> None:
+        if not self.path.exists():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._open(self.path, os.O_CREAT)
+            self._replacement.push(self._remove)
+            return
+        refuse_to_follow(self.path, self.path)
+        self._open(self.path)
+        if resume:
+            self._repair()
+        else:
+            self._open(self._replacement.enter_context(replacing(self.path)))
+
+    def _open(self, path: Path, flags: int = 0) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | flags, 0o666)
+        self._files.callback(os.close, self._file)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CaptionerError(f"{self.path}: another captioner is writing it; wait until it has ended") from None
+
+    def _remove(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Ctrl-C may come right after a line was written: it is whole, and stays.
+        if kind is not None and not os.fstat(self._file).st_size:
+            self.path.unlink(missing_ok=True)
+
+    def _repair(self) -> None:
+        content = self.path.read_bytes()
+        end = content.rfind(b"\n") + 1
+        whole, torn = content[:end], content[end:]
+        # Zeros are what some file systems leave of a line when the power fails.
+        if not (torn.startswith(_LINE_START) or _LINE_START.startswith(torn) or not torn.strip(b"\0")):
+            raise CaptionerError(f"{self.path}: was not written by captioner caption --output; name another file")
+        self.entries = [self._parse(line, number) for number, line in enumerate(whole.split(b"\n")[:-1], start=1)]
+        os.ftruncate(self._file, len(whole))
+
+    def _parse(self, line: bytes, number: int) -> dict[str, Any]:
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            entry = None
+        if not isinstance(entry, dict) or not isinstance(entry.get("image"), str):
+            raise CaptionerError(
+                f"{self.path}: line {number} was not written by captioner caption --output; name another file"
+            )
+        return entry
+
+    def _write(self, line: bytes) -> None:
+        before = os.fstat(self._file).st_size
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except BaseException:
+            os.ftruncate(self._file, before)
+            raise
+        if time.monotonic() - self._synced > _SYNC_SECONDS:
+            os.fsync(self._file)
+            self._synced = time.monotonic()
+
+
+def _line(entry: dict[str, Any]) -> bytes:
+    return json.dumps(entry).encode() + b"\n"

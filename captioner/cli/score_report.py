@@ -1,0 +1,81 @@
+"""Scores as people and programs get to see them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from captioner.utils.console import printable, tell
+
+if TYPE_CHECKING:
+    from captioner.metrics import Evaluation
+
+FEW_IMAGES = 500
+"""Below, CIDEr's document frequencies are those of a small world."""
+
+
+def add_java_arguments(parser: argparse.ArgumentParser) -> None:
+    """The scores that have to be asked for."""
+    parser.add_argument("--meteor", action="store_true", help="METEOR too (Java, pip install 'captioner[coco]')")
+    parser.add_argument("--spice", action="store_true", help="SPICE too (OpenJDK 8, its models, minutes)")
+
+
+def refuse_without_java(args: argparse.Namespace) -> None:
+    """Refuses scores that were asked for and cannot be had here, before captions are written for them."""
+    if args.meteor:
+        from captioner.metrics import meteor
+
+        meteor.refuse_without_java()
+    if args.spice:
+        from captioner.metrics import spice
+
+        spice.refuse_without_java()
+
+
+def score_with_java(
+    evaluation: Evaluation[int | str], args: argparse.Namespace
+) -> dict[str, tuple[float, list[float]]]:
+    """The scores that were asked for: of the corpus, and of each image."""
+    scores = {}
+    if args.meteor:
+        from captioner.metrics.meteor import meteor
+
+        scores["METEOR"] = meteor(evaluation.hypotheses, evaluation.references)
+    if args.spice:
+        from captioner.metrics.spice import spice
+
+        scores["SPICE"] = spice(evaluation.hypotheses, evaluation.references)
+    return scores
+
+
+def describe(evaluation: Evaluation[int | str], training: set[str] | None = None) -> dict[str, Any]:
+    """The scores of a corpus with their 95 % intervals, and how varied and whole its captions are.
+
+    Args:
+        evaluation: The scores.
+        training: Training captions, each its tokens joined by spaces, to tell novel captions by.
+    """
+    from captioner.metrics import diversity
+    from captioner.metrics.bootstrap import intervals
+
+    return {
+        "images": len(evaluation.images),
+        **evaluation.corpus(),
+        "intervals": intervals(evaluation),
+        "diversity": diversity.describe(evaluation.hypotheses, training),
+    }
+
+
+def print_report(title: str, report: Mapping[str, Any]) -> None:
+    """A table for people, of what `describe` returned."""
+    images, intervals = report["images"], report["intervals"]
+    print(f"{printable(title)}: {images} images, PTB tokens; score and 95 % interval")
+    for name, value in report.items():
+        if isinstance(value, float):
+            span = f"   {intervals[name].low:.4f} to {intervals[name].high:.4f}" if name in intervals else ""
+            print(f"{name:<12} {value:8.4f}{span}")
+    for name, value in report["diversity"].items():
+        print(f"{name:<12} {value:8}" if name == "vocabulary" else f"{name:<12} {value:8.4f}")
+    if images < FEW_IMAGES:
+        tell(f"captioner: CIDEr of {images} images does not compare with that of a whole test set")

@@ -1,0 +1,230 @@
+"""Photographs: found in folders, and read as upright RGB images."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from captioner.errors import CaptionerError
+
+ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray"
+
+BYTES_NAME = "the given bytes"
+"""What messages call a photograph that has no name."""
+
+_HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+"""Bytes 8 to 12 of a HEIC file (ISO/IEC 23008-12), after its size and ``ftyp``."""
+
+# Between its limit and twice its limit Pillow only warns; we read such pictures, and damaged EXIF as well. It is set
+# for the whole process, since `warnings.catch_warnings` in one thread undoes what another has set.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+# Pillow logs what it makes of damaged files; without a handler, Python would print that on standard error.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+_GIVEN = threading.Lock()
+"""Held while a PIL image is read: the same one may be given to two threads."""
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings a picture upright, by its EXIF orientation."""
+
+
+def limit_pixels(count: int) -> None:
+    """Sets how many pixels a photograph may have, for the whole process: it is Pillow's own limit.
+
+    A file of some kilobytes can claim to hold gigabytes of pixels. Without this call, 178,956,970 are allowed.
+
+    Raises:
+        CaptionerError: The number is not positive.
+    """
+    if count < 1:
+        raise CaptionerError(f"the limit of pixels is {count}; it must be at least 1")
+    # Pillow warns above its constant and refuses above twice as much.
+    Image.MAX_IMAGE_PIXELS = count / 2  # type: ignore[assignment]
+
+
+def open_image(source: ImageSource, enough: int | None = None) -> Image.Image:
+    """Reads one photograph, whatever it is stored as, upright and in RGB.
+
+    Transparent pixels are laid on white, the first frame of an animation is taken, deeper channels become 8 bits.
+
+    Args:
+        source: A path, the bytes of an image file, a PIL image, or a uint8 array of shape (height, width),
+            (height, width, 3) or (height, width, 4).
+        enough: Pixels a side that will do: a larger JPEG is decoded at 1/2, 1/4 or 1/8 of its size where both sides
+            still have as many, which takes a fraction of the time.
+
+    Returns:
+        An RGB image, turned as its EXIF orientation says.
+
+    Raises:
+        CaptionerError: There is no such file, it is no regular file, or no image can be read from it.
+    """
+    if isinstance(source, Image.Image):
+        with _telling("the given image"), _GIVEN:
+            return _upright_rgb(source)
+    if isinstance(source, np.ndarray):
+        return _upright_rgb(_from_array(source))
+    if isinstance(source, bytes):
+        return _read(io.BytesIO(source), BYTES_NAME, enough)
+    if not isinstance(source, (str, os.PathLike)):
+        raise CaptionerError(f"{type(source).__name__} is no image; give a path, bytes, a PIL image or a uint8 array")
+    path = Path(source)
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            os.scandir(path).close()  # raises what is wrong with a folder that cannot be listed
+            raise CaptionerError(f"{path}: is a folder; give an image file")
+        if not stat.S_ISREG(mode):
+            raise CaptionerError(f"{path}: is no regular file; give an image file")
+        with path.open("rb") as file:
+            return _read(file, str(path), enough)
+    except FileNotFoundError:
+        raise CaptionerError(f"{path}: no such file; check the path") from None
+    except OSError as error:
+        raise CaptionerError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # a path with a NUL byte
+        raise CaptionerError(f"{str(path)!r}: is no path: {error}") from error
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise CaptionerError(
+            f"an array of {array.dtype} {array.shape} is no image; give uint8 (height, width[, 3 or 4 channels])"
+        )
+    if array.size == 0:
+        raise CaptionerError(f"an array of shape {array.shape} has no pixels")
+    return Image.fromarray(array)
+
+
+def _read(file: io.BufferedReader | io.BytesIO, name: str, enough: int | None) -> Image.Image:
+    with _telling(name):
+        try:
+            image = Image.open(file)
+        except UnidentifiedImageError:
+            file.seek(0)
+            start = file.read(12)
+            if start[4:8] == b"ftyp" and start[8:] in _HEIC_BRANDS:
+                raise _UnreadableFormatError("HEIC") from None
+            raise
+        with image:
+            if image.format == "EPS":
+                # A program, which Pillow would have Ghostscript run.
+                raise _UnreadableFormatError("EPS")
+            if enough:
+                image.draft(None, (enough, enough))
+            return _upright_rgb(image)
+
+
+class _UnreadableFormatError(Exception):
+    """A format that is known and not read."""
+
+
+@contextmanager
+def _telling(name: str) -> Iterator[None]:
+    """Says in one line what is wrong with a picture."""
+    try:
+        yield
+    except UnidentifiedImageError:
+        raise CaptionerError(f"{name}: is no image that can be read here; convert it to JPEG or PNG") from None
+    except _UnreadableFormatError as error:
+        raise CaptionerError(f"{name}: is {error}, which is not read here; convert it to JPEG or PNG") from None
+    except Image.DecompressionBombError:
+        limit = int(2 * (Image.MAX_IMAGE_PIXELS or 0))
+        raise CaptionerError(
+            f"{name}: has more than {limit:,} pixels; scale it down, or raise the limit "
+            "(--max-pixels; training: data.max_pixels)"
+        ) from None
+    except MemoryError:
+        raise CaptionerError(f"{name}: does not fit into memory; scale it down") from None
+    # A damaged file makes Pillow's plug-ins raise nearly anything; none of it may end a job over many files.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CaptionerError(f"{name}: is damaged: {reason}; get a whole copy") from error
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Gray values of 16 bits or more as 8, which Pillow's own conversion would clip at 255.
+
+    Where the file does not tell what white is, the values do: 1, 255 or 65,535, the least that is not exceeded.
+    """
+    values = np.nan_to_num(np.asarray(image))
+    if image.mode == "F" and values.max() <= 1:
+        values = (values * 255).round()
+    has_more = image.mode.startswith("I;") or values.max() > 255
+    return Image.fromarray((np.clip(values, 0, 65535).astype(np.uint16) >> (8 if has_more else 0)).astype(np.uint8))
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    image.load()
+    if image.width == 0 or image.height == 0:
+        raise ValueError("it has no pixels")
+    # Not `exif_transpose`: it writes all EXIF anew, which fails where a tag that nobody needs is damaged.
+    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    upright = image if turn is None else image.transpose(turn)
+    if upright.mode.startswith(("I", "F")):
+        upright = _eight_bits(upright)
+    if upright.has_transparency_data:
+        layer = upright.convert("RGBA")
+        upright = Image.new("RGBA", layer.size, "white")
+        upright.alpha_composite(layer)
+    return upright.convert("RGB")
+
+
+SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm"}
+    | {".tga", ".tif", ".tiff", ".webp"}
+)
+"""Endings, in lower case, by which a folder's photographs are told from its other files."""
+
+GALLERY_END = "_files"
+"""What the name of a gallery's folder has after the gallery's own."""
+
+
+def find_images(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """The photographs below a folder, in sorted order; a path that is no folder is yielded as it is.
+
+    Hidden files and folders and a gallery's thumbnails are passed over, links to folders are not followed (so no loop
+    can catch it). A folder that cannot be listed is yielded itself: `open_image` says what is wrong with it.
+    """
+    # A list and no recursion: folders can lie deeper in each other than Python's stack reaches.
+    waiting = [(Path(path), os.path.isdir(path))]  # unlike Path.is_dir, it never raises
+    while waiting:
+        found, is_folder = waiting.pop()
+        try:
+            entries = sorted(os.scandir(found), key=lambda entry: os.fsencode(entry.name)) if is_folder else None
+        except OSError:
+            entries = None
+        if entries is None:
+            yield found
+            continue
+        for entry in reversed(entries):
+            is_folder = entry.is_dir(follow_symlinks=False)
+            below = Path(entry.path)
+            is_image = below.suffix.lower() in SUFFIXES and not _is_thumbnail(below)
+            if not entry.name.startswith(".") and (is_folder or is_image):
+                waiting.append((below, is_folder))
+
+
+def _is_thumbnail(picture: Path) -> bool:
+    """Whether a picture is part of a gallery, beside the page of its photograph."""
+    in_gallery = picture.suffix == ".jpg" and picture.parent.name.endswith(GALLERY_END)
+    return in_gallery and picture.with_suffix(".html").exists()

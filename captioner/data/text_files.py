@@ -1,0 +1,65 @@
+"""Text to learn a language from: files in, lines out."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from captioner.data.json_fields import field, json_lines, typed
+from captioner.errors import CaptionerError
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+def read_text(path: str | Path, held_out: float) -> tuple[list[str], list[str]]:
+    """The lines to learn from and those to be tested on.
+
+    Args:
+        path: A text file, one sentence a line, or JSON lines with the captions of an image each, such as
+            ``{"captions": ["a dog", "a brown dog"], "split": "train"}``; either may be compressed by gzip.
+        held_out: Share of the lines, from the end of the file, that are held out where the file names no ``split``, in
+            (0, 1). Of a file that does, ``train`` and ``val`` are used; lines without one are ``train``.
+
+    Returns:
+        Lines for training and for validation; blank ones are left out.
+
+    Raises:
+        CaptionerError: The file cannot be read, or has too little text.
+    """
+    path = Path(path)
+    text = _read(path)
+    is_json = path.name.removesuffix(".gz").endswith(".jsonl")
+    groups = list(_captions(text, f"text {path}")) if is_json else [(None, [line]) for line in text.splitlines()]
+    groups = [(split, lines) for split, lines in groups if any(line.strip() for line in lines)]
+    if any(split is not None for split, _ in groups):
+        parts = [[g for g in groups if (g[0] or "train") == name] for name in ("train", "val")]
+    else:
+        kept = len(groups) - max(1, round(held_out * len(groups)))
+        parts = [groups[:kept], groups[kept:]]
+    train, val = ([line.strip() for _, lines in part for line in lines if line.strip()] for part in parts)
+    if not train or not val:
+        raise CaptionerError(f"text {path}: has too few lines to learn from some and be tested on others")
+    return train, val
+
+
+def _read(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+        if content.startswith(_GZIP_MAGIC):
+            content = gzip.decompress(content)
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise CaptionerError(f"text {path}: cannot be read: {error.strerror or error}") from error
+    except (EOFError, zlib.error) as error:
+        raise CaptionerError(f"text {path}: is damaged or was cut ({error}); get a whole copy") from error
+    except UnicodeDecodeError as error:
+        raise CaptionerError(f"text {path}: is no UTF-8 at byte {error.start}; convert it") from error
+
+
+def _captions(text: str, source: str) -> Iterator[tuple[str | None, list[str]]]:
+    for value, where in json_lines(text, source):
+        entry = typed(value, dict, where)
+        captions = [typed(each, str, f"a caption of {where}") for each in field(entry, "captions", list, where)]
+        yield field(entry, "split", str, where) if "split" in entry else None, captions

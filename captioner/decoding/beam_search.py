@@ -1,0 +1,205 @@
+"""Beam search: plain, diverse, and with required words."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from captioner.decoding.constraints import Constraints
+from captioner.decoding.hypotheses import Drafts, Extensions, Hypothesis, Written
+from captioner.decoding.options import DecodingOptions
+from captioner.text.vocabulary import PAD
+
+
+def rank(scores: Tensor, lengths: Tensor | float, options: DecodingOptions) -> Tensor:
+    """Log-probabilities, normalised by length as the options say.
+
+    Args:
+        scores: Log-probabilities of sentences.
+        lengths: Their words, END included; broadcast to the shape of ``scores``.
+        options: Which normalisation, and its exponent.
+    """
+    if options.length_normalization == "gnmt":
+        lengths = (5 + lengths) / 6
+    return scores / lengths**options.length_penalty
+
+
+class BeamSearch:
+    """Plain beam search.
+
+    A finished sentence stays in the beam, unchanged, as long as no better ones push it out.
+
+    Args:
+        options: Width of the beam and so on.
+
+    Attributes:
+        width: Sentences kept for each image.
+        begun: Sentences that there are at the start: all begin alike, so that only the first may be extended.
+        first: Where in the width the captions stand, the best first.
+    """
+
+    def __init__(self, options: DecodingOptions) -> None:
+        self.options = options
+        self.width = options.beam_size
+        self.begun = [0]
+        self.first = 0
+
+    def choose(self, drafts: Drafts, log_probabilities: Tensor) -> Extensions:
+        """The best extensions of each image, the best first.
+
+        Args:
+            drafts: The sentences.
+            log_probabilities: Of their next words, -inf for what may not come, shape (images, width, vocabulary).
+        """
+        extensions = likeliest(log_probabilities, drafts.finished, self.width)
+        ranks = rank_extensions(drafts, extensions, self.options)
+        return extensions.gather(ranks.topk(self.width).indices)
+
+    def done(self, drafts: Drafts) -> Tensor:
+        """Which images are done, shape (images,): the captions wanted are finished and nothing better can come."""
+        ranks = rank(drafts.scores, drafts.lengths, self.options)
+        wanted = slice(self.first, self.first + self.options.num_captions)
+        complete = drafts.finished[:, wanted] | drafts.scores[:, wanted].isneginf()
+        # Scores only fall as a sentence grows, while a length penalty divides them by more: an open sentence can rank
+        # no higher than its present score over the greatest length.
+        hope = rank(drafts.scores, self.options.max_words, self.options).masked_fill(drafts.finished, -math.inf)
+        # Not "at least as high": where a broken network tells NaN, that would never be.
+        done: Tensor = complete.all(1) & ~(ranks[:, wanted.stop - 1] < hope.max(dim=1).values)
+        return done
+
+    def best(self, written: Written, row: int) -> list[Hypothesis]:
+        """The captions of one image, the best first."""
+        return written.hypotheses(row, range(self.first, self.first + self.options.num_captions))
+
+
+def likeliest(log_probabilities: Tensor, finished: Tensor, count: int) -> Extensions:
+    """The likeliest extensions of each sentence; a finished one has itself alone.
+
+    Args:
+        log_probabilities: Of the next words, shape (images, width, vocabulary).
+        finished: Shape (images, width).
+        count: Extensions of each sentence: as many as are kept of all together are enough.
+    """
+    _, width, vocabulary = log_probabilities.shape
+    top, words = log_probabilities.topk(min(count, vocabulary))
+    itself = torch.full_like(top[0, 0], -math.inf)
+    itself[0] = 0
+    top = torch.where(finished.unsqueeze(2), itself, top)
+    words = words.masked_fill(finished.unsqueeze(2), PAD)
+    parents = torch.arange(width, device=words.device).view(1, -1, 1).expand_as(words)
+    return Extensions(parents.flatten(1), words.flatten(1), top.flatten(1))
+
+
+def rank_extensions(drafts: Drafts, extensions: Extensions, options: DecodingOptions) -> Tensor:
+    """What each extension would rank as a sentence, shape (images, extensions)."""
+    lengths = drafts.lengths + ~drafts.finished
+    scores = drafts.scores.gather(1, extensions.parents) + extensions.log_probabilities
+    return rank(scores, lengths.gather(1, extensions.parents), options)
+
+
+class DiverseBeamSearch(BeamSearch):
+    """Beam search in groups, one after the other at each step.
+
+    A word that earlier groups have just chosen counts less (the paper's Hamming diversity): the comparison of this step
+    alone is changed, never the sentence's log-probability.
+
+    Args:
+        options: Groups, penalty, and the width of all groups together.
+    """
+
+    def __init__(self, options: DecodingOptions) -> None:
+        super().__init__(options)
+        self.group = options.beam_size // options.diverse_groups
+        self.begun = list(range(0, self.width, self.group))
+
+    def choose(self, drafts: Drafts, log_probabilities: Tensor) -> Extensions:
+        """The best extensions of each group of each image, in the order of the groups.
+
+        Args:
+            drafts: The sentences.
+            log_probabilities: Of their next words, -inf for what may not come, shape (images, width, vocabulary).
+        """
+        vocabulary = log_probabilities.shape[2]
+        used = torch.zeros_like(log_probabilities[:, 0])  # (images, vocabulary)
+        chosen = []
+        for begin in self.begun:
+            group = slice(begin, begin + self.group)
+            penalty = self.options.diversity_penalty * used
+            extensions = likeliest(
+                log_probabilities[:, group] - penalty.unsqueeze(1), drafts.finished[:, group], self.group
+            )
+            extensions = extensions._replace(parents=extensions.parents + begin)
+            best, places = rank_extensions(drafts, extensions, self.options).topk(self.group)
+            extensions = extensions.gather(places)
+            own = log_probabilities.flatten(1).gather(1, extensions.parents * vocabulary + extensions.words)
+            own = own.masked_fill(drafts.finished.gather(1, extensions.parents), 0)
+            # A group with too few sentences is filled up with what cannot be, even a finished one once more.
+            filling = best.isneginf()
+            chosen.append(extensions._replace(log_probabilities=own.masked_fill(filling, -math.inf)))
+            used.scatter_add_(1, extensions.words, (~filling).to(used.dtype))
+            used[:, PAD] = 0
+        return Extensions(*(torch.cat(parts, dim=1) for parts in zip(*chosen, strict=True)))
+
+    def done(self, drafts: Drafts) -> Tensor:
+        """Which images have nothing but finished sentences, shape (images,)."""
+        done: Tensor = (drafts.finished | drafts.scores.isneginf()).all(1)
+        return done
+
+    def best(self, written: Written, row: int) -> list[Hypothesis]:
+        """The captions of one image: first each group's best, then each one's second, equal ones once."""
+        ranks = rank(written.scores[row], written.lengths[row], self.options).tolist()
+        # In the beam they stand as the penalty of the last step had them.
+        groups = [sorted(range(begin, begin + self.group), key=lambda place: -ranks[place]) for begin in self.begun]
+        distinct: dict[tuple[int, ...], int] = {}
+        for place in (group[depth] for depth in range(self.group) for group in groups):
+            distinct.setdefault(tuple(written.words[row, place].tolist()), place)
+        wanted = [place for place in distinct.values() if ranks[place] > -math.inf][: self.options.num_captions]
+        return written.hypotheses(row, sorted(wanted, key=lambda place: -ranks[place]))
+
+
+class RequiredWordsSearch(BeamSearch):
+    """Beam search with a beam for each number of required words said so far (Hokamp and Liu, 2017).
+
+    A sentence competes only with those that have said as many of the required words, so that likelier ones which put
+    them off do not push it out. The last beam, whose sentences have said them all, holds the captions.
+
+    Args:
+        options: Width of each beam and so on.
+        constraints: Knows the required words, and rules out what leaves no room for them.
+    """
+
+    def __init__(self, options: DecodingOptions, constraints: Constraints) -> None:
+        super().__init__(options)
+        self.constraints = constraints
+        self.beams = len(constraints.required) + 1
+        self.width = self.beams * options.beam_size
+        self.first = self.width - options.beam_size
+
+    def choose(self, drafts: Drafts, log_probabilities: Tensor) -> Extensions:
+        """The best extensions for each beam of each image: from the beam itself, or by a required word from the last.
+
+        Args:
+            drafts: The sentences.
+            log_probabilities: Of their next words, -inf for what may not come, shape (images, width, vocabulary).
+        """
+        beam, required = self.options.beam_size, self.constraints.required
+        missing = self.constraints.missing(drafts.words)
+        said = log_probabilities[:, :, required]
+        log_probabilities[:, :, required] = said.masked_fill(missing, -math.inf)
+        staying = likeliest(log_probabilities, drafts.finished, beam)
+        parents = torch.arange(self.width, device=required.device).view(1, -1, 1).expand_as(said)
+        rising = Extensions(
+            parents.flatten(1),
+            required.expand_as(said).flatten(1),
+            said.masked_fill(~missing, -math.inf).flatten(1),
+        )
+        extensions = Extensions(*(torch.cat(pair, dim=1) for pair in zip(staying, rising, strict=True)))
+        target = torch.cat([staying.parents // beam, rising.parents // beam + 1], dim=1)
+        elsewhere = target.unsqueeze(1) != torch.arange(self.beams, device=target.device).view(1, -1, 1)
+        ranks = rank_extensions(drafts, extensions, self.options).unsqueeze(1).masked_fill(elsewhere, -math.inf)
+        best, places = (each.flatten(1) for each in ranks.topk(beam))  # (images, width)
+        chosen = extensions.gather(places)
+        # A beam with too few sentences is filled up with what belongs elsewhere.
+        return chosen._replace(log_probabilities=chosen.log_probabilities.masked_fill(best.isneginf(), -math.inf))

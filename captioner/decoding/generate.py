@@ -1,0 +1,109 @@
+"""The one loop that writes captions, whatever the method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from captioner.decoding.beam_search import BeamSearch, DiverseBeamSearch, RequiredWordsSearch
+from captioner.decoding.constraints import Constraints
+from captioner.decoding.ensemble import Ensemble, Writer
+from captioner.decoding.hypotheses import Drafts, Extensions, Hypothesis, Written
+from captioner.decoding.options import DecodingOptions
+from captioner.decoding.sampling import Sampling
+from captioner.errors import CaptionerError
+
+SENTENCES_AT_ONCE = 1280
+"""Sentences written together: their next-word probabilities take 49 MB for COCO's 9,490 words, and more rows make
+matrix products no faster."""
+
+
+class Method(Protocol):
+    """How words are chosen.
+
+    Attributes:
+        width: Sentences kept for each image.
+        begun: Which of them there are at the start.
+    """
+
+    width: int
+    begun: list[int]
+
+    def choose(self, drafts: Drafts, log_probabilities: Tensor) -> Extensions:
+        """The next sentences of each image, ``width`` of them."""
+
+    def done(self, drafts: Drafts) -> Tensor:
+        """Which images are done, shape (images,)."""
+
+    def best(self, written: Written, row: int) -> list[Hypothesis]:
+        """The captions of one image, the best first."""
+
+
+@torch.inference_mode()
+def decode(
+    decoder: Writer | Sequence[Writer], grid: Tensor | Sequence[Tensor], options: DecodingOptions
+) -> list[list[Hypothesis]]:
+    """Writes captions for a batch of images.
+
+    An image leaves the batch when it is done. What is written for it does not depend on the images beside it. UNKNOWN
+    is never written.
+
+    Args:
+        decoder: Anything with ``start`` and ``step``, or `Members`; several write together as an `Ensemble`.
+        grid: Feature vectors, shape (images, cells, channels); for several decoders those of each.
+        options: How captions are written; its words are ids.
+
+    Returns:
+        For each image its captions, the best first; fewer than ``num_captions`` only where fewer sentences exist, or
+        where diverse groups have written the same.
+
+    Raises:
+        CaptionerError: No caption meets the options.
+    """
+    decoders = decoder if isinstance(decoder, Sequence) else [decoder]
+    grids = [grid] if isinstance(grid, Tensor) else list(grid)
+    device = grids[0].device
+    constraints = Constraints(options, device)
+    results: list[list[Hypothesis]] = []
+    while len(results) < len(grids[0]):
+        method = _method(options, constraints, device)
+        images = slice(len(results), len(results) + max(1, SENTENCES_AT_ONCE // method.width))
+        results += _write(decoders, [each[images] for each in grids], method, constraints)
+    return results
+
+
+def _method(options: DecodingOptions, constraints: Constraints, device: torch.device) -> Method:
+    if options.sample:
+        return Sampling(options, device)
+    if options.required_words:
+        return RequiredWordsSearch(options, constraints)
+    return DiverseBeamSearch(options) if options.diverse_groups > 1 else BeamSearch(options)
+
+
+def _write(
+    decoders: Sequence[Writer], grids: Sequence[Tensor], method: Method, constraints: Constraints
+) -> list[list[Hypothesis]]:
+    images = len(grids[0])
+    drafts = Drafts(Ensemble(decoders, grids), images, method.width, method.begun)
+    results: list[list[Hypothesis]] = [[] for _ in range(images)]
+    max_words = constraints.options.max_words
+    for words in range(1, max_words + 1):
+        log_probabilities = drafts.read()
+        constraints.apply(log_probabilities, drafts.words)
+        drafts.extend(method.choose(drafts, log_probabilities))
+        done = method.done(drafts) | (words == max_words)
+        if done.any():
+            written = drafts.written(done.nonzero().flatten())
+            for row, image in enumerate(written.images.tolist()):
+                results[image] = method.best(written, row)
+            drafts.keep((~done).nonzero().flatten())
+        if not len(drafts.images):
+            break
+    if not all(results):
+        raise CaptionerError(
+            f"no caption of at most {max_words} words meets the options; raise max words, or forbid or require less"
+        )
+    return results

@@ -1,1 +1,0 @@
-"""The decoder without a picture: a language model of words or characters."""

@@ -1,0 +1,1 @@
+"""Networks: encoder, decoder, captioner and language model."""

@@ -1,0 +1,183 @@
+"""The decoder: words in, logits of the next word out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from captioner.models.decoder.config import DecoderConfig
+from captioner.models.decoder.cores import AdaptiveCore, Advanced, Core, SpatialCore, TopDownCore
+from captioner.models.decoder.ops import Dropout, Linear, Unrolled, linear
+from captioner.models.decoder.ragged import Packing
+from captioner.models.decoder.state import State, Step, TeacherForced
+from captioner.text.vocabulary import PAD
+
+
+class Decoder(nn.Module):
+    """A recurrent language model that is shown a picture.
+
+    Word embedding, a core that reads and looks, and the output layer.
+
+    Args:
+        config: Its shape.
+        channels: Length of the encoder's feature vectors.
+        vocabulary_size: Number of words, the special ones included.
+    """
+
+    def __init__(self, config: DecoderConfig, channels: int, vocabulary_size: int) -> None:
+        super().__init__()
+        self.config = config
+        size = config.hidden_size
+        self.embedding = nn.Embedding(vocabulary_size, config.embedding_size, padding_idx=PAD)
+        cores: dict[str, type[Core]] = {"spatial": SpatialCore, "adaptive": AdaptiveCore, "top_down": TopDownCore}
+        self.core = cores.get(config.attention, Core)(config, channels)
+        self.dropout = Dropout(config.dropout)
+        # A tied E needs the output in word-embedding space.
+        needs_reduction = config.tied_embedding and size != config.embedding_size
+        self.reduction = Linear(size, config.embedding_size, bias=False) if needs_reduction else nn.Identity()
+        self.output = None if config.tied_embedding else Linear(size, vocabulary_size, bias=False)
+        self.output_bias = nn.Parameter(torch.zeros(vocabulary_size))
+        self._projected: Tensor | None = None
+        with torch.no_grad():
+            self.embedding.weight.uniform_(-0.1, 0.1)
+            self.embedding.weight[PAD] = 0
+
+    @property
+    def members(self) -> tuple[Decoder]:
+        """Itself alone; `captioner.models.decoder.Members` has several."""
+        return (self,)
+
+    @torch.no_grad()
+    def project_words(self) -> None:
+        """Computes what each word changes by itself once and for all; the weights must stay as they are from now on."""
+        self._projected = self.core.project(
+            self._embed(torch.arange(len(self.output_bias), device=self.output_bias.device))
+        )
+
+    def start(self, grid: Tensor) -> State:
+        """Shows the decoder its pictures, before any word.
+
+        Args:
+            grid: Feature vectors, shape (images, cells, channels); for a language model, of no cells.
+
+        Returns:
+            The state of one sentence for each image.
+        """
+        return self.core.start(grid)
+
+    def step(self, words: Tensor, state: State, grid: Tensor) -> Step:
+        """Advances every sentence by one word.
+
+        Args:
+            words: Ids of the words just read, shape (sentences,).
+            state: The state after the words before them.
+            grid: Feature vectors, shape (images, cells, channels).
+
+        Returns:
+            Next-word logits, the new state, and where the decoder looked on its way to it.
+        """
+        state, output, attention, _ = self.core.tell(self.core.advance(self._project(words), state, grid))
+        return Step(self._logits(self.dropout(output)), state, attention)
+
+    def forward(self, grid: Tensor, captions: Tensor, read: Tensor | None = None) -> TeacherForced:
+        """Reads known captions, each word with the words before it (teacher forcing).
+
+        The same arithmetic as `step` in a loop, with what is known ahead done at once: the input projection of all
+        words, the output of the real words alone, and where nothing but words enters, the whole recurrence.
+
+        Args:
+            grid: Feature vectors, shape (images, cells, channels).
+            captions: Word ids, START first, END last, then PAD, shape (images, captions an image, length). Images and
+                captions that come with the longer ones first cost least.
+            read: Words to be read in the captions' places, shaped like them; their own by default.
+
+        Returns:
+            Logits and targets of the real words, and the attention.
+        """
+        real = captions[:, :, 1:] != PAD  # (images, n, steps)
+        steps = int(real.any(dim=(0, 1)).sum())
+        real, targets = real[:, :, :steps], captions[:, :, 1 : steps + 1]
+        words = (captions if read is None else read)[:, :, :steps].flatten(0, 1)
+        state, mask = self._with_masks(self.start(grid).repeat(captions.shape[1]))
+        if self.core.fuses(state):
+            outputs, _ = self.core.read(self.dropout(self._embed(words)), state, grid)
+            return TeacherForced(self._logits(self.dropout(outputs[real.flatten(0, 1)])), targets[real], None)
+        packing = Packing(real)
+        embedded = self._embed(words[packing.sentence, packing.step])
+        embedded = self._drop(embedded, None if mask is None else mask[packing.sentence])
+        _, output, *looks = self.core.tell(self._unroll(self.core.project(embedded), packing, state, grid))
+        mask = None if state.masks is None else state.masks[:, 1, -1][packing.caption_after_caption(packing.sentence)]
+        attention, chosen = (None if each is None else packing.laid_out(each) for each in looks)
+        return TeacherForced(self._logits(self._drop(output, mask)), targets[real], attention, chosen)
+
+    def read(self, words: Tensor, state: State, grid: Tensor) -> tuple[Tensor, State]:
+        """Reads known words of sentences that go on before and after.
+
+        Args:
+            words: Ids, shape (sentences, steps).
+            state: The state after the words before them.
+            grid: Feature vectors, shape (images, cells, channels).
+
+        Returns:
+            Next-word logits after each word, shape (sentences, steps, vocabulary), and the state after the last.
+        """
+        state, mask = self._with_masks(state)
+        embedded = self._drop(self._embed(words), None if mask is None else mask.unsqueeze(1))
+        outputs, state = self.core.read(embedded, state, grid)
+        mask = None if state.masks is None else state.masks[:, 1, -1].unsqueeze(1)
+        return self._logits(self._drop(outputs, mask)), state._replace(masks=None)
+
+    def _unroll(self, projected: Tensor, packing: Packing, state: State, grid: Tensor) -> Advanced:
+        """The recurrence over known captions.
+
+        Args:
+            projected: What the core made of the words, step after step.
+            packing: Which words are read at each step.
+            state: State of all sentences at the start.
+            grid: Feature vectors, shape (images, cells, channels).
+
+        Returns:
+            What the core made of the real words, caption after caption, beside the state at the start.
+        """
+        advances: list[Advanced] = []
+        read = state._replace(layout=packing.words)
+        state = state.select(packing.order, packing.layouts[0])
+        with Unrolled():
+            for words, layout in zip(projected.split(packing.counts), packing.layouts, strict=True):  # type: ignore[no-untyped-call]
+                state, grid = state.first(len(words), layout), Unrolled.first(grid, layout.images)
+                advances.append(self.core.advance(words, state, grid))
+                state = advances[-1].state
+        _, outputs, *looks = zip(*advances, strict=True)
+        parts = (None if part[0] is None else packing.caption_after_caption(torch.cat(part)) for part in looks)
+        return Advanced(read, packing.caption_after_caption(torch.cat(outputs)), *parts)
+
+    def _project(self, words: Tensor) -> Tensor:
+        """What words change by themselves, shape (sentences, size)."""
+        if self._projected is not None:
+            return self._projected.index_select(0, words)
+        return self.core.project(self.dropout(self._embed(words)))
+
+    def _with_masks(self, state: State) -> tuple[State, Tensor | None]:
+        """Draws the masks of variational dropout, where it is used: the state's, and one of the words' vectors.
+
+        The latter has the shape (sentences, embedding_size).
+        """
+        if not (self.training and self.config.variational_dropout and self.config.dropout > 0):
+            return state, None
+        sentences, layers, size = state.hidden.shape
+        masks = self.dropout(state.hidden.new_ones(sentences, 2, layers, size))
+        return state._replace(masks=masks), self.dropout(state.hidden.new_ones(sentences, self.config.embedding_size))
+
+    def _drop(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Dropout, by a mask that has been drawn or by a new one."""
+        dropped: Tensor = self.dropout(x) if mask is None else x * mask
+        return dropped
+
+    def _embed(self, words: Tensor) -> Tensor:
+        """The vectors of words, as precise as the core computes."""
+        return self.embedding(words).to(next(self.core.parameters()).dtype)  # type: ignore[no-any-return]
+
+    def _logits(self, output: Tensor) -> Tensor:
+        """From the core's output, shape (…, hidden_size), to next-word logits (…, vocabulary)."""
+        weight = self.embedding.weight if self.output is None else self.output.weight
+        return linear(self.reduction(output).to(weight.dtype), weight, self.output_bias)

@@ -1,0 +1,203 @@
+"""Recurrent cells in layers, a word at a time or a whole sentence at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout
+
+from captioner.models.decoder.ops import Unrolled, linear
+from captioner.models.decoder.state import Memory
+
+
+class StackedCells(nn.RNNBase):
+    """Layers of a recurrent cell, each fed by the hidden state of the one below.
+
+    A layer computes all its gates in one affine product W_x x + W_h h + b. Dropout acts between layers, never along
+    time (Zaremba et al., 2014), unless masks for the whole sentence are given.
+
+    The parameters are those of torch's own layers, so that a sentence known in advance runs through their fused
+    kernels; `step` writes the same arithmetic out for a sentence that is still being written.
+
+    Args:
+        input_size: Length of the input x.
+        hidden_size: Length of h.
+        layers: How many.
+        dropout: Share of h that is dropped on its way up.
+    """
+
+    parts = 1
+    """Tensors that a layer remembers."""
+    gates = 1
+    """Rows of the affine product over hidden_size."""
+    fused = True
+    """Whether torch has a kernel for whole sentences."""
+
+    def __init__(self, input_size: int, hidden_size: int, layers: int = 1, dropout: float = 0.0) -> None:
+        super().__init__(input_size, hidden_size, layers, dropout=dropout if layers > 1 else 0.0)  # type: ignore[arg-type]
+        with torch.no_grad():
+            for layer in range(layers):
+                _, recurrent, *biases = self.weights(layer)
+                # An orthogonal W_h keeps the length of what it carries.
+                for gate in recurrent.chunk(self.gates):
+                    nn.init.orthogonal_(gate)
+                for bias in biases:
+                    nn.init.zeros_(bias)
+
+    def weights(self, layer: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """W_x, W_h and the two biases of a layer; their rows hold one gate after another."""
+        return tuple(getattr(self, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+
+    def project(self, x: Tensor, layer: int = 0) -> Tensor:
+        """The input's share of a layer's affine product: (…, input) → (…, gates · hidden_size)."""
+        weight, _, bias_x, bias_h = self.weights(layer)
+        return linear(x, weight, bias_x + bias_h)
+
+    def step(self, projected: Tensor, memory: Memory, masks: Tensor | None = None) -> Memory:
+        """Advances every sentence by one word.
+
+        Args:
+            projected: What `project` makes of the lowest layer's input, shape (sentences, gates · hidden_size), so that
+                the caller may compute what it knows of the input for many steps at once.
+            memory: What every layer remembers.
+            masks: Of variational dropout, as in `captioner.models.decoder.state.State`.
+
+        Returns:
+            The new memory, shaped like the old one.
+        """
+        layers = [self.step_layer(0, projected, memory, masks)]
+        for layer in range(1, self.num_layers):
+            layers.append(self.step_layer(layer, self.rise(layers[-1][0], layer, masks), memory, masks))
+        return stack_layers(layers)
+
+    def rise(self, below: Tensor, layer: int, masks: Tensor | None = None) -> Tensor:
+        """What h of the layer below contributes to a layer's affine product, after dropout."""
+        kept = dropout(below, self.dropout, self.training) if masks is None else below * masks[:, 1, layer - 1]
+        return self.project(kept, layer)
+
+    def step_layer(self, layer: int, projected: Tensor, memory: Memory, masks: Tensor | None = None) -> Memory:
+        """Advances one layer: what it remembers next, each part of shape (sentences, hidden_size)."""
+        old = tuple(part[:, layer] for part in memory)
+        return self.update(layer, projected, old[0] if masks is None else old[0] * masks[:, 0, layer], old)
+
+    def update(self, layer: int, projected: Tensor, heard: Tensor, old: Memory) -> Memory:
+        """One layer's equations.
+
+        Args:
+            layer: Which.
+            projected: What `project` returned, shape (sentences, gates · hidden_size).
+            heard: h_{t-1} as the gates hear it, shape (sentences, hidden_size): `old`'s own but for dropout.
+            old: What the layer remembers, each part of shape (sentences, hidden_size).
+
+        Returns:
+            What it remembers next.
+        """
+        raise NotImplementedError
+
+    def read(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """Advances every sentence by many words at once; for cells that are ``fused``.
+
+        Args:
+            x: The lowest layer's inputs, shape (sentences, steps, input).
+            memory: What every layer remembers.
+
+        Returns:
+            h of the top layer after each step, shape (sentences, steps, hidden_size), and the memory at the end.
+        """
+        states = tuple(part.transpose(0, 1).contiguous() for part in memory)
+        outputs, ends = self(x.transpose(0, 1), states if self.parts > 1 else states[0])
+        ends = ends if self.parts > 1 else (ends,)
+        return outputs.transpose(0, 1), tuple(part.transpose(0, 1) for part in ends)
+
+
+class StackedRNN(StackedCells, nn.RNN):
+    """Vanilla recurrent layers: h_t = tanh(W_x x + W_h h_{t-1} + b) (Elman, 1990)."""
+
+    def update(self, layer: int, projected: Tensor, heard: Tensor, old: Memory) -> Memory:
+        """The equation above."""
+        return (torch.tanh(projected + Unrolled.linear(heard, self.weights(layer)[1])),)
+
+
+class StackedGRU(StackedCells, nn.GRU):
+    """Gated recurrent units (Cho et al., 2014), in the form that torch and cuDNN compute.
+
+    With reset gate r, update gate z and candidate n, the rows of W in this order:
+    n_t = tanh(W_xn x + b_xn + σ(r) · (W_hn h_{t-1} + b_hn)), h_t = (1 - σ(z)) · n_t + σ(z) · h_{t-1}.
+    """
+
+    gates = 3
+
+    def project(self, x: Tensor, layer: int = 0) -> Tensor:
+        """All biases but the candidate's second one, which stands inside the reset gate's reach."""
+        weight, _, bias_x, bias_h = self.weights(layer)
+        outer = torch.cat([bias_h[: 2 * self.hidden_size], torch.zeros_like(bias_h[2 * self.hidden_size :])])
+        return linear(x, weight, bias_x + outer)
+
+    def update(self, layer: int, projected: Tensor, heard: Tensor, old: Memory) -> Memory:
+        """The equations above."""
+        _, weight, _, bias = self.weights(layer)
+        recurrent = Unrolled.linear(heard, weight)
+        size = self.hidden_size
+        r, z = torch.sigmoid(projected[:, : 2 * size] + recurrent[:, : 2 * size]).chunk(2, dim=-1)
+        n = torch.tanh(projected[:, 2 * size :] + r * (recurrent[:, 2 * size :] + bias[2 * size :]))
+        return (n + z * (old[0] - n),)
+
+
+class StackedLSTM(StackedCells, nn.LSTM):
+    """LSTM layers (Hochreiter and Schmidhuber, 1997; Gers et al., 2000).
+
+    Input gate i, forget gate f, candidate g and output gate o, the rows of W in this order:
+    c_t = σ(f) · c_{t-1} + σ(i) · tanh(g) and h_t = σ(o) · tanh(c_t).
+    """
+
+    parts = 2
+    gates = 4
+
+    def __init__(self, input_size: int, hidden_size: int, layers: int = 1, dropout: float = 0.0) -> None:
+        super().__init__(input_size, hidden_size, layers, dropout)
+        with torch.no_grad():
+            for layer in range(layers):
+                # A forget gate that starts open lets gradients through from the first step (Jozefowicz et al., 2015).
+                self.weights(layer)[2][hidden_size : 2 * hidden_size] = 1.0
+
+    def update(self, layer: int, projected: Tensor, heard: Tensor, old: Memory) -> Memory:
+        """The equations above."""
+        i, f, g, o = (projected + Unrolled.linear(heard, self.weights(layer)[1])).chunk(4, dim=-1)
+        c = torch.sigmoid(f) * old[1] + torch.sigmoid(i) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(c), c
+
+
+class PeepholeLSTM(StackedLSTM):
+    """LSTM layers whose gates see the memory: p_i · c_{t-1}, p_f · c_{t-1} and p_o · c_t join i, f and o.
+
+    The peepholes p are vectors, one weight for each number of c (Gers and Schmidhuber, 2000).
+    """
+
+    fused = False
+
+    def __init__(self, input_size: int, hidden_size: int, layers: int = 1, dropout: float = 0.0) -> None:
+        super().__init__(input_size, hidden_size, layers, dropout)
+        self.peepholes = nn.Parameter(torch.zeros(layers, 3, hidden_size))
+
+    def update(self, layer: int, projected: Tensor, heard: Tensor, old: Memory) -> Memory:
+        """The equations above, with peepholes."""
+        i, f, g, o = (projected + Unrolled.linear(heard, self.weights(layer)[1])).chunk(4, dim=-1)
+        p_i, p_f, p_o = self.peepholes[layer]
+        c = torch.sigmoid(f + p_f * old[1]) * old[1] + torch.sigmoid(i + p_i * old[1]) * torch.tanh(g)
+        return torch.sigmoid(o + p_o * c) * torch.tanh(c), c
+
+
+def stack_layers(layers: Sequence[Memory]) -> Memory:
+    """The memory of several layers from that of each."""
+    return tuple(torch.stack(parts, dim=1) for parts in zip(*layers, strict=True))
+
+
+CELLS: dict[str, type[StackedCells]] = {
+    "rnn": StackedRNN,
+    "gru": StackedGRU,
+    "lstm": StackedLSTM,
+    "peephole": PeepholeLSTM,
+}
+"""By their names in `captioner.models.decoder.config.DecoderConfig`."""

@@ -1,0 +1,1 @@
+"""Text and tokens: PTB tokenizer and vocabulary. Nothing here imports torch."""

@@ -1,0 +1,74 @@
+"""Penn Treebank tokens of captions, exactly as the COCO scores count them, without Java."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from captioner.text.ptb import is_closed, next_token, plain_word, skip_spaces
+
+PUNCTUATION = frozenset({"''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"})
+"""Tokens that do not count. Brackets do: the official list has them in upper case, and all tokens are in lower case."""
+
+_LINE_BREAK = re.compile("[\n\r\x0b\x0c\u2028\u2029]")
+
+
+def tokenize(captions: Sequence[str]) -> list[list[str]]:
+    """Splits captions into lower-case tokens without punctuation.
+
+    They equal those of the official tool, which reads all captions in one go, with one exception: a line break within
+    a caption is a space here, where the official tool shifts all later captions by a line.
+
+    Args:
+        captions: The captions of a corpus, in the order in which the official tool would read them: the tokens of one
+            that ends on a single letter and a period depend on the next.
+
+    Returns:
+        The tokens of each. A token that spans a space ("2 1/2") holds U+00A0 in its place.
+    """
+    lines = [_LINE_BREAK.sub(" ", caption).replace("\xad", "") for caption in captions]
+    text = "\n".join(lines)
+    # Most pieces between spaces have the same tokens wherever they stand, and most captions have no others.
+    pieces = {piece for line in lines for piece in line.split(" ")}
+    closed = {piece: known for piece in pieces if (known := _read_closed(piece)) is not None}
+    tokens, start = [], 0
+    for line in lines:
+        try:
+            tokens.append([token for piece in line.split(" ") for token in closed[piece]])
+        except KeyError:
+            tokens.append(_strip_end(_read(text, start, start + len(line), closed), line))
+        start += len(line) + 1
+    return tokens
+
+
+@lru_cache(maxsize=1 << 16)
+def _read_closed(piece: str) -> tuple[str, ...] | None:
+    """The tokens of what stands between two spaces; None where they depend on what is around it."""
+    if not is_closed(piece):
+        return None
+    word = plain_word(piece)
+    return (word,) if word else tuple(_read(f"{piece} ", 0, len(piece), {}))
+
+
+def _strip_end(tokens: list[str], line: str) -> list[str]:
+    """A web address may end on an uncommon space, which the official tool takes from the end of a line of tokens."""
+    if tokens and tokens[-1][-1].isspace() and line.rstrip(" ").endswith(tokens[-1][-1]):
+        tokens[-1] = tokens[-1].rstrip()
+    return tokens
+
+
+def _read(text: str, start: int, end: int, closed: Mapping[str, Sequence[str]]) -> list[str]:
+    """The tokens that begin between two places."""
+    tokens: list[str] = []
+    while start < end:
+        space = text.find(" ", start, end)
+        stop = space if space >= 0 else end
+        known = closed.get(text[start:stop])
+        if known is None:
+            token, start = next_token(text, start)
+            known = [token] if token and token not in PUNCTUATION else []
+        else:
+            start = skip_spaces(text, stop)
+        tokens += known
+    return tokens

@@ -1,0 +1,1 @@
+"""Training: tasks, LightningModules, data, losses, and the command that runs them."""

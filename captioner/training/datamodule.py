@@ -1,0 +1,279 @@
+"""The data of a training run as a LightningDataModule: caption files in, batches out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from rich.progress import Progress
+from torch.utils.data import DataLoader
+
+from captioner.data.augmentation import Augmentation
+from captioner.data.caption_files import read_records
+from captioner.data.dataset import CaptionDataset, collate
+from captioner.data.feature_cache import FeatureCache
+from captioner.data.filters import not_before, with_pictures, with_words
+from captioner.data.images import limit_pixels
+from captioner.data.records import Record
+from captioner.data.sampler import DrawSampler
+from captioner.data.skip_report import USUAL_SHARE, Skipped
+from captioner.data.transforms import Transform
+from captioner.errors import CaptionerError
+from captioner.models.encoder import GridEncoder
+from captioner.text.vocabulary import Vocabulary
+from captioner.training.checkpointing import progress
+from captioner.training.feature_extraction import describe_origin, encode_images
+from captioner.utils.seeding import refuse_another_seed, run_seed
+
+
+class CaptionData(lightning.LightningDataModule):
+    """Images and captions for training and validation.
+
+    The encoder's preprocessing is the model's, so it is asked from the LightningModule that is being trained.
+
+    Args:
+        captions: Caption files: Karpathy JSON, COCO annotations, Flickr8k tokens, CSV or JSONL.
+        images: Folder of the images; by default image paths are relative to their caption file.
+        splits: Folder of the split files of a Flickr8k token file.
+        min_count: Words of the training captions that are rarer become UNKNOWN.
+        batch_size: Images in a batch.
+        max_captions: Captions taken of an image each epoch.
+        flip: Whether images are mirrored every second time; not for captions that tell left from right.
+        crop: Least share of each side that a random crop keeps, in (0, 1]; 1 crops nothing.
+        jitter: How far brightness, contrast and saturation vary, as a share of their own, in [0, 1).
+        erase: Largest share of each side that a grey rectangle covers, in [0, 1).
+        feature_cache: File for the features of a frozen encoder, made when missing; None computes them each epoch.
+        workers: Processes that load images; 0 loads in the process that trains.
+        images_anywhere: Whether caption files may name images outside their folder.
+        max_skipped: Share of a caption file's images, and of its captions, that may be unusable and are skipped, in
+            [0, 1]; more are an error.
+        max_pixels: Pixels of the largest image that is read, for the whole process; None for 178,956,970.
+    """
+
+    def __init__(
+        self,
+        captions: list[str] | str,
+        images: str | None = None,
+        splits: str | None = None,
+        min_count: int = 5,
+        batch_size: int = 32,
+        max_captions: int = 5,
+        flip: bool = False,
+        crop: float = 1.0,
+        jitter: float = 0.0,
+        erase: float = 0.0,
+        feature_cache: str | None = None,
+        workers: int = 2,
+        images_anywhere: bool = False,
+        max_skipped: float = USUAL_SHARE,
+        max_pixels: int | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in (("min_count", min_count), ("batch_size", batch_size), ("max_captions", max_captions)):
+            if value < 1:
+                raise CaptionerError(f"data.{name} is {value}; it must be at least 1")
+        if workers < 0:
+            raise CaptionerError(f"data.workers is {workers}; it must be at least 0")
+        self.augmentation = Augmentation(flip, crop, jitter, erase)
+        if feature_cache and self.augmentation.needs_pixels:
+            raise CaptionerError(
+                f"cached features cannot vary by data.crop {crop}, data.jitter {jitter} or data.erase {erase}; "
+                "set these to 1, 0 and 0, or drop data.feature_cache"
+            )
+        self.files = [captions] if isinstance(captions, str) else captions
+        self.images = images
+        self.splits = splits
+        self.min_count = min_count
+        self.batch_size = batch_size
+        self.max_captions = max_captions
+        self.feature_cache = Path(feature_cache) if feature_cache else None
+        self.workers = workers
+        self.images_anywhere = images_anywhere
+        self.max_skipped = max_skipped
+        self.max_pixels = max_pixels
+        if max_pixels is not None:
+            limit_pixels(max_pixels)
+        self._seen = (0, 0)
+        self.train: CaptionDataset
+        self.val: CaptionDataset
+
+    @cached_property
+    def records(self) -> dict[str, list[Record]]:
+        """The usable records of ``train`` and ``val``; what is skipped is told on standard error.
+
+        Raises:
+            CaptionerError: The files cannot be used, too much of them is unusable, or one of the splits is empty.
+        """
+        records: list[Record] = []
+        for file in self.files:
+            records += self._usable(Path(file), records)
+        parts = {name: [record for record in records if record.split == name] for name in ("train", "val")}
+        for name, part in parts.items():
+            if not part:
+                raise CaptionerError(f"{', '.join(self.files)}: no image is in split {name!r}; training needs some")
+        return parts
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The words of the training captions."""
+        return Vocabulary.from_captions(
+            (caption for record in self.records["train"] for caption in record.captions), self.min_count
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """The data in plain values, for the checkpoint's card."""
+        train, val = self.records["train"], self.records["val"]
+        return {
+            "files": [os.path.basename(file) for file in self.files],
+            "training images": len(train),
+            "training captions": sum(len(record.captions) for record in train),
+            "validation images": len(val),
+            "vocabulary": f"{len(self.vocabulary)} words seen {self.min_count} times or more in training captions",
+        }
+
+    def prepare_data(self) -> None:
+        """Makes the feature cache where it is missing; one process does it."""
+        if self.feature_cache is None or self.feature_cache.exists():
+            return
+        assert self.trainer is not None
+        # Lightning moves the model to the accelerator later than it asks for this.
+        encoder = self._encoder().eval().to(self.trainer.strategy.root_device)
+        images = self._cached_images()
+        encoded = encode_images(
+            self.feature_cache, self._origin(), encoder, self._transform(), images, self._views, self.batch_size
+        )
+        with Progress(disable=not sys.stderr.isatty()) as bar:
+            task = bar.add_task("Encoding images", total=len(images))
+            for done in encoded:
+                bar.update(task, completed=done)
+
+    def setup(self, stage: str) -> None:
+        """Builds the datasets; Lightning calls it in every process."""
+        transform = self._transform()
+        train, val = self.records["train"], self.records["val"]
+        train_cache = val_cache = None
+        if self.feature_cache is not None:
+            origin = self._origin()
+            train_cache = FeatureCache(self.feature_cache, origin)
+            val_cache = FeatureCache(self.feature_cache, origin, first=len(train))
+        self.train = CaptionDataset(
+            train, self.vocabulary, transform, self.max_captions, self.augmentation, train_cache
+        )
+        self.val = CaptionDataset(val, self.vocabulary, transform, self.max_captions, cache=val_cache)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches in a new order each epoch."""
+        return self._loader(self.train, shuffle=True, seen=self._seen)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Batches in the file's order."""
+        return self._loader(self.val, shuffle=False)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch that is to be gone on with, and how many images have been seen of it; for the checkpoint."""
+        assert self.trainer is not None
+        epoch, batches = progress(self.trainer)
+        return {
+            "epoch": epoch,
+            "images": batches * self._together,
+            "together": self._together,
+            "size": len(self.train),
+            "seed": run_seed(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on where the checkpoint's run was.
+
+        Raises:
+            CaptionerError: There are more or fewer images than there were, so that none has its place any more, the
+                run has another seed, or an epoch that has begun would go on in batches of another size, which Lightning
+                cannot count.
+        """
+        refuse_another_seed(state_dict)
+        size = len(self.records["train"])
+        if state_dict["size"] != size:
+            raise CaptionerError(
+                f"the checkpoint to resume from was trained on {state_dict['size']} images, of which {size} can be "
+                "used now; resume with the same data"
+            )
+        if state_dict["images"] and state_dict.get("together", self._together) != self._together:
+            raise CaptionerError(
+                f"the checkpoint to resume from is within an epoch of {state_dict['together']} images a step, not of "
+                f"{self._together}; resume with its data.batch_size and trainer.devices, or from an epoch's end"
+            )
+        self._seen = state_dict["epoch"], state_dict["images"]
+
+    def _usable(self, file: Path, before: Sequence[Record]) -> list[Record]:
+        """What can be used of a caption file, after what files before it gave."""
+        folder, splits = (Path(p) if p else None for p in (self.images, self.splits))
+        skipped = Skipped(file, self.max_skipped)
+        records = read_records(
+            file, folder, splits, anywhere=self.images_anywhere, wanted=("train", "val"), skipped=skipped
+        )
+        records = not_before(with_pictures(with_words(records, skipped), skipped), before, skipped)
+        skipped.refuse_too_many(len(records), sum(len(record.captions) for record in records))
+        rank_zero_only(skipped.tell)()
+        return records
+
+    def _loader(self, dataset: CaptionDataset, shuffle: bool, seen: tuple[int, int] = (0, 0)) -> DataLoader[Any]:
+        assert self.trainer is not None
+        rank, processes = self.trainer.global_rank, self.trainer.world_size
+        if len(dataset) < processes:
+            raise CaptionerError(
+                f"a split of {len(dataset)} images is too small for {processes} processes; lower trainer.devices"
+            )
+        sampler = DrawSampler(len(dataset), shuffle, seen, rank, processes)
+        return DataLoader(
+            dataset,
+            self.batch_size,
+            sampler=sampler,
+            num_workers=self.workers,
+            collate_fn=collate,
+            persistent_workers=self.workers > 0,
+            worker_init_fn=partial(_begin_worker, self.max_pixels),
+            # Its own, so that making an iterator draws nothing from the generator that dropout uses.
+            generator=torch.Generator(),
+        )
+
+    @property
+    def _together(self) -> int:
+        """Images of a step of all processes."""
+        assert self.trainer is not None
+        return self.batch_size * self.trainer.world_size
+
+    @property
+    def _views(self) -> int:
+        return 1 + self.augmentation.flip
+
+    def _encoder(self) -> GridEncoder:
+        encoder: GridEncoder = self.trainer.lightning_module.model.encoder  # type: ignore[union-attr, assignment]
+        if not encoder.is_frozen:
+            raise CaptionerError("data.feature_cache needs a frozen encoder; drop it or train no stage of the encoder")
+        return encoder
+
+    def _transform(self) -> Transform:
+        transform: Transform = self.trainer.lightning_module.model.config.transform  # type: ignore[union-attr, assignment]
+        return transform
+
+    def _cached_images(self) -> list[Path]:
+        return [record.image for split in ("train", "val") for record in self.records[split]]
+
+    def _origin(self) -> str:
+        return describe_origin(self._encoder(), self._transform(), self._cached_images(), self._views)
+
+
+def _begin_worker(max_pixels: int | None, _: int) -> None:
+    """What a process that loads images begins with."""
+    # Sent to all processes of a job, as Slurm and systemd do: the one that trains still needs batches to save its step.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # A process that is not a copy of this one has not heard of the limit.
+    if max_pixels is not None:
+        limit_pixels(max_pixels)

@@ -1,0 +1,111 @@
+"""Optimizer, learning rate schedule, and moving average."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from captioner.errors import CaptionerError
+
+
+def make_optimizer(
+    parts: Sequence[tuple[nn.Module, float]], weight_decay: float, warmup: int, total: int
+) -> OptimizerLRScheduler:
+    """Adam with decoupled weight decay of matrices, each part at its own rate.
+
+    Args:
+        parts: Modules with the peak learning rate of each; what they do not train is left out.
+        weight_decay: Of matrices; vectors are not decayed.
+        warmup: Steps over which the rates rise.
+        total: Steps of the whole run.
+
+    Raises:
+        CaptionerError: A rate or the warm-up is less than 0.
+    """
+    rates = [("a learning rate of the model", rate) for _, rate in parts]
+    for name, value in (*rates, ("model.weight_decay", weight_decay), ("model.warmup_steps", warmup)):
+        if not value >= 0:
+            raise CaptionerError(f"{name} is {value}; it must be at least 0")
+    optimizer = torch.optim.AdamW(_groups(parts, weight_decay), fused=True)
+    # Lightning refuses to clip for an optimiser that could unscale gradients in its own step; a scaler does it before.
+    optimizer._step_supports_amp_scaling = False
+    schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, warmup, total))
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def refuse_another_optimizer(
+    checkpoint: Mapping[str, Any], parts: Sequence[tuple[nn.Module, float]], weight_decay: float
+) -> None:
+    """Refuses to resume with other rates, which would be passed over for the saved ones, or with other trained parts.
+
+    Args:
+        checkpoint: What Lightning read.
+        parts: As `make_optimizer` takes them.
+        weight_decay: Likewise.
+
+    Raises:
+        CaptionerError: The run to resume was another.
+    """
+    saved = [
+        (len(group["params"]), group["initial_lr"], group["weight_decay"])
+        for group in checkpoint["optimizer_states"][0]["param_groups"]
+    ]
+    wanted = [(len(group["params"]), group["lr"], group["weight_decay"]) for group in _groups(parts, weight_decay)]
+    if saved != wanted:
+        before, now = (
+            ", ".join(f"{count} tensors at {rate:g} (decay {decay:g})" for count, rate, decay in groups)
+            for groups in (saved, wanted)
+        )
+        raise CaptionerError(
+            f"the checkpoint to resume from trains {before}, not {now}; resume with its own learning rates, "
+            "model.weight_decay and model.train_encoder_from, or begin a new phase with model.start_from"
+        )
+
+
+def _groups(parts: Sequence[tuple[nn.Module, float]], weight_decay: float) -> list[dict[str, Any]]:
+    """The parameters that are trained, matrices and vectors apart."""
+    groups = []
+    for part, rate in parts:
+        trained = [parameter for parameter in part.parameters() if parameter.requires_grad]
+        for is_matrix, decay in ((True, weight_decay), (False, 0.0)):
+            members = [parameter for parameter in trained if (parameter.ndim > 1) == is_matrix]
+            if members:
+                groups.append({"params": members, "lr": rate, "weight_decay": decay})
+    return groups
+
+
+def warmup_cosine(step: int, warmup: int, total: int) -> float:
+    """Share of the peak learning rate at a step: linear from 0 over ``warmup`` steps, then a half cosine to 0."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    progress = (step - warmup) / max(1, total - warmup)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def moving_average(decay: float) -> WeightAveraging:
+    """The callback that keeps an exponential moving average, validates it, and puts it into checkpoints.
+
+    In a checkpoint, ``state_dict`` holds the average, and what training goes on with lies beside it.
+
+    Args:
+        decay: Share of the average that a step leaves, in (0, 1). It is less at first, so that an average does not
+            remember the weights that the run began with.
+
+    Raises:
+        CaptionerError: The share is none.
+    """
+    if not 0 < decay < 1:
+        raise CaptionerError(f"model.ema is {decay}; it must be more than 0, or 0 for none, and less than 1")
+
+    def step(average: Tensor, weights: Tensor, count: Tensor) -> Tensor:
+        # Unlike the sum of two products, this leaves a weight that is not trained as it is, to the bit.
+        return torch.lerp(average, weights, 1 - min(decay, float((1 + count) / (10 + count))))
+
+    return WeightAveraging(use_buffers=False, avg_fn=step)

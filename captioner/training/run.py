@@ -1,0 +1,288 @@
+"""A training run from the command line: LightningCLI over model, data and trainer, and the file that comes of it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import lightning
+import torch
+import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from captioner import checkpoint
+from captioner.errors import CaptionerError
+from captioner.models import inference
+from captioner.training.callbacks import RefuseUnvalidated, SaveConfigOnce, ScoreLines, StayStopped
+from captioner.training.checkpointing import (
+    LAST,
+    PREVIOUS,
+    DurableCheckpoints,
+    SaveLast,
+    SaveOften,
+    StopRequest,
+    newest_whole,
+)
+from captioner.training.error_messages import told_in_one_line
+from captioner.training.run_dir import held, refuse_to_overwrite
+from captioner.training.tasks import TASKS, best_mode
+from captioner.utils.console import tell
+from captioner.utils.runtime import keep_freed_memory
+
+_AUTO = "auto"
+"""The mode that is right for the score."""
+
+_HALVES = frozenset({"bf16-mixed", "bf16", "16-mixed", "16"})
+"""Precisions for which Lightning has a CPU compute in bfloat16."""
+
+EXPECTED_WARNINGS = (
+    "LightningCLI's args parameter",  # the verb's rest of the line is passed on on purpose
+    "Found .* in eval mode",  # a frozen encoder is
+    "Checkpoint directory .* exists",  # a resumed run's is
+    ".*does not have many workers",  # cached features need none
+    "You're resuming from a checkpoint that ended before the epoch ended",  # DrawSampler skips what was seen
+    "The number of training batches .* is smaller than the logging interval",  # of a small data set
+    "It is recommended to use `self.log\\('val/",  # in several processes the scores are those of all, in each
+    ".*treespec, LeafSpec",  # Lightning with newer torch
+)
+"""What Lightning warns of and is as it should be here."""
+
+
+class OneLineParser(LightningArgumentParser):
+    """A parser whose errors are one line, like all others of this program."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raises what the command line prints without the list of all options."""
+        text = " ".join(message.split())
+        raise CaptionerError(f"train: {text}; captioner train --help tells the options") from ex
+
+
+class CaptionerCLI(LightningCLI):
+    """Adds what every run here has: checkpoints of the best epoch, early stop, and ``--resume``.
+
+    Args:
+        task: What is trained.
+        args: The command line.
+    """
+
+    def __init__(self, task: str, args: Sequence[str]) -> None:
+        self.task = task
+        super().__init__(
+            TASKS[task].model,
+            TASKS[task].data,
+            run=False,
+            args=list(args),
+            seed_everything_default=1,
+            save_config_callback=SaveConfigOnce,
+            auto_configure_optimizers=False,
+            trainer_defaults={"default_root_dir": "runs/captioner", "logger": None, "enable_model_summary": False},
+            parser_kwargs={"prog": "captioner train", "description": "Train a captioner or a language model."},
+        )
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:  # noqa: ANN401 (as in LightningCLI)
+        """LightningCLI's hook for the parser."""
+        kwargs.pop("dump_header", None)
+        parser = OneLineParser(**kwargs)
+        parser.add_argument("-c", "--config", action="config", help="configuration file in YAML")
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """LightningCLI's hook for further arguments."""
+        task = TASKS[self.task]
+        parser.add_argument("--task", type=Literal[tuple(TASKS)], default=self.task, help="what is trained")
+        parser.add_argument("--resume", type=str, default=None, help="Lightning checkpoint to go on from")
+        text = "whether to write over the run that is in trainer.default_root_dir"
+        parser.add_argument("--overwrite", type=bool, default=False, help=text)
+        text = "minutes between checkpoints to resume from within an epoch; 0 for none"
+        parser.add_argument("--save_every_minutes", type=float, default=10.0, help=text)
+        parser.add_argument("--save_every_steps", type=int, default=0, help="the same in steps of the optimiser")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.set_defaults(
+            {
+                "checkpoint.monitor": task.score,
+                "checkpoint.mode": _AUTO,
+                "checkpoint.filename": "best",
+                "checkpoint.enable_version_counter": False,
+                "early_stopping.monitor": task.score,
+                "early_stopping.mode": _AUTO,
+                "early_stopping.patience": 5,
+            }
+        )
+        for value in task.linked:
+            parser.link_arguments(f"data.{value}", f"model.{value}", apply_on="instantiate")
+        parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath")
+
+    def before_instantiate_classes(self) -> None:
+        """Refuses what would be found out after hours, or would write over another run's hours."""
+        if self.config["trainer"]["default_root_dir"] is None:
+            raise CaptionerError("trainer.default_root_dir is null; name a folder for the run")
+        root, task = Path(self.config["trainer"]["default_root_dir"]), TASKS[self.task]
+        refuse_to_overwrite(root, task.file, self.config["resume"], self.config["overwrite"])
+        self._avoid_slow_halves()
+        for part in ("checkpoint", "early_stopping"):
+            monitor, mode = self.config[part]["monitor"], self.config[part]["mode"]
+            if monitor not in task.scores:
+                raise CaptionerError(f"{part}.monitor is {monitor!r}; choose one of {', '.join(task.scores)}")
+            right = best_mode(monitor)
+            if mode not in (_AUTO, right):
+                raise CaptionerError(f"{part}.mode is {mode!r}, but of {monitor} the {right} is best; leave it out")
+            self.config[part]["mode"] = right
+        kept, name = self.config["checkpoint"]["save_top_k"], self.config["checkpoint"]["filename"]
+        if kept == 0:
+            raise CaptionerError(
+                "checkpoint.save_top_k is 0, but the best epoch becomes the captioner; keep at least 1"
+            )
+        if kept != 1 and "{" not in name:
+            raise CaptionerError(
+                f"checkpoint.save_top_k is {kept}, but all epochs would be called {name!r}; set checkpoint.filename to "
+                "'{epoch}'"
+            )
+        if f"{name}.ckpt" in (LAST, PREVIOUS):
+            raise CaptionerError(f"checkpoint.filename is {name!r}, the newest epoch's; choose another")
+
+    def _avoid_slow_halves(self) -> None:
+        """Trains in float32 where 16 bits are asked for, for their speed, and would take many times as long."""
+        trainer = self.config["trainer"]
+        accelerator = trainer["accelerator"]
+        on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
+        if on_cpu and str(trainer["precision"]) in _HALVES and not inference.has_fast_bfloat16():
+            told = f"bfloat16 is slow on this CPU, as far as is known: trains in 32-true, not in {trainer['precision']}"
+            rank_zero_only(tell)(f"captioner: {told}")
+            trainer["precision"] = "32-true"
+
+    def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:  # noqa: ANN401 (as in LightningCLI)
+        """Puts the TensorBoard log into the run's folder, and progress on a terminal alone."""
+        config = self.config_init["trainer"]
+        root = config["default_root_dir"]
+        if config["logger"] is None:
+            kwargs.setdefault("logger", TensorBoardLogger(root, name="tensorboard", version=""))
+        if config["plugins"] is None:
+            kwargs.setdefault("plugins", [DurableCheckpoints()])
+        # CaptionData's sampler gives each process its share; Lightning's would score some validation images twice.
+        kwargs["use_distributed_sampler"] = False
+        on_terminal = sys.stderr.isatty()
+        kwargs.setdefault("enable_progress_bar", on_terminal and config["enable_progress_bar"] is not False)
+        with told_in_one_line():
+            trainer = super().instantiate_trainer(**kwargs)
+        if not trainer.limit_val_batches:
+            raise CaptionerError("trainer.limit_val_batches is 0, but the best epoch is chosen by validation; raise it")
+        if trainer.overfit_batches:  # type: ignore[attr-defined]
+            raise CaptionerError(
+                "trainer.overfit_batches would draw images in an order of its own; lower "
+                "trainer.limit_train_batches instead"
+            )
+        if trainer.accumulate_grad_batches < 1:
+            accumulated = trainer.accumulate_grad_batches
+            raise CaptionerError(f"trainer.accumulate_grad_batches is {accumulated}; it must be at least 1")
+        if (config["gradient_clip_val"] or 0) < 0:
+            raise CaptionerError(f"trainer.gradient_clip_val is {config['gradient_clip_val']}; it must be at least 0")
+        if trainer.max_epochs == trainer.max_steps == -1:
+            raise CaptionerError(
+                "training has no end, towards which the learning rate could fall; set trainer.max_epochs or "
+                "trainer.max_steps"
+            )
+        if trainer.precision.endswith("-true") and trainer.precision != "32-true":
+            raise CaptionerError(
+                f"trainer.precision {trainer.precision} is not supported; choose bf16-mixed, 16-mixed or 32-true"
+            )
+        self.stop = StopRequest()
+        minutes, steps = (self.config_init[f"save_every_{unit}"] for unit in ("minutes", "steps"))
+        often = SaveOften(root, minutes, steps, self.stop)
+        trainer.callbacks += [RefuseUnvalidated(), StayStopped(), ScoreLines(), often, SaveLast(root)]  # type: ignore[attr-defined]
+        return trainer
+
+
+def parse(args: Sequence[str]) -> CaptionerCLI:
+    """Parses a run's arguments and builds its model, data and trainer.
+
+    Args:
+        args: ``--config FILE`` and overrides such as ``--trainer.max_epochs 3``.
+
+    Raises:
+        CaptionerError: Arguments, data or encoder cannot be used.
+        SystemExit: The arguments ask for help.
+    """
+    for message in EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    try:
+        return CaptionerCLI(task_of(args), args)
+    # Of Lightning and jsonargparse, which check values where they use them, and loggers that are not installed.
+    except (ValueError, ImportError, MisconfigurationException) as error:
+        reason = " ".join(str(error).split())
+        raise CaptionerError(f"train: {reason}; captioner train --help tells the options") from error
+
+
+def task_of(args: Sequence[str]) -> str:
+    """What is to be trained, one of `TASKS`: it decides which other arguments there are, so it is read before them.
+
+    Args:
+        args: As `parse` takes them.
+
+    Raises:
+        CaptionerError: It is none of them.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    first.add_argument("-c", "--config", action="append", default=[])
+    first.add_argument("--task")
+    try:
+        known, _ = first.parse_known_args(args)
+    except argparse.ArgumentError as error:
+        raise CaptionerError(f"train: {error}; captioner train --help tells the options") from error
+    tasks = [known.task]
+    for file in reversed(known.config):
+        try:
+            content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            continue  # the parser itself says what is wrong with it
+        tasks.append(content.get("task") if isinstance(content, dict) else None)
+    task = next((each for each in tasks if each is not None), "captioning")
+    if not isinstance(task, str) or task not in TASKS:
+        raise CaptionerError(f"train: task {task!r} is unknown; choose {' or '.join(TASKS)}")
+    return task
+
+
+def train(args: Sequence[str]) -> Path | None:
+    """Trains and writes the best epoch as a checkpoint of this project.
+
+    Args:
+        args: As `parse` takes them.
+
+    Returns:
+        The file ``captioner.safetensors`` or ``language_model.safetensors`` in the run's folder; None in a process that
+        trains beside the first, and after ``trainer.fast_dev_run``, which keeps nothing.
+
+    Raises:
+        CaptionerError: Something of the user's cannot be used, or a process of the run has ended.
+    """
+    keep_freed_memory()
+    torch.set_float32_matmul_precision("high")
+    cli = parse(args)
+    resume = cli.config["resume"]
+    if resume is not None:
+        resume = newest_whole(Path(resume))
+    root = Path(cli.trainer.default_root_dir)
+    keeps = cli.trainer.is_global_zero and not cli.trainer.fast_dev_run  # type: ignore[attr-defined]
+    with held(root) if keeps else nullcontext():
+        with told_in_one_line(), cli.stop.heard():
+            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume, weights_only=True)
+        if not keeps:
+            return None
+        best = cli.trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+        if not best:
+            raise CaptionerError("no epoch was completed, so no checkpoint was written; train for at least one epoch")
+        target = root / TASKS[cli.task].file
+        checkpoint.write(target, checkpoint.read(best))
+        return target

@@ -1,0 +1,90 @@
+"""Self-critical training: captions that score better than their siblings become likelier (Rennie et al., 2017).
+
+REINFORCE with the reward of CIDEr-D. The baseline of a caption is the mean reward of the other captions drawn for its
+image (Luo, 2020), so no caption has to be written beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from captioner.decoding import DecodingOptions, Hypothesis, decode
+from captioner.metrics.cider import CiderReward
+from captioner.models.decoder import Decoder, Members, TeacherForced
+from captioner.text.vocabulary import END, NEVER_WRITTEN, PAD, START
+
+MAX_WORDS = 20
+
+
+class Drawn(NamedTuple):
+    """Captions that a decoder drew, and what follows.
+
+    Attributes:
+        loss: -Σ (r - b) log p over all words of all captions, a word, with p among the words that may be written.
+        reward: The mean of r.
+        captions: Word ids, shape (images, captions an image, length), as `Decoder.forward` takes them.
+        outcome: What the decoder made of them, without dropout.
+    """
+
+    loss: Tensor
+    reward: float
+    captions: Tensor
+    outcome: TeacherForced
+
+
+def make_reward(captions: Sequence[Sequence[Sequence[int]]]) -> CiderReward:
+    """A reward of captions as `Vocabulary.encode` gives them, for each image.
+
+    END counts as a word, so that a caption that breaks off does not look like one that is whole.
+    """
+    return CiderReward([[ids[1:] for ids in group] for group in captions])
+
+
+def self_critical_loss(
+    decoder: Decoder | Members, grid: Tensor, places: Sequence[int], reward: CiderReward, samples: int, seed: int
+) -> Drawn:
+    """Draws captions and weighs their log-probabilities by how much better they did than the image's others.
+
+    Args:
+        decoder: The decoder, in training mode.
+        grid: Feature vectors, shape (images, cells, channels).
+        places: Which of the reward's images they are.
+        reward: Made by `make_reward`.
+        samples: Captions drawn of each image, at least 2.
+        seed: Another seed draws other captions.
+
+    Returns:
+        The loss, and what was drawn.
+    """
+    options = DecodingOptions(sample=True, num_captions=samples, max_words=MAX_WORDS, seed=seed)
+    # Without dropout, here and below: what is drawn must be what the gradient is of.
+    decoder.eval()
+    drawn = [[_closed(each) for each in group] for group in decode(decoder, grid, options)]
+    rewards = torch.tensor([reward(place, group) for place, group in zip(places, drawn, strict=True)])
+    others = (rewards.sum(dim=1, keepdim=True) - rewards) / (samples - 1)
+    captions = torch.full((len(drawn), samples, MAX_WORDS + 2), PAD)
+    captions[:, :, 0] = START
+    for row, group in enumerate(drawn):
+        for column, ids in enumerate(group):
+            captions[row, column, 1 : len(ids) + 1] = torch.tensor(ids)
+    lengths = (captions[:, :, 1:] != PAD).sum(dim=2).flatten()
+    captions = captions.to(grid.device)
+    with torch.backends.cudnn.flags(enabled=False):  # its recurrent kernels keep no gradients in evaluation mode
+        outcome = decoder(grid, captions)
+    decoder.train()
+    advantages = (rewards - others).flatten().repeat_interleave(lengths).to(grid.device)
+    # They were drawn from among the words that may be written; UNKNOWN alone can take a tenth of what the others get.
+    never = torch.tensor(NEVER_WRITTEN, device=grid.device)
+    logits = outcome.logits.float().index_fill(1, never, -torch.inf)
+    losses = cross_entropy(logits, outcome.targets, reduction="none")
+    return Drawn((advantages * losses).mean(), float(rewards.mean()), captions, outcome)
+
+
+def _closed(drawn: Hypothesis) -> list[int]:
+    """The words, END included where the caption came to an end."""
+    return [*drawn.words, END] if len(drawn.log_probabilities) > len(drawn.words) else drawn.words

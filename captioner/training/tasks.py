@@ -1,0 +1,60 @@
+"""What can be trained: a captioner, or a language model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import lightning
+
+from captioner.training.datamodule import CaptionData
+from captioner.training.language_module import LanguageModule
+from captioner.training.module import CaptioningModule
+from captioner.training.text_datamodule import TextData
+
+
+@dataclass(frozen=True)
+class Task:
+    """What can be trained.
+
+    Attributes:
+        model: Its LightningModule.
+        data: Its LightningDataModule.
+        score: The validation score by which the best epoch is chosen.
+        scores: All that validation gives.
+        linked: Values of the data that the model is made with.
+        file: What the checkpoint is called.
+    """
+
+    model: type[lightning.LightningModule]
+    data: type[lightning.LightningDataModule]
+    score: str
+    scores: tuple[str, ...]
+    linked: tuple[str, ...]
+    file: str
+
+
+TASKS = {
+    "captioning": Task(
+        CaptioningModule,
+        CaptionData,
+        "val/CIDEr",
+        ("val/loss", "val/perplexity", *(f"val/BLEU-{n}" for n in range(1, 5)), "val/ROUGE-L", "val/CIDEr"),
+        ("vocabulary",),
+        "captioner.safetensors",
+    ),
+    "language_model": Task(
+        LanguageModule,
+        TextData,
+        "val/perplexity",
+        ("val/loss", "val/perplexity"),
+        ("vocabulary", "unit"),
+        "language_model.safetensors",
+    ),
+}
+"""By the configuration's field ``task``."""
+
+
+def best_mode(score: str) -> Literal["min", "max"]:
+    """Whether of a validation score the lowest or the highest is best."""
+    return "min" if score in ("val/loss", "val/perplexity") else "max"

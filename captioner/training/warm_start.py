@@ -1,0 +1,162 @@
+"""Initial weights from checkpoints and from word vectors."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+from captioner import checkpoint
+from captioner.errors import CaptionerError
+from captioner.models.captioner import CaptionModel
+from captioner.models.decoder import member_prefix
+from captioner.text.vocabulary import Vocabulary
+from captioner.utils.console import tell
+
+Part = Literal["all", "encoder"]
+
+_DECODER = "decoder."
+_ONE_ROW_A_WORD = re.compile(r"decoder\.(members\.\d+\.)?(embedding\.weight|output\.weight|output_bias)")
+
+
+class Taken(NamedTuple):
+    """How much of a model came from a checkpoint: words of its vocabulary, and tensors."""
+
+    words: int
+    tensors: int
+
+
+def warm_start_members(model: CaptionModel, vocabulary: Vocabulary, paths: Sequence[str | os.PathLike[str]]) -> None:
+    """Copies a checkpoint into each member of a model's decoder, and the encoder of the first.
+
+    Args:
+        model: The model, changed in place.
+        vocabulary: Its words.
+        paths: Checkpoints of one member each, as many as there are.
+
+    Raises:
+        CaptionerError: As `warm_start`, or there are more or fewer of them.
+    """
+    members = len(model.decoder.members)
+    if len(paths) != members:
+        raise CaptionerError(
+            f"model.start_from lists {len(paths)} checkpoints, and model.decoder.members is {members}; "
+            "give one for each"
+        )
+    for place, path in enumerate(paths):
+        warm_start(model, vocabulary, path, member=place)
+
+
+@torch.no_grad()
+def warm_start(
+    model: CaptionModel,
+    vocabulary: Vocabulary,
+    path: str | os.PathLike[str],
+    part: Part = "all",
+    member: int | None = None,
+) -> Taken:
+    """Copies a checkpoint's weights into a model.
+
+    What belongs to a word goes to the same word, whatever its id; words and layers that the checkpoint lacks keep their
+    values. One line on standard error tells how much was taken.
+
+    Args:
+        model: The model, changed in place.
+        vocabulary: Its words.
+        path: The checkpoint.
+        part: ``encoder`` leaves the decoder, words included, as it is.
+        member: The one of the decoder's members that is given the checkpoint's decoder, which has none; the first gets
+            the encoder too.
+
+    Returns:
+        What was taken.
+
+    Raises:
+        CaptionerError: The checkpoint cannot be read, has nothing of this part (of the decoder, where all is asked
+            for), or a layer of another shape.
+    """
+    content = checkpoint.read(path)
+    places = {word: place for place, word in enumerate(content.words)}
+    shared = [(id_, places[word]) for id_, word in enumerate(vocabulary.words) if word in places]
+    ids, old_ids = torch.tensor(shared).T
+    own = model.state_dict()
+    if member is None:
+        wanted = {name: name for name in own if part == "all" or name.startswith(f"{part}.")}
+    else:
+        prefix = _DECODER + member_prefix(member, len(model.decoder.members))
+        parts = (prefix, "encoder.") if member == 0 else (prefix,)
+        wanted = {name: name.replace(prefix, _DECODER) for name in own if name.startswith(parts)}
+    common = {name: other for name, other in wanted.items() if other in content.weights}
+    needed = "decoder" if part == "all" else part  # a language model has no encoder
+    if not any(name.startswith(f"{needed}.") for name in common):
+        raise CaptionerError(f"{path}: has no weights of this {needed}; start from another checkpoint")
+    for name, theirs in common.items():
+        value = own[name]
+        other = content.weights[theirs].to(value)
+        if _ONE_ROW_A_WORD.fullmatch(name) and value.shape[1:] == other.shape[1:]:
+            value[ids] = other[old_ids]
+        elif value.shape == other.shape:
+            value.copy_(other)
+        else:
+            size = getattr(content.config, "feature_size", None)
+            one_size = size == model.config.feature_size
+            cure = (
+                "start from a checkpoint of a model of the same shape"
+                if one_size
+                else f"set model.feature_size {size or 'null'}"
+            )
+            raise CaptionerError(
+                f"{path}: {name} has shape {tuple(other.shape)}, the model's {tuple(value.shape)}; {cure}"
+            )
+    taken = Taken(len(shared) if any(map(_ONE_ROW_A_WORD.fullmatch, common)) else 0, len(common))
+    told = f"{taken.tensors} of {len(own)} tensors and {taken.words} of {len(vocabulary)} words"
+    rank_zero_only(tell)(f"captioner: starts from {os.fspath(path)!r}: {told}")
+    return taken
+
+
+_NUMBER = re.compile(r"-?\.?\d")
+"""How a number begins; some of GloVe's larger vocabularies have words with spaces, such as ``. . .``."""
+
+
+def read_word_vectors(path: Path, vocabulary: Vocabulary, size: int) -> dict[int, Tensor]:
+    """Reads the vectors of a vocabulary's words from a file in GloVe's format: a word and its numbers on each line.
+
+    Args:
+        path: The text file, UTF-8.
+        vocabulary: Whose words are wanted; others are passed over.
+        size: Numbers a word, the decoder's embedding_size.
+
+    Returns:
+        Word id to vector, float32, shape (size,), for the words that the file has.
+
+    Raises:
+        CaptionerError: The file is missing or not in that format, its vectors have another length, or it has none of
+            the words.
+    """
+    vectors: dict[int, Tensor] = {}
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                word, *values = line.rstrip().split(" ")
+                has_spaces = len(values) > size and not _NUMBER.match(values[0])
+                if word not in vocabulary or has_spaces:
+                    continue
+                if len(values) != size:
+                    raise CaptionerError(
+                        f"word vectors {path}, line {number}: {len(values)} numbers for {word!r}, but "
+                        f"decoder.embedding_size is {size}; make them equal"
+                    )
+                vectors[vocabulary.id(word)] = torch.tensor([float(value) for value in values])
+    except OSError as error:
+        raise CaptionerError(f"word vectors {path}: cannot be read: {error.strerror}; check the path") from error
+    except ValueError as error:
+        raise CaptionerError(f"word vectors {path}: is not in GloVe's text format ({error})") from error
+    if not vectors:
+        raise CaptionerError(f"word vectors {path}: has none of the vocabulary's {len(vocabulary)} words")
+    return vectors

@@ -1,0 +1,130 @@
+"""A contact sheet: the photograph, then a panel for each word."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from captioner.caption import Caption
+from captioner.data.images import ImageSource
+from captioner.visualize.overlay import COLOUR_MAP, OPACITY, UNSEEN_GREY, load_photograph, maps_to_draw, spread
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Inches.
+SHEET_WIDTH = 13.0
+PANEL_SIDE = 2.4
+"""Of a square photograph; others get the same area."""
+LEAST_WIDTH, GREATEST_SIDE = 1.3, 4.0
+TITLE_HEIGHT = 0.55
+CAPTION_LINE = 0.28
+BAR_WIDTH, BAR_HEIGHT, BAR_STRIP = 3.0, 0.12, 0.75
+GAP = 0.12
+
+# Points, 72 to the inch.
+CAPTION_SIZE, WORD_SIZE, LEAST_WORD_SIZE, NOTE_SIZE = 14, 13, 6, 8
+LETTER_WIDTH = 0.65
+"""Of a letter in bold type, as a share of its size: a bit more than the average."""
+
+LONGEST_SIDE = 640
+"""Photographs are drawn with at most this many pixels a side: a panel shows no more."""
+
+
+def plot(image: ImageSource, caption: Caption, measure: str = "attention") -> Figure:
+    """Draws a contact sheet: the photograph, then for each word the photograph under its attention map.
+
+    Every map is drawn on the part of the photograph that the encoder saw, smoothed between the centres of its cells,
+    on a colour scale that runs from no attention to the map's greatest weight. That weight stands over the panel, with
+    the word's probability, so that a map that is nearly even is not taken for a sharp one.
+
+    Args:
+        image: The photograph, as `captioner.Captioner.caption` takes it.
+        caption: Its caption.
+        measure: What the maps show, such as ``attention``.
+
+    Returns:
+        A figure that is not registered with pyplot: ``figure.savefig(FILE)`` writes it.
+
+    Raises:
+        CaptionerError: The model has no attention, or the photograph cannot be read.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.figure import Figure
+
+    maps = maps_to_draw(caption)
+    photograph = load_photograph(image, LONGEST_SIDE)
+    panel_width, panel_height = _panel_size(*photograph.size)
+    panels = 1 + len(maps)
+    # Beyond a hundred words the sheet widens: an image of more than 65,535 rows cannot be written.
+    rows = math.ceil(panels / max(1, int(SHEET_WIDTH / panel_width), math.isqrt(panels // 4)))
+    columns = math.ceil(panels / rows)
+    width = max(columns * (panel_width + GAP) + GAP, BAR_WIDTH + 2 * GAP)
+    lines = textwrap.wrap(caption.text, int(width * 72 / (CAPTION_SIZE * LETTER_WIDTH)))
+    row_height = TITLE_HEIGHT + panel_height
+    height = GAP + len(lines) * CAPTION_LINE + rows * row_height + BAR_STRIP
+
+    figure = Figure(figsize=(width, height))
+    figure.text(0.5, 1 - GAP / height, _plain("\n".join(lines)), ha="center", va="top", fontsize=CAPTION_SIZE)
+    for index in range(panels):
+        left = GAP + index % columns * (panel_width + GAP)
+        bottom = BAR_STRIP + (rows - 1 - index // columns) * row_height
+        axis = figure.add_axes((left / width, bottom / height, panel_width / width, panel_height / height))
+        axis.set_axis_off()
+        if index == 0:
+            axis.imshow(photograph)
+            _label(axis, "photograph", "", panel_width)
+            continue
+        weights = maps[index - 1]
+        _lay(axis, weights, caption.region, photograph)
+        probability = math.exp(caption.word_log_probabilities[index - 1])
+        note = f"p = {probability:.2f}, peak {weights.max():.0%}"
+        if caption.looking_away is not None:
+            note += f", away {caption.looking_away[index - 1]:.0%}"
+        _label(axis, caption.words[index - 1], note, panel_width)
+    left, bottom = (width - BAR_WIDTH) / 2, BAR_STRIP - 0.3
+    axis = figure.add_axes((left / width, bottom / height, BAR_WIDTH / width, BAR_HEIGHT / height))
+    bar = figure.colorbar(ScalarMappable(cmap=COLOUR_MAP), cax=axis, orientation="horizontal", ticks=[0, 0.5, 1])
+    bar.set_ticklabels([f"no {measure}", "half", "the map's peak"])
+    return figure
+
+
+def _panel_size(width: int, height: int) -> tuple[float, float]:
+    """Width and height of a panel in inches, for a photograph of the given shape."""
+    panel_width = min(max(PANEL_SIDE * math.sqrt(width / height), LEAST_WIDTH), GREATEST_SIDE)
+    return panel_width, min(panel_width * height / width, GREATEST_SIDE)
+
+
+def _lay(axis: Axes, weights: np.ndarray, region: tuple[float, float, float, float], photograph: Image.Image) -> None:
+    """Lays a map in colour over the photograph in grey: two images, so that a figure's owner can restyle either."""
+    from matplotlib import colormaps
+
+    colours = colormaps[COLOUR_MAP].with_extremes(bad=str(UNSEEN_GREY / 255))
+    axis.imshow(photograph.convert("L"), cmap="gray", vmin=0, vmax=255)
+    axis.imshow(spread(weights, region, photograph.size), cmap=colours, vmin=0, vmax=1, alpha=OPACITY)
+
+
+def _label(axis: Axes, word: str, note: str, width: float) -> None:
+    """Writes a word and a note above a panel of a width in inches."""
+    word, size = _fitted(word, width)
+    axis.set_title(_plain(word), fontsize=size, fontweight="bold", pad=15)
+    axis.annotate(note, (0.5, 1), (0, 4), "axes fraction", "offset points", ha="center", fontsize=NOTE_SIZE)
+
+
+def _fitted(word: str, width: float) -> tuple[str, float]:
+    """A word, cut where it must be, and the size in points at which it stays within a width in inches."""
+    room = width * 72 / LETTER_WIDTH
+    letters = int(room / LEAST_WORD_SIZE)
+    if len(word) > letters:
+        word = word[: letters - 1] + "…"
+    return word, min(WORD_SIZE, room / max(len(word), 1))
+
+
+def _plain(text: str) -> str:
+    """Text that Matplotlib does not read as a formula."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,92 @@
+"""The README's table comes from an evaluation, and the model's card too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import write_results
+from make_shapes import write_shapes
+from train_embedded import END
+from train_embedded import main as train_embedded
+
+from captioner import checkpoint
+from captioner.models.captioner import CaptionerConfig
+
+EVALUATION: dict[str, Any] = {
+    "split": "test",
+    "images": 1000,
+    "BLEU-1": 0.6543,
+    "BLEU-4": 0.2345,
+    "CIDEr": 0.6,
+    "intervals": {"BLEU-1": [0.64, 0.67], "BLEU-4": [0.22, 0.25]},
+    "diversity": {"vocabulary": 9},
+}
+
+
+def test_the_table_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    file, readme = tmp_path / "evaluation.json", tmp_path / "README.md"
+    file.write_text(json.dumps(EVALUATION))
+    readme.write_text("before\n" + write_results.BEGIN + "| old |\n" + write_results.END + "after\n")
+    assert write_results.main([str(file), "--readme", str(readme)]) == 0
+    text = readme.read_text()
+    assert text.startswith("before\n" + write_results.BEGIN + "| Flickr8k test, 1,000 images, beam 5 | BLEU-1 |")
+    assert "MB) | 65.4 | 23.4 | 60.0 |\n" in text
+    assert "| 95 % interval | 64.0 to 67.0 | 22.0 to 25.0 |  |\n" in text
+    assert text.endswith(write_results.END + "after\n")
+    assert "old" not in text
+    assert write_results.main([str(file), "--readme", str(readme)]) == 0
+    assert readme.read_text() == text
+
+
+def test_a_second_evaluation_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, readme = tmp_path / "evaluation.json", tmp_path / "README.md"
+    file.write_text(json.dumps(EVALUATION))
+    readme.write_text(write_results.BEGIN + write_results.END)
+    with pytest.raises(SystemExit):
+        write_results.main([*[str(file)] * 2, "--readme", str(readme)])
+    assert f"unrecognized arguments: {file}" in capsys.readouterr().err
+    assert readme.read_text() == write_results.BEGIN + write_results.END
+
+
+def test_a_readme_without_marks_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, readme = tmp_path / "evaluation.json", tmp_path / "README.md"
+    file.write_text(json.dumps(EVALUATION))
+    readme.write_text("no marks\n")
+    assert write_results.main([str(file), "--readme", str(readme)]) == 2
+    assert "are missing" in capsys.readouterr().err
+    assert readme.read_text() == "no marks\n"
+
+
+def test_the_embedded_model_is_trained_from_nothing_and_gone_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train_embedded.shutil.which", lambda name: None)  # METEOR has tests of its own
+    write_shapes(tmp_path / "shapes", 40, seed=1, size=64)
+    sizes = [f"--model.decoder.{name}_size=16" for name in ("embedding", "hidden", "attention")]
+    command = [
+        *("--output", str(tmp_path / "run"), *sizes),
+        *("--model.encoder", "mobilenet_v3_small", "--model.encoder_weights", "none", "--model.image_size", "64"),
+        *("--model.train_encoder_from", "12"),
+        *("--data.captions", f"[{tmp_path}/shapes/captions.jsonl]", "--data.images", f"{tmp_path}/shapes"),
+        *("--data.feature_cache", "null", "--data.min_count", "1", "--data.flip", "false"),
+        *("--trainer.max_epochs", "1", "--trainer.precision", "32-true"),
+    ]
+    assert train_embedded(command) == 0
+    content = checkpoint.read(tmp_path / "run" / "captioner.safetensors")
+    assert isinstance(content.config, CaptionerConfig)
+    assert (content.config.decoder.members, content.config.feature_size) == (1, 512)
+    scores = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert content.card["test scores"]["BLEU-4"] == pytest.approx(scores["BLEU-4"], abs=1e-4)
+    training = checkpoint.read(tmp_path / "run" / END / "captioner.safetensors").card["training"]
+    assert training["encoder trained"] == "from 12"
+    assert training["self-critical"] > 0
+    assert (training["started from"], training["teachers"]) == ("captioner.safetensors", ["captioner.safetensors"])
+    capsys.readouterr()
+    assert train_embedded(command) == 0
+    assert "epoch" not in capsys.readouterr().err
+    (tmp_path / "run" / END / "last.ckpt").write_bytes(b"")
+    assert train_embedded(command) == 2
+    assert f"{END}/last.ckpt: is no safetensors file or was cut" in capsys.readouterr().err

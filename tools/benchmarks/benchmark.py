@@ -1,0 +1,64 @@
+"""Measures speed: ``python tools/benchmarks/benchmark.py SECTION``, one module ``bench_SECTION.py`` a section.
+
+A section has ``SUMMARY``, ``add_arguments(parser)`` and ``measure(args)``, which returns rows with the same keys.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import torch
+
+SECTIONS = ("decoding", "features", "fine_tuning", "folder", "scores", "start", "training")
+
+Row: TypeAlias = "Mapping[str, str | float]"
+
+
+def main() -> None:
+    """Measures one section and prints a table, or one JSON object."""
+    parser = argparse.ArgumentParser(description="Measure speed.")
+    sections = parser.add_subparsers(dest="section", required=True, metavar="SECTION")
+    for name in SECTIONS:
+        module = importlib.import_module(f"bench_{name}")
+        section = sections.add_parser(name, help=module.SUMMARY, description=module.__doc__)
+        section.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N", help="CPU threads")
+        section.add_argument("--json", action="store_true", help="print one JSON object")
+        module.add_arguments(section)
+        section.set_defaults(measure=module.measure)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    rows: list[Row] = args.measure(args)
+    settings = {name: value for name, value in vars(args).items() if name not in ("measure", "json")}
+    machine = {
+        "torch": torch.__version__,
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "python": platform.python_version(),
+    }
+    if args.json:
+        print(json.dumps({**settings, **machine, "rows": rows}))
+    else:
+        print(" ".join(f"{name}={value}" for name, value in {**settings, **machine}.items()))
+        print(table(rows))
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Rows under the names of their columns; numbers to three digits, on the right."""
+    cells = [list(rows[0])] + [[v if isinstance(v, str) else f"{v:.3g}" for v in row.values()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    numeric = [not isinstance(value, str) for value in rows[0].values()]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, numeric, strict=True)
+        ).rstrip()
+        for line in cells
+    )
+
+
+if __name__ == "__main__":
+    main()
