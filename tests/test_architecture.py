@@ -1,0 +1,115 @@
+"""Rooms of the package: imports run one way, Lightning and torch stay where they are needed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "captioner"
+
+LAYERS = (
+    {"errors", "utils", "text"},
+    {"data", "caption"},
+    {"models"},
+    {"metrics"},
+    {"decoding", "checkpoint"},
+    {"pipeline"},
+    {"visualize"},
+    {"training"},
+    {"cli"},
+    {"__main__"},
+)
+"""A room imports from its own layer and from those above it in this list."""
+
+LOWEST = ("errors", "utils", "text")
+"""Of the first layer, each may import those before it."""
+
+PARTS_OF_WORDS = {
+    "captioner.text.vocabulary": {"PAD", "START", "END", "UNKNOWN", "NEVER_WRITTEN", "SPECIAL_WORDS", "Unit"},
+}
+"""What models and decoding may know of text: the special tokens, and whether a language model's unit is the word."""
+
+WITHOUT_TORCH = ("text", "utils", "metrics", "caption", "errors")
+READERS = ("caption_files", "filters", "formats", "json_fields", "paths", "records", "skip_report", "text_files")
+"""Modules of ``data`` that read caption files; a caption can be scored where torch is not installed."""
+
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+
+def imports(module: str) -> set[tuple[str, str]]:
+    """What a module imports, anywhere in it: the module's name and the name taken from it, empty for a whole module."""
+    found: set[tuple[str, str]] = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {(alias.name, "") for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} has a relative import"
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                found.add((name, "") if name in MODULES else (str(node.module), alias.name))
+    return found
+
+
+def room(module: str) -> str:
+    """The first part below the package; of the package itself its own name."""
+    return [*module.split("."), "captioner"][1]
+
+
+def layer(name: str) -> int:
+    """The number of a room's layer."""
+    [number] = [number for number, rooms in enumerate(LAYERS) if name in rooms]
+    return number
+
+
+INNER = sorted(name for name in MODULES if name != "captioner")
+
+
+def test_every_room_has_a_layer() -> None:
+    assert {room(module) for module in INNER} == set().union(*LAYERS)
+
+
+@pytest.mark.parametrize("module", INNER)
+def test_imports_run_one_way(module: str) -> None:
+    own = room(module)
+    others = {room(name) for name, _ in imports(module) if name.startswith("captioner.")} - {own}
+    assert [name for name in sorted(others) if layer(name) > layer(own)] == []
+    if own in LOWEST:
+        assert others <= set(LOWEST[: LOWEST.index(own)])
+
+
+def test_rooms_of_one_layer_make_no_circle() -> None:
+    arrows = {(room(module), room(name)) for module in INNER for name, _ in imports(module) if name in MODULES}
+    assert {(one, other) for one, other in arrows if one != other and (other, one) in arrows} == set()
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if room(name) != "training"])
+def test_training_alone_imports_lightning(module: str) -> None:
+    assert [name for name, _ in imports(module) if name.split(".")[0] in ("lightning", "jsonargparse")] == []
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if room(name) in ("models", "decoding")])
+def test_models_and_decoding_know_the_special_ids_of_words_alone(module: str) -> None:
+    known = {(source, name) for source, name in imports(module) if room(source) == "text"}
+    assert {(source, name) for source, name in known if name not in PARTS_OF_WORDS.get(source, set())} == set()
+
+
+def test_what_reads_and_scores_captions_loads_no_torch() -> None:
+    light = [name for name in MODULES if room(name) in WITHOUT_TORCH]
+    light += [f"captioner.data.{name}" for name in READERS]
+    program = (
+        f"import importlib, sys\nfor name in {light}: importlib.import_module(name)\nprint('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_the_helpers_package_imports_nothing() -> None:
+    # One of its modules sets how OpenMP waits, which has to come before torch is loaded.
+    assert imports("captioner.utils") == set()
