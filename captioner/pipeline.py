@@ -24,7 +24,7 @@ from captioner.decoding import DecodingOptions, Hypothesis, decode, score_captio
 from captioner.decoding.options import Word
 from captioner.errors import CaptionerError, first_line
 from captioner.models.captioner import CaptionModel
-from captioner.models.decoder import Decoder, Members
+from captioner.models.decoder import Decoder, MemberDecoders
 from captioner.models.encoder import GridEncoder
 from captioner.models.inference import choose_dtypes, prepare
 from captioner.text.vocabulary import PAD, Vocabulary, split_words
@@ -87,8 +87,8 @@ class Captioner:
     @property
     def shows_attention(self) -> bool:
         """Whether its captions tell where the decoder looked: all members have to, with a sentinel or without."""
-        looks = [each.config.decoder.attention for each in self.members]
-        return self._one_view and "none" not in looks and len({look == "adaptive" for look in looks}) == 1
+        kinds = [each.config.decoder.attention for each in self.members]
+        return self._one_view and "none" not in kinds and len({kind == "adaptive" for kind in kinds}) == 1
 
     @overload
     def caption(self, images: ImageSource, *, batch_size: int = ..., **options: Any) -> Caption: ...  # noqa: ANN401
@@ -182,8 +182,8 @@ class Captioner:
         ids = [torch.tensor(self.vocabulary.encode(text)) for text in texts]
         words = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=PAD).unsqueeze(0)
         [hypotheses] = score_captions(self._decoders(), self._grids([loaded]), words)
-        read = self._captions(hypotheses, loaded)
-        return read[0] if isinstance(captions, str) else read
+        scored = self._captions(hypotheses, loaded)
+        return scored[0] if isinstance(captions, str) else scored
 
     def save(self, path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> None:
         """Writes a checkpoint that `load` reads, of an ensemble with all members; see `checkpoint.write`."""
@@ -204,7 +204,7 @@ class Captioner:
         region = (left / width, top / height, right / width, bottom / height)
         return _Loaded(scaled, region)
 
-    def _decoders(self) -> list[Decoder | Members]:
+    def _decoders(self) -> list[Decoder | MemberDecoders]:
         return [member.decoder for member in self._prepared]
 
     @torch.inference_mode()
@@ -215,7 +215,7 @@ class Captioner:
             if member.encoder not in grids:
                 transform = member.config.transform
                 batch = torch.stack([to_pixels(image.scaled[transform]) for image in images]).to(self.device)
-                seen = transform.normalise(batch).to(self._dtypes.encoder)
+                seen = transform.normalize(batch).to(self._dtypes.encoder)
                 grids[member.encoder] = member.encoder(seen).to(self._dtypes.decoder)
         return [grids[member.encoder] for member in self._prepared]
 
@@ -226,7 +226,7 @@ class Captioner:
                 tuple(hypothesis.log_probabilities),
                 self._maps(hypothesis.attention),
                 image.region,
-                looking_away=self._looking_away(hypothesis.attention),
+                looking_away=self._sentinel_weights(hypothesis.attention),
             )
             for hypothesis in hypotheses
         ]
@@ -238,7 +238,7 @@ class Captioner:
         maps: np.ndarray = (cells / cells.sum(dim=1, keepdim=True)).numpy().reshape(len(cells), *self.grid_shape)
         return maps
 
-    def _looking_away(self, attention: Tensor | None) -> tuple[float, ...] | None:
+    def _sentinel_weights(self, attention: Tensor | None) -> tuple[float, ...] | None:
         if attention is None or not self._one_view or attention.shape[1] == math.prod(self.grid_shape):
             return None
         return tuple(attention[:, -1].tolist())

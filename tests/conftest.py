@@ -58,8 +58,8 @@ def photos(tmp_path: Path) -> Path:
     """A folder with three photographs."""
     folder = tmp_path / "photos"
     folder.mkdir()
-    for number, colour in enumerate(("red", "green", "blue")):
-        image = Image.new("RGB", (90, 60), colour)
+    for number, color in enumerate(("red", "green", "blue")):
+        image = Image.new("RGB", (90, 60), color)
         image.paste("white", (10 * number, 5, 10 * number + 30, 50))
         image.save(folder / f"{number}.png")
     return folder

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from captioner.checkpoint.checkpoint import Checkpoint, naming
-from captioner.checkpoint.quantization import dequantise
+from captioner.checkpoint.quantization import dequantize
 from captioner.checkpoint.schema import ALL, METADATA_KEY, parse
 from captioner.errors import CaptionerError, first_line
 
@@ -57,7 +57,7 @@ def read_members(path: str | os.PathLike[str]) -> list[Checkpoint]:
     origin = f"checkpoint {path}"
     with naming(origin):
         configs, words, card = parse(header)
-        weights = dequantise(weights)
+        weights = dequantize(weights)
     if not isinstance(configs, list):
         return [Checkpoint(configs, words, weights, card, origin)]
     owners: dict[str, dict[str, Tensor]] = {}
@@ -65,9 +65,9 @@ def read_members(path: str | os.PathLike[str]) -> list[Checkpoint]:
         owner, _, rest = name.partition(".")
         owners.setdefault(owner, {})[rest] = value
     members = []
-    for place, config in enumerate(configs):
-        own = owners.get(ALL, {}) | owners.get(str(place), {})
-        members.append(Checkpoint(config, words, own, card, f"{origin}, model {1 + place} of {len(configs)}"))
+    for index, config in enumerate(configs):
+        own = owners.get(ALL, {}) | owners.get(str(index), {})
+        members.append(Checkpoint(config, words, own, card, f"{origin}, model {1 + index} of {len(configs)}"))
     return members
 
 

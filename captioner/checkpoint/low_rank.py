@@ -25,8 +25,8 @@ _BATCH = 64
 
 
 @torch.inference_mode()
-def measure_moment(whole: Checkpoint, images: Sequence[Path]) -> Tensor:
-    """What `shorten` has to know of the feature vectors: the mean of v vᵀ over all cells of some images.
+def measure_second_moment(whole: Checkpoint, images: Sequence[Path]) -> Tensor:
+    """What `project_to_low_rank` has to know of the feature vectors: the mean of v vᵀ over all cells of some images.
 
     Args:
         whole: The captioner.
@@ -40,18 +40,18 @@ def measure_moment(whole: Checkpoint, images: Sequence[Path]) -> Tensor:
     """
     model, _ = whole.build()
     transform = model.config.transform
-    total, cells = torch.zeros(model.encoder.channels, model.encoder.channels, dtype=torch.double), 0
+    total, regions = torch.zeros(model.encoder.channels, model.encoder.channels, dtype=torch.double), 0
     for start in range(0, len(images), _BATCH):
         several = images[start : start + _BATCH]
         read = map_in_threads(partial(read_scaled, transform), several, torch.get_num_threads())
         pixels = torch.stack([to_pixels(image) for image in read])
-        vectors = model.encoder(transform.normalise(pixels)).flatten(0, 1)
+        vectors = model.encoder(transform.normalize(pixels)).flatten(0, 1)
         total += vectors.T @ vectors
-        cells += len(vectors)
-    return total / cells
+        regions += len(vectors)
+    return total / regions
 
 
-def shorten(whole: Checkpoint, size: int, moment: Tensor) -> Checkpoint:
+def project_to_low_rank(whole: Checkpoint, size: int, second_moment: Tensor) -> Checkpoint:
     """Puts a linear map behind a captioner's CNN, after which its decoder sees nearly what it saw.
 
     Of all maps of a feature vector v to so many numbers, it is the one that changes the products W v least, in the mean
@@ -61,7 +61,7 @@ def shorten(whole: Checkpoint, size: int, moment: Tensor) -> Checkpoint:
     Args:
         whole: The captioner.
         size: Length of the vectors to come, less than that of those there are.
-        moment: What `measure_moment` tells, shape (channels, channels).
+        second_moment: What `measure_second_moment` tells, shape (channels, channels).
 
     Returns:
         The same with another configuration, other matrices, and the map's.
@@ -69,7 +69,7 @@ def shorten(whole: Checkpoint, size: int, moment: Tensor) -> Checkpoint:
     Raises:
         CaptionerError: It is a language model, has such a map already, or its vectors are no longer than that.
     """
-    channels, config = len(moment), whole.config
+    channels, config = len(second_moment), whole.config
     if not isinstance(config, CaptionerConfig):
         raise CaptionerError(f"{whole.origin}: is of a language model, which sees no feature vectors")
     if config.feature_size is not None:
@@ -80,7 +80,7 @@ def shorten(whole: Checkpoint, size: int, moment: Tensor) -> Checkpoint:
         shapes = make_decoder(config.decoder, size, len(whole.words)).state_dict()
     multiplying = [name for name, value in shapes.items() if value.shape != whole.weights[_DECODER + name].shape]
     stacked = torch.cat([whole.weights[_DECODER + name].double().flatten(0, -2) for name in multiplying])
-    values, axes = torch.linalg.eigh(moment.double())
+    values, axes = torch.linalg.eigh(second_moment.double())
     # Where no image goes, as few of them leave room, the root would have no inverse.
     root = axes * values.clamp(min=values.max() * _LEAST).sqrt()
     products = stacked @ root

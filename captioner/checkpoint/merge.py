@@ -52,26 +52,26 @@ def average(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
     return replace(first, weights=mean, card={**_agreed(checkpoints), "mean of checkpoints": len(checkpoints)})
 
 
-def select_members(whole: Checkpoint, places: Sequence[int]) -> Checkpoint:
+def select_members(whole: Checkpoint, indices: Sequence[int]) -> Checkpoint:
     """A model with some of its decoder's members, so that it is smaller and faster.
 
     Args:
         whole: The model.
-        places: Of the members that stay, from 0; at least one.
+        indices: Of the members that stay, from 0; at least one.
 
     Raises:
         CaptionerError: It has no member at one of the places.
     """
     config = whole.config
-    for place in places:
-        if not 0 <= place < config.decoder.members:
-            raise CaptionerError(f"{whole.origin}: has no member {place}; it has {config.decoder.members}, from 0")
+    for index in indices:
+        if not 0 <= index < config.decoder.members:
+            raise CaptionerError(f"{whole.origin}: has no member {index}; it has {config.decoder.members}, from 0")
     weights = {name: value for name, value in whole.weights.items() if not name.startswith(_DECODER)}
-    for kept, place in enumerate(places):
-        old = _DECODER + member_prefix(place, config.decoder.members)
-        new = _DECODER + member_prefix(kept, len(places))
+    for kept, index in enumerate(indices):
+        old = _DECODER + member_prefix(index, config.decoder.members)
+        new = _DECODER + member_prefix(kept, len(indices))
         weights |= {new + name.removeprefix(old): v for name, v in whole.weights.items() if name.startswith(old)}
-    decoder = replace(config.decoder, members=len(places))
+    decoder = replace(config.decoder, members=len(indices))
     return replace(whole, config=replace(config, decoder=decoder), weights=weights)
 
 

@@ -16,7 +16,7 @@ _LARGEST = 127
 """Of the whole numbers kept; with -128 the range would not be symmetric."""
 
 
-def quantise(weights: Tensor) -> tuple[Tensor, Tensor]:
+def quantize(weights: Tensor) -> tuple[Tensor, Tensor]:
     """Rounds each row to whole multiples of a step that its largest weight is 127 of.
 
     Args:
@@ -33,8 +33,8 @@ def quantise(weights: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def round_weights(weights: Tensor) -> Tensor:
-    """The weights as `quantise` keeps them, which keeps them as they are from then on: float32, of the same shape."""
-    multiples, steps = quantise(weights)
+    """The weights as `quantize` keeps them, which keeps them as they are from then on: float32, of the same shape."""
+    multiples, steps = quantize(weights)
     return _multiply(multiples, steps)
 
 
@@ -43,8 +43,8 @@ def are_rounded(weights: Tensor) -> bool:
     return torch.allclose(round_weights(weights), weights.float(), rtol=1e-5, atol=0)
 
 
-def dequantise(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Puts together what `quantise` took apart.
+def dequantize(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Puts together what `quantize` took apart.
 
     Args:
         tensors: Weights by their names; beside a matrix or kernels in int8 their steps, under their name and `STEPS`.

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from captioner.checkpoint.checkpoint import Checkpoint, refuse_other_words
-from captioner.checkpoint.quantization import STEPS, are_rounded, quantise
+from captioner.checkpoint.quantization import STEPS, are_rounded, quantize
 from captioner.checkpoint.schema import ALL, ENSEMBLE_FORMAT, METADATA_KEY
 from captioner.utils.files import replacing
 
@@ -38,8 +38,8 @@ def write(path: str | os.PathLike[str], *members: Checkpoint, dtype: torch.dtype
     if others:
         shared = {name for name in first.weights if all(_same(name, first, other) for other in others)}
         named = {f"{ALL}.{name}": first.weights[name] for name in shared}
-        for place, member in enumerate(members):
-            named |= {f"{place}.{name}": value for name, value in member.weights.items() if name not in shared}
+        for index, member in enumerate(members):
+            named |= {f"{index}.{name}": value for name, value in member.weights.items() if name not in shared}
         content = {key: value for key, value in json.loads(header).items() if key != "config"}
         configs = [asdict(each.config) for each in members]
         header = json.dumps({**content, "format": ENSEMBLE_FORMAT, "members": configs})
@@ -52,7 +52,7 @@ def write(path: str | os.PathLike[str], *members: Checkpoint, dtype: torch.dtype
         elif value.ndim > 2 and not are_rounded(value):
             weights[name] = value.half()
         else:
-            weights[name], weights[name + STEPS] = quantise(value)
+            weights[name], weights[name + STEPS] = quantize(value)
     weights = {name: value.contiguous().cpu() for name, value in weights.items()}
     with replacing(path) as temporary:
         try:

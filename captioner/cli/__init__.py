@@ -19,7 +19,7 @@ from typing import NoReturn
 from captioner import __version__
 from captioner.cli.interrupt import EXIT_INTERRUPTED, interruptible
 from captioner.errors import CaptionerError
-from captioner.utils.console import printable, tell
+from captioner.utils.console import print_status, printable
 
 VERBS = ("caption", "visualize", "train", "evaluate", "score", "sample", "info", "export")
 
@@ -54,22 +54,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         return code
     except CaptionerError as error:
-        tell(f"captioner: {printable(str(error))}")
+        print_status(f"captioner: {printable(str(error))}")
         return EXIT_WRONG_USE
     except KeyboardInterrupt:
-        tell("captioner: interrupted")
+        print_status("captioner: interrupted")
         return EXIT_INTERRUPTED
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
             raise
-        tell("captioner: the memory is full; lower the batch size, or the beam size and the like")
+        print_status("captioner: the memory is full; lower the batch size, or the beam size and the like")
         return EXIT_WRONG_USE
     except BrokenPipeError:  # the reader (head, less) has gone
         _mute_output()
         return EXIT_OK
     except OSError as error:
-        place = printable(str(error.filename or "standard output"))
-        tell(f"captioner: {place}: {error.strerror or error}")
+        path = printable(str(error.filename or "standard output"))
+        print_status(f"captioner: {path}: {error.strerror or error}")
         _mute_output()
         return EXIT_WRONG_USE
 

@@ -18,7 +18,7 @@ from captioner.cli.options import (
     set_pixel_limit,
 )
 from captioner.errors import CaptionerError
-from captioner.utils.console import printable, tell
+from captioner.utils.console import print_status, printable
 
 if TYPE_CHECKING:
     from captioner.caption import Caption
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     failed = False
     for name, result in zip(names, _stream(args, names, model, options), strict=True):
         failed |= isinstance(result, CaptionerError)
-        _tell(result)
+        _report(result)
         if args.json:
             print(json.dumps(describe(name, result, options.num_captions)), flush=True)
         elif not isinstance(result, CaptionerError):
@@ -78,7 +78,7 @@ def _write(args: argparse.Namespace, names: Sequence[str], model: Captioner, opt
         journal.drop(mended(journal.entries))
         for entry in journal.entries:
             if "error" in entry:
-                _tell(CaptionerError(entry["error"]))
+                _report(CaptionerError(entry["error"]))
         rest = what_is_left(names, journal.entries, args.batch_size)
         again = iter(rest.again)
         for name, result in zip(rest.names, _stream(args, rest.names, model, options), strict=True):
@@ -86,7 +86,7 @@ def _write(args: argparse.Namespace, names: Sequence[str], model: Captioner, opt
             if old := next(again, None):
                 refuse_another_job(old, entry, args.output)
             else:
-                _tell(result)
+                _report(result)
                 journal.append(entry)
         return 1 if any("error" in entry for entry in journal.entries) else 0
 
@@ -98,10 +98,10 @@ def _stream(
     return model.stream(sources, options, args.batch_size)
 
 
-def _tell(result: Caption | CaptionerError) -> None:
+def _report(result: Caption | CaptionerError) -> None:
     """Names a photograph that could not be captioned."""
     if isinstance(result, CaptionerError):
-        tell(f"captioner: {printable(str(result))}")
+        print_status(f"captioner: {printable(str(result))}")
 
 
 def standard_input() -> bytes:

@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         raise CaptionerError(NO_ATTENTION)
     pairs = list(_generate(model, records, options, args.batch_size, skipped))
     skipped.refuse_too_many(len(pairs), sum(len(record.captions) for record, _ in pairs))
-    skipped.tell()
+    skipped.report()
     if not pairs:
         raise CaptionerError(f"{skipped.source}: no image of it can be read; nothing is scored")
     records, captions = [record for record, _ in pairs], [caption for _, caption in pairs]
@@ -121,13 +121,13 @@ def _check(args: argparse.Namespace) -> None:
 def _records(args: argparse.Namespace, scenes: dict[str, Scene], skipped: Skipped) -> list[Record]:
     """The images to caption: those of a split, or without --data those that have boxes."""
     from captioner.data.caption_files import read_records
-    from captioner.data.paths import place, refuse_links_out
+    from captioner.data.paths import refuse_links_out, resolve_path
     from captioner.data.records import Record
 
     folder, splits = (Path(p) if p else None for p in (args.images, args.splits))
     if args.data is None:
         boxes = Path(args.grounding)
-        found = {name: place(Path(name), boxes, folder, args.images_anywhere) for name in scenes}
+        found = {name: resolve_path(Path(name), boxes, folder, args.images_anywhere) for name in scenes}
         if not args.images_anywhere:
             refuse_links_out(found.values(), boxes, folder)
         return [Record(file, (), args.split, name) for name, file in found.items()]
@@ -205,7 +205,7 @@ def _describe(grounding: Grounding) -> dict[str, float | None]:
     """The JSON object; a share of no trials is null."""
     shares = {
         "pointing": grounding.pointing,
-        "pointing_centre": grounding.centre,
+        "pointing_centre": grounding.center,
         "pointing_random": grounding.random,
         "mass": grounding.mass,
         "mass_even": grounding.random,
@@ -229,6 +229,6 @@ def _print(grounding: Grounding, words: str) -> None:
         return
     print(
         f"peak of attention in a box: {grounding.hits} of {grounding.trials}, {grounding.pointing:.4f} "
-        f"(image centre {grounding.centre:.4f}, random point {grounding.random:.4f})"
+        f"(image centre {grounding.center:.4f}, random point {grounding.random:.4f})"
     )
     print(f"attention within the boxes: {grounding.mass:.4f} (even attention {grounding.random:.4f})")

@@ -47,8 +47,8 @@ def run(args: argparse.Namespace) -> int:
 
     check_output(args.output, *args.checkpoints, args.card)
     given: list[checkpoint.Checkpoint] = []
-    for place, name in enumerate(args.checkpoints):
-        if any(os.path.realpath(name) == os.path.realpath(other) for other in args.checkpoints[:place]):
+    for index, name in enumerate(args.checkpoints):
+        if any(os.path.realpath(name) == os.path.realpath(other) for other in args.checkpoints[:index]):
             raise CaptionerError(f"checkpoint {name}: is given twice; each counts once")
         given += checkpoint.read_members(name) if args.ensemble else [checkpoint.read(name)]
     for content in given:

@@ -79,19 +79,19 @@ class Journal:
         # From now on the file is to stay: the first line shows that there is room.
         self._replacement.close()
 
-    def drop(self, places: Iterable[int]) -> None:
+    def drop(self, indices: Iterable[int]) -> None:
         """Takes entries out of the file, in one step.
 
         Args:
-            places: Their places in ``entries``.
+            indices: Their places in ``entries``.
 
         Raises:
             CaptionerError: The file cannot be written; it is as before.
         """
-        gone = set(places)
+        gone = set(indices)
         if not gone:
             return
-        self.entries = [entry for place, entry in enumerate(self.entries) if place not in gone]
+        self.entries = [entry for index, entry in enumerate(self.entries) if index not in gone]
         with replacing(self.path) as temporary:
             temporary.write_bytes(b"".join(map(_line, self.entries)))
         self._open(self.path)

@@ -51,7 +51,7 @@ def what_is_left(names: Sequence[str], entries: Sequence[Mapping[str, Any]], bat
 
 def mended(entries: Sequence[Mapping[str, Any]]) -> list[int]:
     """Places of lines that tell of an error with a photograph that can be read by now."""
-    return [place for place, entry in enumerate(entries) if "error" in entry and _can_be_read(entry["image"])]
+    return [index for index, entry in enumerate(entries) if "error" in entry and _can_be_read(entry["image"])]
 
 
 def refuse_another_job(old: Mapping[str, Any], new: Mapping[str, Any], file: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from captioner.cli.options import check_output
 from captioner.cli.score_report import add_java_arguments, describe, print_report, refuse_without_java, score_with_java
 from captioner.errors import CaptionerError
-from captioner.utils.console import printable, tell
+from captioner.utils.console import print_status, printable
 
 if TYPE_CHECKING:
     from captioner.metrics import Evaluation
@@ -88,7 +88,7 @@ def _evaluate(file: Path, references: dict[int | str, list[str]], subset: bool) 
     candidates, wanted = align(results, references, subset, file)
     if len(wanted) < len(references):
         part = f"scored on {len(wanted)} of {len(references)} images"
-        tell(f"captioner: {printable(str(file))}: {part}")
+        print_status(f"captioner: {printable(str(file))}: {part}")
     return evaluate(candidates, wanted)
 
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from captioner.utils.console import printable, tell
+from captioner.utils.console import print_status, printable
 
 if TYPE_CHECKING:
     from captioner.metrics import Evaluation
@@ -78,4 +78,4 @@ def print_report(title: str, report: Mapping[str, Any]) -> None:
     for name, value in report["diversity"].items():
         print(f"{name:<12} {value:8}" if name == "vocabulary" else f"{name:<12} {value:8.4f}")
     if images < FEW_IMAGES:
-        tell(f"captioner: CIDEr of {images} images does not compare with that of a whole test set")
+        print_status(f"captioner: CIDEr of {images} images does not compare with that of a whole test set")

@@ -20,7 +20,7 @@ from captioner.cli.options import (
     set_pixel_limit,
 )
 from captioner.errors import CaptionerError
-from captioner.utils.console import printable, tell
+from captioner.utils.console import print_status, printable
 
 if TYPE_CHECKING:
     from captioner.caption import Caption
@@ -130,7 +130,7 @@ def _gallery(args: argparse.Namespace, options: DecodingOptions, output: Path) -
         for path, result in track(results, "Drawing", total=len(paths), disable=not sys.stderr.isatty()):
             if isinstance(result, CaptionerError):
                 failed += 1
-                tell(f"captioner: {printable(str(result))}")
+                print_status(f"captioner: {printable(str(result))}")
             else:
                 yield Photograph(
                     os.path.relpath(path, args.photo), path, _with_maps(model, path, result, args.saliency)

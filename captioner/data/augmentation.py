@@ -9,7 +9,7 @@ from PIL import Image, ImageEnhance
 
 from captioner.errors import CaptionerError
 
-_GREY = (128, 128, 128)
+_GRAY = (128, 128, 128)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Augmentation:
         if self.erase:
             box = _box(image, self.erase * torch.rand(2, generator=generator), generator)
             image = image.copy()
-            image.paste(_GREY, box)
+            image.paste(_GRAY, box)
         return image
 
 

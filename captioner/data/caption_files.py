@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from captioner.data.formats import parse
-from captioner.data.paths import place, refuse_links_out
+from captioner.data.paths import refuse_links_out, resolve_path
 from captioner.data.records import SPLITS, Record
 from captioner.data.skip_report import Skipped
 from captioner.errors import CaptionerError
@@ -90,7 +90,7 @@ def _placed(
             )
             skipped.image("of an unknown split", name, error)
         else:
-            placed.append(replace(record, image=place(record.image, captions, images, anywhere)))
+            placed.append(replace(record, image=resolve_path(record.image, captions, images, anywhere)))
     return placed
 
 
@@ -136,8 +136,8 @@ def _captioned(records: Sequence[Record], captions: Path, skipped: Skipped) -> l
         if texts:
             captioned.append(replace(record, captions=tuple(texts)))
         else:
-            told = f"{name} in {captions} has no captions: add one or take the image out"
-            skipped.image("without a caption", name, CaptionerError(told))
+            message = f"{name} in {captions} has no captions: add one or take the image out"
+            skipped.image("without a caption", name, CaptionerError(message))
     return captioned
 
 

@@ -26,12 +26,12 @@ class Example(NamedTuple):
     Attributes:
         image: Pixels, uint8, (3, size, size); or cached features, float16, (cells, channels).
         captions: Word ids, START to END.
-        place: Its place in the dataset.
+        image_index: Its place in the dataset.
     """
 
     image: Tensor
     captions: list[list[int]]
-    place: int
+    image_index: int
 
 
 class Batch(NamedTuple):
@@ -41,12 +41,12 @@ class Batch(NamedTuple):
         images: Pixels, uint8, (images, 3, size, size); or cached features, float16, (images, cells, channels).
         captions: Word ids, START first, END last, then PAD, shape (images, captions an image, length). Where an image
             has fewer captions than another, the rest are all PAD.
-        places: Places in the dataset, shape (images,).
+        indices: Places in the dataset, shape (images,).
     """
 
     images: Tensor
     captions: Tensor
-    places: Tensor
+    indices: Tensor
 
 
 class CaptionDataset(Dataset[Example]):
@@ -90,16 +90,16 @@ class CaptionDataset(Dataset[Example]):
     def __getitem__(self, draw: Draw) -> Example:
         """One image with its captions; the same draw gives the same example."""
         generator = torch.Generator().manual_seed(draw.seed)
-        captions = self.captions[draw.place]
+        captions = self.captions[draw.image_index]
         if len(captions) > self.max_captions:
             chosen = torch.randperm(len(captions), generator=generator)[: self.max_captions]
             captions = [captions[i] for i in chosen.tolist()]
         flip = self.augmentation.draw_flip(generator)
         if self.cache is not None:
-            image = self.cache.grid(draw.place, int(flip))
+            image = self.cache.grid(draw.image_index, int(flip))
         else:
-            image = to_pixels(self._photograph(self.records[draw.place], flip, generator))
-        return Example(image, captions, draw.place)
+            image = to_pixels(self._photograph(self.records[draw.image_index], flip, generator))
+        return Example(image, captions, draw.image_index)
 
     def _photograph(self, record: Record, flip: bool, generator: torch.Generator) -> Image.Image:
         image = self.augmentation.cut(open_image(record.image, self.transform.enough), generator)
@@ -118,4 +118,4 @@ def collate(examples: Sequence[Example]) -> Batch:
         for column, caption in enumerate(sorted_captions[i]):
             ids[row, column, : len(caption)] = torch.tensor(caption)
     images = torch.stack([examples[i].image for i in order])
-    return Batch(images, ids, torch.tensor([examples[i].place for i in order]))
+    return Batch(images, ids, torch.tensor([examples[i].image_index for i in order]))

@@ -48,18 +48,18 @@ def with_words(records: Sequence[Record], skipped: Skipped) -> list[Record]:
             sure = len(text) <= MOST_WORDS and _PLAIN_WORD.search(text)
             count = 1 if sure else len(split_words(text))
             if not count:
-                told = f"caption {text[:40]!r} of {record.image} has no words; remove it or write one"
-                skipped.caption("without words", record.image.name, CaptionerError(told))
+                message = f"caption {text[:40]!r} of {record.image} has no words; remove it or write one"
+                skipped.caption("without words", record.image.name, CaptionerError(message))
             elif count > MOST_WORDS:
-                told = f"a caption of {record.image} has {count:,} words, more than {MOST_WORDS:,}; shorten it"
-                skipped.caption(f"of more than {MOST_WORDS:,} words", record.image.name, CaptionerError(told))
+                message = f"a caption of {record.image} has {count:,} words, more than {MOST_WORDS:,}; shorten it"
+                skipped.caption(f"of more than {MOST_WORDS:,} words", record.image.name, CaptionerError(message))
             else:
                 texts.append(text)
         if texts:
             worded.append(replace(record, captions=tuple(texts)))
         else:
-            told = f"{record.image} has no caption that can be learned from; write one or take it out"
-            skipped.image("without a usable caption", record.image.name, CaptionerError(told))
+            message = f"{record.image} has no caption that can be learned from; write one or take it out"
+            skipped.image("without a usable caption", record.image.name, CaptionerError(message))
     return worded
 
 
@@ -78,8 +78,8 @@ def not_before(records: Sequence[Record], before: Sequence[Record], skipped: Ski
     fresh = []
     for record in records:
         if taken and record.image.resolve() in taken:
-            told = f"{record.image} is in a caption file before {skipped.source} as well; take it out of one"
-            skipped.image("listed in another file", record.image.name, CaptionerError(told))
+            message = f"{record.image} is in a caption file before {skipped.source} as well; take it out of one"
+            skipped.image("listed in another file", record.image.name, CaptionerError(message))
         else:
             fresh.append(record)
     return fresh

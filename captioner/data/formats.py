@@ -95,11 +95,11 @@ def _parse_karpathy(content: dict[str, Any], captions: Path, skipped: Skipped) -
         image = Path(field(entry, "filepath", str, where), name) if "filepath" in entry else Path(name)
         split = field(entry, "split", str, where)
         image_id = identity(entry.get("cocoid", entry.get("imgid", image.as_posix())), where)
-        place = f"a sentence of {where}"
+        inner = f"a sentence of {where}"
         texts = []
         for sentence in field(entry, "sentences", list, where):
             try:
-                texts.append(field(typed(sentence, dict, place), "raw", str, place))
+                texts.append(field(typed(sentence, dict, inner), "raw", str, inner))
             except CaptionerError as error:
                 skipped.caption(MALFORMED, name, error)
         # Karpathy's "restval" is the part of COCO's val2014 that his splits leave over; it is for training.
@@ -158,8 +158,8 @@ def _parse_flickr8k(
             continue
         match = TOKEN_LINE.fullmatch(line.rstrip("\r"))
         if match is None:
-            told = f"{captions}, line {number} is not of the form image.jpg#0<TAB>caption: mend it"
-            skipped.caption(MALFORMED, f"line {number}", CaptionerError(told))
+            message = f"{captions}, line {number} is not of the form image.jpg#0<TAB>caption: mend it"
+            skipped.caption(MALFORMED, f"line {number}", CaptionerError(message))
             continue
         texts[match["image"]].append(match["caption"])
     if splits is None and split is not None:
@@ -189,11 +189,11 @@ def _parse_csv(text: str, captions: Path, split: str, skipped: Skipped) -> list[
             if not row:
                 continue
             if len(row) != len(header):
-                told = (
+                message = (
                     f"{captions}, line {rows.line_num} has {len(row)} fields where its header has {len(header)}: "
                     f'write a caption that holds a comma in "quotes"'
                 )
-                skipped.caption(MALFORMED, f"line {rows.line_num}", CaptionerError(told))
+                skipped.caption(MALFORMED, f"line {rows.line_num}", CaptionerError(message))
                 continue
             cell = dict(zip(header, row, strict=True))
             texts[cell["image"], cell.get("split", split)].append(cell["caption"])

@@ -79,7 +79,7 @@ def open_image(source: ImageSource, enough: int | None = None) -> Image.Image:
         CaptionerError: There is no such file, it is no regular file, or no image can be read from it.
     """
     if isinstance(source, Image.Image):
-        with _telling("the given image"), _GIVEN:
+        with _readable_errors("the given image"), _GIVEN:
             return _upright_rgb(source)
     if isinstance(source, np.ndarray):
         return _upright_rgb(_from_array(source))
@@ -116,7 +116,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
 
 
 def _read(file: io.BufferedReader | io.BytesIO, name: str, enough: int | None) -> Image.Image:
-    with _telling(name):
+    with _readable_errors(name):
         try:
             image = Image.open(file)
         except UnidentifiedImageError:
@@ -139,7 +139,7 @@ class _UnreadableFormatError(Exception):
 
 
 @contextmanager
-def _telling(name: str) -> Iterator[None]:
+def _readable_errors(name: str) -> Iterator[None]:
     """Says in one line what is wrong with a picture."""
     try:
         yield

@@ -11,7 +11,7 @@ from captioner.errors import CaptionerError
 _CURE = "write one that is, or allow it with --images-anywhere (training: data.images_anywhere)"
 
 
-def place(image: Path, source: Path, images: Path | None, anywhere: bool = False) -> Path:
+def resolve_path(image: Path, source: Path, images: Path | None, anywhere: bool = False) -> Path:
     """The file of a picture.
 
     Args:
@@ -42,9 +42,9 @@ def refuse_links_out(pictures: Iterable[Path], source: Path, images: Path | None
     """Sees to it that no symbolic link leads from the folder of pictures to somewhere else.
 
     Args:
-        pictures: Files as `place` gives them.
+        pictures: Files as `resolve_path` gives them.
         source: The annotation file.
-        images: The folder, as in `place`.
+        images: The folder, as in `resolve_path`.
 
     Raises:
         CaptionerError: One does.

@@ -14,7 +14,7 @@ from captioner.utils.seeding import epoch_seed
 class Draw(NamedTuple):
     """One image of one epoch: its place in the dataset, and the seed of all that is left to chance about it."""
 
-    place: int
+    image_index: int
     seed: int
 
 
@@ -56,7 +56,7 @@ class DrawSampler(Sampler[Draw]):
         generator = torch.Generator().manual_seed(epoch_seed(self.epoch if self.shuffle else 0))
         order = torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)
         seeds = torch.randint(2**62, (self.size,), generator=generator)
-        draws = [Draw(place, seed) for place, seed in zip(order.tolist(), seeds.tolist(), strict=True)]
+        draws = [Draw(image_index, seed) for image_index, seed in zip(order.tolist(), seeds.tolist(), strict=True)]
         draws += draws[: self._again]
         first = self.seen[1] if self.epoch == self.seen[0] else 0
         yield from draws[first + self.rank :: self.processes]

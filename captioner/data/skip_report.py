@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from captioner.errors import CaptionerError
-from captioner.utils.console import tell
+from captioner.utils.console import print_status
 
 Kind: TypeAlias = Literal["images", "captions"]
 
@@ -86,11 +86,11 @@ class Skipped:
                     f"mend the data or raise the share. The first: {first}"
                 )
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Says on standard error what is passed over, if anything is."""
-        told = [f"{self._count(kind)} {kind} ({self._reasons(kind)})" for kind in self._found if self._found[kind]]
-        if told:
-            tell(f"captioner: {str(self.source)!r}: skipped {' and '.join(told)}")
+        kinds = [f"{self._count(kind)} {kind} ({self._reasons(kind)})" for kind in self._found if self._found[kind]]
+        if kinds:
+            print_status(f"captioner: {str(self.source)!r}: skipped {' and '.join(kinds)}")
 
     def _add(self, kind: Kind, reason: str, name: str, error: CaptionerError) -> None:
         if self.most == 0:

@@ -83,7 +83,7 @@ class Transform:
         region = self.region(*image.size)
         return image.resize((self.size, self.size), _FILTERS[self.interpolation], box=region)
 
-    def normalise(self, pixels: Tensor) -> Tensor:
+    def normalize(self, pixels: Tensor) -> Tensor:
         """Subtracts the mean and divides by the standard deviation.
 
         Args:
@@ -98,7 +98,7 @@ class Transform:
 
     def __call__(self, image: Image.Image) -> Tensor:
         """From an upright RGB photograph to a float32 tensor of shape (3, size, size)."""
-        return self.normalise(to_pixels(self.scale(image)))
+        return self.normalize(to_pixels(self.scale(image)))
 
 
 def to_pixels(image: Image.Image) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from captioner.decoding.constraints import Constraints
-from captioner.decoding.hypotheses import Drafts, Extensions, Hypothesis, Written
+from captioner.decoding.hypotheses import BeamSnapshot, BeamState, Candidates, Hypothesis
 from captioner.decoding.options import DecodingOptions
 from captioner.text.vocabulary import PAD
 
@@ -36,45 +36,45 @@ class BeamSearch:
 
     Attributes:
         width: Sentences kept for each image.
-        begun: Sentences that there are at the start: all begin alike, so that only the first may be extended.
+        active: Sentences that there are at the start: all begin alike, so that only the first may be extended.
         first: Where in the width the captions stand, the best first.
     """
 
     def __init__(self, options: DecodingOptions) -> None:
         self.options = options
         self.width = options.beam_size
-        self.begun = [0]
+        self.active = [0]
         self.first = 0
 
-    def choose(self, drafts: Drafts, log_probabilities: Tensor) -> Extensions:
+    def choose(self, state: BeamState, log_probabilities: Tensor) -> Candidates:
         """The best extensions of each image, the best first.
 
         Args:
-            drafts: The sentences.
+            state: The sentences.
             log_probabilities: Of their next words, -inf for what may not come, shape (images, width, vocabulary).
         """
-        extensions = likeliest(log_probabilities, drafts.finished, self.width)
-        ranks = rank_extensions(drafts, extensions, self.options)
-        return extensions.gather(ranks.topk(self.width).indices)
+        candidates = top_candidates(log_probabilities, state.finished, self.width)
+        ranks = rank_candidates(state, candidates, self.options)
+        return candidates.gather(ranks.topk(self.width).indices)
 
-    def done(self, drafts: Drafts) -> Tensor:
+    def done(self, state: BeamState) -> Tensor:
         """Which images are done, shape (images,): the captions wanted are finished and nothing better can come."""
-        ranks = rank(drafts.scores, drafts.lengths, self.options)
+        ranks = rank(state.scores, state.lengths, self.options)
         wanted = slice(self.first, self.first + self.options.num_captions)
-        complete = drafts.finished[:, wanted] | drafts.scores[:, wanted].isneginf()
+        complete = state.finished[:, wanted] | state.scores[:, wanted].isneginf()
         # Scores only fall as a sentence grows, while a length penalty divides them by more: an open sentence can rank
         # no higher than its present score over the greatest length.
-        hope = rank(drafts.scores, self.options.max_words, self.options).masked_fill(drafts.finished, -math.inf)
+        hope = rank(state.scores, self.options.max_words, self.options).masked_fill(state.finished, -math.inf)
         # Not "at least as high": where a broken network tells NaN, that would never be.
         done: Tensor = complete.all(1) & ~(ranks[:, wanted.stop - 1] < hope.max(dim=1).values)
         return done
 
-    def best(self, written: Written, row: int) -> list[Hypothesis]:
+    def best(self, snapshot: BeamSnapshot, row: int) -> list[Hypothesis]:
         """The captions of one image, the best first."""
-        return written.hypotheses(row, range(self.first, self.first + self.options.num_captions))
+        return snapshot.hypotheses(row, range(self.first, self.first + self.options.num_captions))
 
 
-def likeliest(log_probabilities: Tensor, finished: Tensor, count: int) -> Extensions:
+def top_candidates(log_probabilities: Tensor, finished: Tensor, count: int) -> Candidates:
     """The likeliest extensions of each sentence; a finished one has itself alone.
 
     Args:
@@ -83,20 +83,20 @@ def likeliest(log_probabilities: Tensor, finished: Tensor, count: int) -> Extens
         count: Extensions of each sentence: as many as are kept of all together are enough.
     """
     _, width, vocabulary = log_probabilities.shape
-    top, words = log_probabilities.topk(min(count, vocabulary))
+    top, tokens = log_probabilities.topk(min(count, vocabulary))
     itself = torch.full_like(top[0, 0], -math.inf)
     itself[0] = 0
     top = torch.where(finished.unsqueeze(2), itself, top)
-    words = words.masked_fill(finished.unsqueeze(2), PAD)
-    parents = torch.arange(width, device=words.device).view(1, -1, 1).expand_as(words)
-    return Extensions(parents.flatten(1), words.flatten(1), top.flatten(1))
+    tokens = tokens.masked_fill(finished.unsqueeze(2), PAD)
+    parents = torch.arange(width, device=tokens.device).view(1, -1, 1).expand_as(tokens)
+    return Candidates(parents.flatten(1), tokens.flatten(1), top.flatten(1))
 
 
-def rank_extensions(drafts: Drafts, extensions: Extensions, options: DecodingOptions) -> Tensor:
+def rank_candidates(state: BeamState, candidates: Candidates, options: DecodingOptions) -> Tensor:
     """What each extension would rank as a sentence, shape (images, extensions)."""
-    lengths = drafts.lengths + ~drafts.finished
-    scores = drafts.scores.gather(1, extensions.parents) + extensions.log_probabilities
-    return rank(scores, lengths.gather(1, extensions.parents), options)
+    lengths = state.lengths + ~state.finished
+    scores = state.scores.gather(1, candidates.parents) + candidates.log_probabilities
+    return rank(scores, lengths.gather(1, candidates.parents), options)
 
 
 class DiverseBeamSearch(BeamSearch):
@@ -112,51 +112,51 @@ class DiverseBeamSearch(BeamSearch):
     def __init__(self, options: DecodingOptions) -> None:
         super().__init__(options)
         self.group = options.beam_size // options.diverse_groups
-        self.begun = list(range(0, self.width, self.group))
+        self.active = list(range(0, self.width, self.group))
 
-    def choose(self, drafts: Drafts, log_probabilities: Tensor) -> Extensions:
+    def choose(self, state: BeamState, log_probabilities: Tensor) -> Candidates:
         """The best extensions of each group of each image, in the order of the groups.
 
         Args:
-            drafts: The sentences.
+            state: The sentences.
             log_probabilities: Of their next words, -inf for what may not come, shape (images, width, vocabulary).
         """
         vocabulary = log_probabilities.shape[2]
         used = torch.zeros_like(log_probabilities[:, 0])  # (images, vocabulary)
         chosen = []
-        for begin in self.begun:
+        for begin in self.active:
             group = slice(begin, begin + self.group)
             penalty = self.options.diversity_penalty * used
-            extensions = likeliest(
-                log_probabilities[:, group] - penalty.unsqueeze(1), drafts.finished[:, group], self.group
+            candidates = top_candidates(
+                log_probabilities[:, group] - penalty.unsqueeze(1), state.finished[:, group], self.group
             )
-            extensions = extensions._replace(parents=extensions.parents + begin)
-            best, places = rank_extensions(drafts, extensions, self.options).topk(self.group)
-            extensions = extensions.gather(places)
-            own = log_probabilities.flatten(1).gather(1, extensions.parents * vocabulary + extensions.words)
-            own = own.masked_fill(drafts.finished.gather(1, extensions.parents), 0)
+            candidates = candidates._replace(parents=candidates.parents + begin)
+            best, indices = rank_candidates(state, candidates, self.options).topk(self.group)
+            candidates = candidates.gather(indices)
+            own = log_probabilities.flatten(1).gather(1, candidates.parents * vocabulary + candidates.tokens)
+            own = own.masked_fill(state.finished.gather(1, candidates.parents), 0)
             # A group with too few sentences is filled up with what cannot be, even a finished one once more.
             filling = best.isneginf()
-            chosen.append(extensions._replace(log_probabilities=own.masked_fill(filling, -math.inf)))
-            used.scatter_add_(1, extensions.words, (~filling).to(used.dtype))
+            chosen.append(candidates._replace(log_probabilities=own.masked_fill(filling, -math.inf)))
+            used.scatter_add_(1, candidates.tokens, (~filling).to(used.dtype))
             used[:, PAD] = 0
-        return Extensions(*(torch.cat(parts, dim=1) for parts in zip(*chosen, strict=True)))
+        return Candidates(*(torch.cat(parts, dim=1) for parts in zip(*chosen, strict=True)))
 
-    def done(self, drafts: Drafts) -> Tensor:
+    def done(self, state: BeamState) -> Tensor:
         """Which images have nothing but finished sentences, shape (images,)."""
-        done: Tensor = (drafts.finished | drafts.scores.isneginf()).all(1)
+        done: Tensor = (state.finished | state.scores.isneginf()).all(1)
         return done
 
-    def best(self, written: Written, row: int) -> list[Hypothesis]:
+    def best(self, snapshot: BeamSnapshot, row: int) -> list[Hypothesis]:
         """The captions of one image: first each group's best, then each one's second, equal ones once."""
-        ranks = rank(written.scores[row], written.lengths[row], self.options).tolist()
+        ranks = rank(snapshot.scores[row], snapshot.lengths[row], self.options).tolist()
         # In the beam they stand as the penalty of the last step had them.
-        groups = [sorted(range(begin, begin + self.group), key=lambda place: -ranks[place]) for begin in self.begun]
+        groups = [sorted(range(begin, begin + self.group), key=lambda index: -ranks[index]) for begin in self.active]
         distinct: dict[tuple[int, ...], int] = {}
-        for place in (group[depth] for depth in range(self.group) for group in groups):
-            distinct.setdefault(tuple(written.words[row, place].tolist()), place)
-        wanted = [place for place in distinct.values() if ranks[place] > -math.inf][: self.options.num_captions]
-        return written.hypotheses(row, sorted(wanted, key=lambda place: -ranks[place]))
+        for index in (group[depth] for depth in range(self.group) for group in groups):
+            distinct.setdefault(tuple(snapshot.tokens[row, index].tolist()), index)
+        wanted = [index for index in distinct.values() if ranks[index] > -math.inf][: self.options.num_captions]
+        return snapshot.hypotheses(row, sorted(wanted, key=lambda index: -ranks[index]))
 
 
 class RequiredWordsSearch(BeamSearch):
@@ -177,29 +177,29 @@ class RequiredWordsSearch(BeamSearch):
         self.width = self.beams * options.beam_size
         self.first = self.width - options.beam_size
 
-    def choose(self, drafts: Drafts, log_probabilities: Tensor) -> Extensions:
+    def choose(self, state: BeamState, log_probabilities: Tensor) -> Candidates:
         """The best extensions for each beam of each image: from the beam itself, or by a required word from the last.
 
         Args:
-            drafts: The sentences.
+            state: The sentences.
             log_probabilities: Of their next words, -inf for what may not come, shape (images, width, vocabulary).
         """
         beam, required = self.options.beam_size, self.constraints.required
-        missing = self.constraints.missing(drafts.words)
+        missing = self.constraints.missing(state.tokens)
         said = log_probabilities[:, :, required]
         log_probabilities[:, :, required] = said.masked_fill(missing, -math.inf)
-        staying = likeliest(log_probabilities, drafts.finished, beam)
+        staying = top_candidates(log_probabilities, state.finished, beam)
         parents = torch.arange(self.width, device=required.device).view(1, -1, 1).expand_as(said)
-        rising = Extensions(
+        rising = Candidates(
             parents.flatten(1),
             required.expand_as(said).flatten(1),
             said.masked_fill(~missing, -math.inf).flatten(1),
         )
-        extensions = Extensions(*(torch.cat(pair, dim=1) for pair in zip(staying, rising, strict=True)))
+        candidates = Candidates(*(torch.cat(pair, dim=1) for pair in zip(staying, rising, strict=True)))
         target = torch.cat([staying.parents // beam, rising.parents // beam + 1], dim=1)
         elsewhere = target.unsqueeze(1) != torch.arange(self.beams, device=target.device).view(1, -1, 1)
-        ranks = rank_extensions(drafts, extensions, self.options).unsqueeze(1).masked_fill(elsewhere, -math.inf)
-        best, places = (each.flatten(1) for each in ranks.topk(beam))  # (images, width)
-        chosen = extensions.gather(places)
+        ranks = rank_candidates(state, candidates, self.options).unsqueeze(1).masked_fill(elsewhere, -math.inf)
+        best, indices = (each.flatten(1) for each in ranks.topk(beam))  # (images, width)
+        chosen = candidates.gather(indices)
         # A beam with too few sentences is filled up with what belongs elsewhere.
         return chosen._replace(log_probabilities=chosen.log_probabilities.masked_fill(best.isneginf(), -math.inf))

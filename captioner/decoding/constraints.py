@@ -33,47 +33,47 @@ class Constraints:
         self.bad_endings = torch.tensor(_ids(options.bad_endings), dtype=torch.long, device=device)
         self._may_end = ~torch.isin(self.required, self.bad_endings)
 
-    def apply(self, log_probabilities: Tensor, words: Tensor) -> None:
+    def apply(self, log_probabilities: Tensor, tokens: Tensor) -> None:
         """Rules words out, in place.
 
         Args:
             log_probabilities: Of the next word, shape (images, width, vocabulary).
-            words: The words so far, shape (images, width, words).
+            tokens: The words so far, shape (images, width, words).
         """
         log_probabilities[:, :, self.never] = IMPOSSIBLE
-        if words.shape[2] < self.options.min_words:
+        if tokens.shape[2] < self.options.min_words:
             log_probabilities[:, :, END] = IMPOSSIBLE
         if self.options.no_repeat_ngram:
-            self._block_repetition(log_probabilities, words)
+            self._block_repetition(log_probabilities, tokens)
         if len(self.bad_endings):
-            self._block_bad_endings(log_probabilities, words)
+            self._block_bad_endings(log_probabilities, tokens)
         if len(self.required):
-            self._leave_room(log_probabilities, words)
+            self._leave_room(log_probabilities, tokens)
 
-    def missing(self, words: Tensor) -> Tensor:
+    def missing(self, tokens: Tensor) -> Tensor:
         """Which required words are still to come, shape (images, width, required words)."""
-        return ~(words.unsqueeze(3) == self.required).any(2)
+        return ~(tokens.unsqueeze(3) == self.required).any(2)
 
-    def _block_repetition(self, log_probabilities: Tensor, words: Tensor) -> None:
+    def _block_repetition(self, log_probabilities: Tensor, tokens: Tensor) -> None:
         size = self.options.no_repeat_ngram
-        if words.shape[2] < size:
+        if tokens.shape[2] < size:
             return
-        runs = words.unfold(2, size, 1)  # (images, width, runs, size)
-        begun = words[:, :, words.shape[2] - size + 1 :].unsqueeze(2)  # (images, width, 1, size - 1)
-        repeated = torch.where((runs[..., :-1] == begun).all(3), runs[..., -1], PAD)  # PAD is ruled out anyway
+        runs = tokens.unfold(2, size, 1)  # (images, width, runs, size)
+        prefix = tokens[:, :, tokens.shape[2] - size + 1 :].unsqueeze(2)  # (images, width, 1, size - 1)
+        repeated = torch.where((runs[..., :-1] == prefix).all(3), runs[..., -1], PAD)  # PAD is ruled out anyway
         log_probabilities.scatter_(2, repeated, IMPOSSIBLE)
 
-    def _block_bad_endings(self, log_probabilities: Tensor, words: Tensor) -> None:
-        if words.shape[2]:
-            ends_badly = torch.isin(words[:, :, -1], self.bad_endings)
+    def _block_bad_endings(self, log_probabilities: Tensor, tokens: Tensor) -> None:
+        if tokens.shape[2]:
+            ends_badly = torch.isin(tokens[:, :, -1], self.bad_endings)
             log_probabilities[:, :, END].masked_fill_(ends_badly, IMPOSSIBLE)
-        if words.shape[2] == self.options.max_words - 1:
+        if tokens.shape[2] == self.options.max_words - 1:
             log_probabilities[:, :, self.bad_endings] = IMPOSSIBLE
 
-    def _leave_room(self, log_probabilities: Tensor, words: Tensor) -> None:
+    def _leave_room(self, log_probabilities: Tensor, tokens: Tensor) -> None:
         """Rules out END, and words after which too few could follow, while required words are missing."""
-        room = self.options.max_words - words.shape[2] - 1
-        missing = self.missing(words)
+        room = self.options.max_words - tokens.shape[2] - 1
+        missing = self.missing(tokens)
         log_probabilities[:, :, END].masked_fill_(missing.any(2), IMPOSSIBLE)
         count, good = missing.sum(2), (missing & self._may_end).sum(2)
         allowed = log_probabilities[:, :, self.required]

@@ -7,21 +7,21 @@ from typing import Protocol
 
 from torch import Tensor
 
-from captioner.models.decoder import Members, State, Step, tell_together
+from captioner.models.decoder import MemberDecoders, State, Step, average_log_probabilities
 from captioner.models.decoder.ragged import Layout
 
 
-class SentenceModel(Protocol):
+class StepDecoder(Protocol):
     """What decoding needs of a decoder."""
 
     def start(self, grid: Tensor) -> State:
         """The state of one sentence for each image."""
 
-    def step(self, words: Tensor, state: State, grid: Tensor) -> Step:
+    def step(self, tokens: Tensor, state: State, grid: Tensor) -> Step:
         """Reads one word in every sentence."""
 
 
-Writer = SentenceModel | Members
+AnyDecoder = StepDecoder | MemberDecoders
 """What writes sentences: one decoder, or several on one CNN."""
 
 
@@ -31,37 +31,37 @@ class Ensemble:
     At first there is one sentence for each image; `repeat` makes several of it.
 
     Args:
-        decoders: They share one vocabulary. Each of several `Members` counts as much as a decoder by itself.
+        decoders: They share one vocabulary. Each of several `MemberDecoders` counts as much as a decoder by itself.
         grids: The feature vectors of each one's own encoder, shape (images, cells, channels).
     """
 
-    def __init__(self, decoders: Sequence[Writer], grids: Sequence[Tensor]) -> None:
+    def __init__(self, decoders: Sequence[AnyDecoder], grids: Sequence[Tensor]) -> None:
         self.grids = list(grids)
-        self.decoders: list[tuple[SentenceModel, int]] = []
-        for place, (decoder, _) in enumerate(zip(decoders, self.grids, strict=True)):
-            members = decoder.members if isinstance(decoder, Members) else [decoder]
-            self.decoders += [(member, place) for member in members]
-        self.states = [decoder.start(self.grids[place]) for decoder, place in self.decoders]
+        self.decoders: list[tuple[StepDecoder, int]] = []
+        for index, (decoder, _) in enumerate(zip(decoders, self.grids, strict=True)):
+            members = decoder.members if isinstance(decoder, MemberDecoders) else [decoder]
+            self.decoders += [(member, index) for member in members]
+        self.states = [decoder.start(self.grids[index]) for decoder, index in self.decoders]
 
     @property
     def images(self) -> int:
         """How many images it sees."""
         return len(self.grids[0])
 
-    def read(self, words: Tensor) -> tuple[Tensor, Tensor | None]:
+    def step(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
         """Reads one word in every sentence.
 
         Args:
-            words: Ids, shape (sentences,).
+            tokens: Ids, shape (sentences,).
 
         Returns:
             Log-probabilities of the next word, the mean over the decoders (not normalised again, so that a caption's
             log-probability is the mean of theirs), float32, shape (sentences, vocabulary); and their mean attention,
             shape (sentences, cells), None where one has none or they look at other grids.
         """
-        steps = [d.step(words, s, self.grids[p]) for (d, p), s in zip(self.decoders, self.states, strict=True)]
+        steps = [d.step(tokens, s, self.grids[p]) for (d, p), s in zip(self.decoders, self.states, strict=True)]
         self.states = [step.state for step in steps]
-        return tell_together(steps)
+        return average_log_probabilities(steps)
 
     def repeat(self, times: int) -> None:
         """Makes ``times`` sentences of each, side by side."""

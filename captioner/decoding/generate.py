@@ -10,13 +10,13 @@ from torch import Tensor
 
 from captioner.decoding.beam_search import BeamSearch, DiverseBeamSearch, RequiredWordsSearch
 from captioner.decoding.constraints import Constraints
-from captioner.decoding.ensemble import Ensemble, Writer
-from captioner.decoding.hypotheses import Drafts, Extensions, Hypothesis, Written
+from captioner.decoding.ensemble import AnyDecoder, Ensemble
+from captioner.decoding.hypotheses import BeamSnapshot, BeamState, Candidates, Hypothesis
 from captioner.decoding.options import DecodingOptions
 from captioner.decoding.sampling import Sampling
 from captioner.errors import CaptionerError
 
-SENTENCES_AT_ONCE = 1280
+HYPOTHESES_AT_ONCE = 1280
 """Sentences written together: their next-word probabilities take 49 MB for COCO's 9,490 words, and more rows make
 matrix products no faster."""
 
@@ -26,25 +26,25 @@ class Method(Protocol):
 
     Attributes:
         width: Sentences kept for each image.
-        begun: Which of them there are at the start.
+        active: Which of them there are at the start.
     """
 
     width: int
-    begun: list[int]
+    active: list[int]
 
-    def choose(self, drafts: Drafts, log_probabilities: Tensor) -> Extensions:
+    def choose(self, state: BeamState, log_probabilities: Tensor) -> Candidates:
         """The next sentences of each image, ``width`` of them."""
 
-    def done(self, drafts: Drafts) -> Tensor:
+    def done(self, state: BeamState) -> Tensor:
         """Which images are done, shape (images,)."""
 
-    def best(self, written: Written, row: int) -> list[Hypothesis]:
+    def best(self, snapshot: BeamSnapshot, row: int) -> list[Hypothesis]:
         """The captions of one image, the best first."""
 
 
 @torch.inference_mode()
 def decode(
-    decoder: Writer | Sequence[Writer], grid: Tensor | Sequence[Tensor], options: DecodingOptions
+    decoder: AnyDecoder | Sequence[AnyDecoder], grid: Tensor | Sequence[Tensor], options: DecodingOptions
 ) -> list[list[Hypothesis]]:
     """Writes captions for a batch of images.
 
@@ -52,7 +52,7 @@ def decode(
     is never written.
 
     Args:
-        decoder: Anything with ``start`` and ``step``, or `Members`; several write together as an `Ensemble`.
+        decoder: Anything with ``start`` and ``step``, or `MemberDecoders`; several write together as an `Ensemble`.
         grid: Feature vectors, shape (images, cells, channels); for several decoders those of each.
         options: How captions are written; its words are ids.
 
@@ -70,7 +70,7 @@ def decode(
     results: list[list[Hypothesis]] = []
     while len(results) < len(grids[0]):
         method = _method(options, constraints, device)
-        images = slice(len(results), len(results) + max(1, SENTENCES_AT_ONCE // method.width))
+        images = slice(len(results), len(results) + max(1, HYPOTHESES_AT_ONCE // method.width))
         results += _write(decoders, [each[images] for each in grids], method, constraints)
     return results
 
@@ -84,23 +84,23 @@ def _method(options: DecodingOptions, constraints: Constraints, device: torch.de
 
 
 def _write(
-    decoders: Sequence[Writer], grids: Sequence[Tensor], method: Method, constraints: Constraints
+    decoders: Sequence[AnyDecoder], grids: Sequence[Tensor], method: Method, constraints: Constraints
 ) -> list[list[Hypothesis]]:
     images = len(grids[0])
-    drafts = Drafts(Ensemble(decoders, grids), images, method.width, method.begun)
+    state = BeamState(Ensemble(decoders, grids), images, method.width, method.active)
     results: list[list[Hypothesis]] = [[] for _ in range(images)]
     max_words = constraints.options.max_words
-    for words in range(1, max_words + 1):
-        log_probabilities = drafts.read()
-        constraints.apply(log_probabilities, drafts.words)
-        drafts.extend(method.choose(drafts, log_probabilities))
-        done = method.done(drafts) | (words == max_words)
+    for length in range(1, max_words + 1):
+        log_probabilities = state.step()
+        constraints.apply(log_probabilities, state.tokens)
+        state.extend(method.choose(state, log_probabilities))
+        done = method.done(state) | (length == max_words)
         if done.any():
-            written = drafts.written(done.nonzero().flatten())
-            for row, image in enumerate(written.images.tolist()):
-                results[image] = method.best(written, row)
-            drafts.keep((~done).nonzero().flatten())
-        if not len(drafts.images):
+            snapshot = state.snapshot(done.nonzero().flatten())
+            for row, image in enumerate(snapshot.images.tolist()):
+                results[image] = method.best(snapshot, row)
+            state.keep((~done).nonzero().flatten())
+        if not len(state.images):
             break
     if not all(results):
         raise CaptionerError(

@@ -41,75 +41,75 @@ class Hypothesis:
         return sum(self.log_probabilities)
 
 
-class Extensions(NamedTuple):
+class Candidates(NamedTuple):
     """Ways to go on: a sentence and its next word. Shapes (images, extensions).
 
     Attributes:
         parents: Which of the image's sentences.
-        words: Id of the word, PAD for a finished sentence.
+        tokens: Id of the word, PAD for a finished sentence.
         log_probabilities: Of the word, 0 for a finished sentence.
     """
 
     parents: Tensor
-    words: Tensor
+    tokens: Tensor
     log_probabilities: Tensor
 
-    def gather(self, places: Tensor) -> Extensions:
+    def gather(self, indices: Tensor) -> Candidates:
         """Chosen ones of each image, by their places, shape (images, chosen)."""
-        return Extensions(*(each.gather(1, places) for each in self))
+        return Candidates(*(each.gather(1, indices) for each in self))
 
 
-class Written(NamedTuple):
-    """Sentences of images that are done; the fields are those of `Drafts`."""
+class BeamSnapshot(NamedTuple):
+    """Sentences of images that are done; the fields are those of `BeamState`."""
 
     images: Tensor
-    words: Tensor
+    tokens: Tensor
     log_probabilities: Tensor
     scores: Tensor
     lengths: Tensor
     attention: Tensor | None
 
-    def hypotheses(self, row: int, places: Sequence[int]) -> list[Hypothesis]:
+    def hypotheses(self, row: int, indices: Sequence[int]) -> list[Hypothesis]:
         """Sentences of one image, those that can be, in the order of the places given."""
         hypotheses = []
-        for place in places:
-            if self.scores[row, place] == -math.inf:
+        for index in indices:
+            if self.scores[row, index] == -math.inf:
                 continue
-            length = int(self.lengths[row, place])
-            words = self.words[row, place, :length].tolist()
-            spoken = length - (words[-1] == END)
-            attention = None if self.attention is None else self.attention[row, place, :spoken].clone()
-            log_probabilities = self.log_probabilities[row, place, :length].tolist()
-            hypotheses.append(Hypothesis(words[:spoken], log_probabilities, attention))
+            length = int(self.lengths[row, index])
+            tokens = self.tokens[row, index, :length].tolist()
+            spoken = length - (tokens[-1] == END)
+            attention = None if self.attention is None else self.attention[row, index, :spoken].clone()
+            log_probabilities = self.log_probabilities[row, index, :length].tolist()
+            hypotheses.append(Hypothesis(tokens[:spoken], log_probabilities, attention))
         return hypotheses
 
 
-class Drafts:
+class BeamState:
     """The sentences of all images that are not done, equally many for each image.
 
     Args:
         ensemble: Who reads them, at the start: one sentence an image, since all of them begin alike.
         images: Number of images.
         width: Sentences of each image.
-        begun: Which of an image's sentences there are at the start; the others are impossible until they are replaced.
+        active: Which of an image's sentences there are at the start; the others are impossible until they are replaced.
 
     Attributes:
         images: Which images these are, shape (images,).
-        words: Shape (images, width, words so far), PAD after END.
+        tokens: Shape (images, width, words so far), PAD after END.
         scores: Log-probability, shape (images, width); -inf for a sentence that cannot be.
         lengths: Words, END included, shape (images, width).
         finished: Whether END was said, shape (images, width).
     """
 
-    def __init__(self, ensemble: Ensemble, images: int, width: int, begun: Sequence[int]) -> None:
+    def __init__(self, ensemble: Ensemble, images: int, width: int, active: Sequence[int]) -> None:
         device = ensemble.grids[0].device
         self.ensemble = ensemble
         self.images = torch.arange(images, device=device)
-        self.words = torch.empty(images, width, 0, dtype=torch.long, device=device)
+        self.tokens = torch.empty(images, width, 0, dtype=torch.long, device=device)
         self.log_probabilities = torch.empty(images, width, 0, device=device)
         self.attention: Tensor | None = None  # (images, width, words so far, cells)
         self.scores = torch.full((images, width), -math.inf, device=device)
-        self.scores[:, list(begun)] = 0
+        self.scores[:, list(active)] = 0
         self.lengths = torch.zeros(images, width, device=device)
         self.finished = torch.zeros(images, width, dtype=torch.bool, device=device)
         self._looked: Tensor | None = None
@@ -117,7 +117,7 @@ class Drafts:
         self._held = torch.arange(images, device=device)
         self._rows = self._held.unsqueeze(1).expand(images, width)
 
-    def read(self) -> Tensor:
+    def step(self) -> Tensor:
         """Reads the last word of every sentence that goes on.
 
         Returns:
@@ -125,36 +125,36 @@ class Drafts:
             sentence that is finished or cannot be.
         """
         width = self.scores.shape[1]
-        if not self.words.shape[2]:
-            log_probabilities, looked = self.ensemble.read(torch.full_like(self.images, START))
+        if not self.tokens.shape[2]:
+            log_probabilities, looked = self.ensemble.step(torch.full_like(self.images, START))
             self._looked = None if looked is None else looked.unsqueeze(1).expand(-1, width, -1)
             return log_probabilities.unsqueeze(1).repeat(1, width, 1)
         if len(self._held) <= SPARSE * self.ensemble.images:
             self.ensemble.keep(self._held)
             self._held = torch.arange(len(self._held), device=self._held.device)
         goes_on = ~self.finished & ~self.scores.isneginf()
-        places = goes_on.flatten().nonzero().squeeze(1)
-        row = (goes_on.cumsum(1) - 1).flatten()[places]
-        layout = Layout.of(self._held[places // width], row, self.ensemble.images)
-        self.ensemble.select(self._rows.flatten()[places], layout)
-        log_probabilities, looked = self.ensemble.read(self.words[:, :, -1].flatten()[places])
-        self._rows = self._spread(torch.arange(len(places), device=places.device), places, 0)
-        self._looked = None if looked is None else self._spread(looked, places, 0)
-        return self._spread(log_probabilities, places, -math.inf)
+        indices = goes_on.flatten().nonzero().squeeze(1)
+        row = (goes_on.cumsum(1) - 1).flatten()[indices]
+        layout = Layout.of(self._held[indices // width], row, self.ensemble.images)
+        self.ensemble.select(self._rows.flatten()[indices], layout)
+        log_probabilities, looked = self.ensemble.step(self.tokens[:, :, -1].flatten()[indices])
+        self._rows = self._spread(torch.arange(len(indices), device=indices.device), indices, 0)
+        self._looked = None if looked is None else self._spread(looked, indices, 0)
+        return self._spread(log_probabilities, indices, -math.inf)
 
-    def _spread(self, values: Tensor, places: Tensor, elsewhere: float) -> Tensor:
+    def _spread(self, values: Tensor, indices: Tensor, elsewhere: float) -> Tensor:
         """Values of some sentences, shape (sentences, …), in their places among all: (images, width, …)."""
         images, width = self.scores.shape
         spread = values.new_full((images * width, *values.shape[1:]), elsewhere)
-        return spread.index_copy_(0, places, values).view(images, width, *values.shape[1:])
+        return spread.index_copy_(0, indices, values).view(images, width, *values.shape[1:])
 
-    def extend(self, chosen: Extensions) -> None:
+    def extend(self, chosen: Candidates) -> None:
         """Replaces the sentences by extensions of them, as many for each image as before."""
-        parents, words, log_probabilities = chosen
+        parents, tokens, log_probabilities = chosen
         self.lengths = self.lengths.gather(1, parents) + ~self.finished.gather(1, parents)
         self.scores = self.scores.gather(1, parents) + log_probabilities
-        self.finished = self.finished.gather(1, parents) | (words == END)
-        self.words = _grow(self.words, parents, words)
+        self.finished = self.finished.gather(1, parents) | (tokens == END)
+        self.tokens = _grow(self.tokens, parents, tokens)
         self.log_probabilities = _grow(self.log_probabilities, parents, log_probabilities)
         self._rows = self._rows.gather(1, parents)
         if self._looked is not None:
@@ -163,16 +163,16 @@ class Drafts:
 
     def keep(self, rows: Tensor) -> None:
         """Drops all images but those of the given rows."""
-        for name in ("images", "words", "log_probabilities", "scores", "lengths", "finished", "_held", "_rows"):
+        for name in ("images", "tokens", "log_probabilities", "scores", "lengths", "finished", "_held", "_rows"):
             setattr(self, name, getattr(self, name)[rows])
         if self.attention is not None:
             self.attention = self.attention[rows]
 
-    def written(self, rows: Tensor) -> Written:
+    def snapshot(self, rows: Tensor) -> BeamSnapshot:
         """A copy of what stands for some images, on the CPU, so that it can be read number by number."""
-        return Written(
+        return BeamSnapshot(
             images=self.images[rows].cpu(),
-            words=self.words[rows].cpu(),
+            tokens=self.tokens[rows].cpu(),
             log_probabilities=self.log_probabilities[rows].cpu(),
             scores=self.scores[rows].cpu(),
             lengths=self.lengths[rows].cpu(),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from captioner.decoding.beam_search import rank
-from captioner.decoding.hypotheses import Drafts, Extensions, Hypothesis, Written
+from captioner.decoding.hypotheses import BeamSnapshot, BeamState, Candidates, Hypothesis
 from captioner.decoding.options import DecodingOptions
 from captioner.text.vocabulary import PAD
 
@@ -29,35 +29,35 @@ class Sampling:
         self.options = options
         self.device = device
         self.width = options.num_captions
-        self.begun = list(range(self.width))
+        self.active = list(range(self.width))
         self.generator = torch.Generator().manual_seed(options.seed)
 
-    def choose(self, drafts: Drafts, log_probabilities: Tensor) -> Extensions:
+    def choose(self, state: BeamState, log_probabilities: Tensor) -> Candidates:
         """One word for each sentence.
 
         Args:
-            drafts: The sentences.
+            state: The sentences.
             log_probabilities: Of their next words, -inf for what may not come, shape (images, width, vocabulary).
         """
-        kept = restrict(log_probabilities / self.options.temperature, self.options.top_k, self.options.top_p)
+        kept = filter_logits(log_probabilities / self.options.temperature, self.options.top_k, self.options.top_p)
         noise = -torch.empty(kept.shape[1:]).exponential_(generator=self.generator).log()
-        words = (kept + noise.to(self.device)).argmax(2)
-        chosen = log_probabilities.gather(2, words.unsqueeze(2)).squeeze(2)
-        parents = torch.arange(self.width, device=self.device).expand_as(words)
-        return Extensions(parents, words.masked_fill(drafts.finished, PAD), chosen.masked_fill(drafts.finished, 0))
+        tokens = (kept + noise.to(self.device)).argmax(2)
+        chosen = log_probabilities.gather(2, tokens.unsqueeze(2)).squeeze(2)
+        parents = torch.arange(self.width, device=self.device).expand_as(tokens)
+        return Candidates(parents, tokens.masked_fill(state.finished, PAD), chosen.masked_fill(state.finished, 0))
 
-    def done(self, drafts: Drafts) -> Tensor:
+    def done(self, state: BeamState) -> Tensor:
         """Which images have nothing but finished sentences, shape (images,)."""
-        done: Tensor = (drafts.finished | drafts.scores.isneginf()).all(1)
+        done: Tensor = (state.finished | state.scores.isneginf()).all(1)
         return done
 
-    def best(self, written: Written, row: int) -> list[Hypothesis]:
+    def best(self, snapshot: BeamSnapshot, row: int) -> list[Hypothesis]:
         """The captions of one image, the best first; independent draws may be equal."""
-        ranks = rank(written.scores[row], written.lengths[row], self.options)
-        return written.hypotheses(row, ranks.argsort(descending=True, stable=True).tolist())
+        ranks = rank(snapshot.scores[row], snapshot.lengths[row], self.options)
+        return snapshot.hypotheses(row, ranks.argsort(descending=True, stable=True).tolist())
 
 
-def restrict(logits: Tensor, top_k: int, top_p: float) -> Tensor:
+def filter_logits(logits: Tensor, top_k: int, top_p: float) -> Tensor:
     """Logits with those of unlikely words at -inf.
 
     Args:

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from captioner.decoding.ensemble import Ensemble, Writer
+from captioner.decoding.ensemble import AnyDecoder, Ensemble
 from captioner.decoding.hypotheses import Hypothesis
 from captioner.text.vocabulary import END, PAD
 
 
 @torch.inference_mode()
 def score_captions(
-    decoder: Writer | Sequence[Writer], grid: Tensor | Sequence[Tensor], captions: Tensor
+    decoder: AnyDecoder | Sequence[AnyDecoder], grid: Tensor | Sequence[Tensor], captions: Tensor
 ) -> list[list[Hypothesis]]:
     """Reads given captions with the arithmetic that writes them.
 
     Args:
-        decoder: Anything with ``start`` and ``step``, or `Members`; several read together as an `Ensemble`.
+        decoder: Anything with ``start`` and ``step``, or `MemberDecoders`; several read together as an `Ensemble`.
         grid: Feature vectors, shape (images, cells, channels); for several decoders those of each.
         captions: Word ids, START first, END last (left out to score an open sentence), then PAD, shape (images,
             captions an image, length).
@@ -32,17 +32,17 @@ def score_captions(
     images, count, length = captions.shape
     ensemble = Ensemble(decoders, grids)
     ensemble.repeat(count)
-    words = captions.to(grids[0].device).flatten(0, 1)  # (sentences, length)
+    tokens = captions.to(grids[0].device).flatten(0, 1)  # (sentences, length)
     log_probabilities, maps = [], []
     for position in range(length - 1):
-        each, attention = ensemble.read(words[:, position])
-        log_probabilities.append(each.gather(1, words[:, position + 1 : position + 2]))
+        each, attention = ensemble.step(tokens[:, position])
+        log_probabilities.append(each.gather(1, tokens[:, position + 1 : position + 2]))
         maps.append(attention)
     scores = torch.cat(log_probabilities, dim=1)
     looked = None if any(each is None for each in maps) else torch.stack([m for m in maps if m is not None], dim=1)
     hypotheses = []
     for row in range(images * count):
-        ids = [word for word in words[row, 1:].tolist() if word != PAD]
+        ids = [word for word in tokens[row, 1:].tolist() if word != PAD]
         spoken = [word for word in ids if word != END]
         attention = None if looked is None else looked[row, : len(spoken)].clone()
         hypotheses.append(Hypothesis(spoken, scores[row, : len(ids)].tolist(), attention))

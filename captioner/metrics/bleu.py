@@ -68,6 +68,6 @@ def _correct(order: Order, images: int) -> Ints:
     hypotheses, references = order.hypotheses, order.references
     most = np.zeros(len(order.known), dtype=np.int64)
     np.maximum.at(most, order.group, references.times)
-    places, there = find(hypotheses.ngram * images + hypotheses.sentence, order.known)
-    clipped = np.minimum(hypotheses.times[there], most[places[there]])
+    indices, there = find(hypotheses.ngram * images + hypotheses.sentence, order.known)
+    clipped = np.minimum(hypotheses.times[there], most[indices[there]])
     return np.bincount(hypotheses.sentence[there], clipped, minlength=images).astype(np.int64)

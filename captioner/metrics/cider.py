@@ -46,8 +46,8 @@ def _similarity(corpus: Corpus, order: Order) -> Floats:
     own, others = (side.times * rarity[side.ngram] for side in (hypotheses, references))
     norms = _norms(hypotheses, own, corpus.images)[corpus.image] * _norms(references, others, len(corpus.image))
     wanted = references.ngram * corpus.images + corpus.image[references.sentence]
-    places, there = find(wanted, hypotheses.ngram * corpus.images + hypotheses.sentence)
-    products = np.minimum(own[places[there]], others[there]) * others[there]
+    indices, there = find(wanted, hypotheses.ngram * corpus.images + hypotheses.sentence)
+    products = np.minimum(own[indices[there]], others[there]) * others[there]
     dots = np.bincount(references.sentence[there], products, minlength=len(corpus.image))
     return np.divide(dots, norms, out=np.zeros(len(dots)), where=norms > 0)
 

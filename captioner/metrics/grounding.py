@@ -58,7 +58,7 @@ class Grounding:
         images: Photographs with boxes and a caption.
         trials: Words that name a category of which their photograph has a box.
         hits: Trials in which the centre of the cell with most attention lies in such a box.
-        centre_hits: Trials in which the centre of the photograph does.
+        center_hits: Trials in which the centre of the photograph does.
         random_hits: Trials in which a random point of what the encoder saw would, as an expectation.
         mass_sum: The shares of the trials' attention that fall into the boxes, added up.
         absent: Words that name a category of which their photograph has no box; they are no trials.
@@ -67,7 +67,7 @@ class Grounding:
     images: int
     trials: int
     hits: int
-    centre_hits: int
+    center_hits: int
     random_hits: float
     mass_sum: float
     absent: int
@@ -78,9 +78,9 @@ class Grounding:
         return self._a_trial(self.hits)
 
     @property
-    def centre(self) -> float:
+    def center(self) -> float:
         """Hits a trial of the image centre."""
-        return self._a_trial(self.centre_hits)
+        return self._a_trial(self.center_hits)
 
     @property
     def random(self) -> float:
@@ -148,7 +148,7 @@ def measure(pairs: Iterable[tuple[Caption, Scene]]) -> Grounding:
     Raises:
         CaptionerError: A caption has no attention.
     """
-    images = trials = hits = centre_hits = absent = 0
+    images = trials = hits = center_hits = absent = 0
     random_hits = mass = 0.0
     last: Scene | None = None
     for caption, scene in pairs:
@@ -165,10 +165,10 @@ def measure(pairs: Iterable[tuple[Caption, Scene]]) -> Grounding:
             covered = _covered(mask, caption.region, weights.shape)
             trials += 1
             hits += bool(mask[_peak(weights, caption.region, mask.shape)])
-            centre_hits += bool(mask[scene.height // 2, scene.width // 2])
+            center_hits += bool(mask[scene.height // 2, scene.width // 2])
             random_hits += float(covered.mean())
             mass += float((weights * covered).sum())
-    return Grounding(images, trials, hits, centre_hits, random_hits, mass, absent)
+    return Grounding(images, trials, hits, center_hits, random_hits, mass, absent)
 
 
 def named_categories(words: Sequence[str]) -> Iterator[tuple[int, str]]:

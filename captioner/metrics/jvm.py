@@ -58,12 +58,12 @@ def find_jar(name: str) -> Path:
             "pycocoevalcap, which holds the jars of METEOR and SPICE, is not installed; "
             'install it with: pip install "captioner[coco]"'
         )
-    places = [Path(place) / name for place in package.submodule_search_locations or ()]
-    for place in places:
-        if place.is_file():
-            return place.absolute()
+    candidates = [Path(candidate) / name for candidate in package.submodule_search_locations or ()]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate.absolute()
     raise CaptionerError(
-        f"{places[0] if places else name} is missing; "
+        f"{candidates[0] if candidates else name} is missing; "
         "mend it with: pip install --force-reinstall --no-deps pycocoevalcap"
     )
 

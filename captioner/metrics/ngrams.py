@@ -170,6 +170,6 @@ def find(entries: Ints, table: Ints) -> tuple[Ints, NDArray[np.bool_]]:
     Returns:
         For each entry its place in the table, and whether it is there.
     """
-    places = np.minimum(np.searchsorted(table, entries), max(0, len(table) - 1))
-    there = table[places] == entries if len(table) else np.zeros(len(entries), dtype=bool)
-    return places, there
+    indices = np.minimum(np.searchsorted(table, entries), max(0, len(table) - 1))
+    there = table[indices] == entries if len(table) else np.zeros(len(entries), dtype=bool)
+    return indices, there

@@ -39,9 +39,9 @@ def _common(corpus: Corpus) -> Ints:
     short = corpus.hypotheses.lengths[corpus.image] <= _BITS
     common = np.empty(len(corpus.image), dtype=np.int64)
     common[short] = _common_in_bits(corpus, np.flatnonzero(short))
-    for place in np.flatnonzero(~short):
-        hypothesis = _words(corpus.hypotheses, int(corpus.image[place]))
-        common[place] = _common_by_table(hypothesis, _words(corpus.references, int(place)))
+    for index in np.flatnonzero(~short):
+        hypothesis = _words(corpus.hypotheses, int(corpus.image[index]))
+        common[index] = _common_by_table(hypothesis, _words(corpus.references, int(index)))
     return common
 
 
@@ -62,8 +62,8 @@ def _common_in_bits(corpus: Corpus, chosen: Ints) -> Ints:
     for step in range(int(others.max(initial=0))):
         open_ = int(np.searchsorted(-others, -step))  # pairs whose reference is longer than this
         words = corpus.references.words[starts[:open_] + step]
-        places = (grid[:open_] == words[:, None]) @ bits
-        both = values[:open_] & places
+        indices = (grid[:open_] == words[:, None]) @ bits
+        both = values[:open_] & indices
         values[:open_] = (values[:open_] + both) | (values[:open_] - both)
     grown = np.bitwise_not(values)[:, None] & bits
     found = np.empty(len(chosen), dtype=np.int64)
@@ -82,12 +82,12 @@ def _common_by_table(first: Ints, second: Ints) -> int:
 def _grid(sentences: Sentences) -> Ints:
     """Sentences of up to 64 words as rows, -1 after their end; longer ones are cut."""
     width = int(min(_BITS, sentences.lengths.max(initial=0)))
-    places = sentences.starts[:, None] + np.arange(width)
+    indices = sentences.starts[:, None] + np.arange(width)
     inside = np.arange(width) < sentences.lengths[:, None]
     padded = np.append(sentences.words, -1)
-    return np.where(inside, padded[np.minimum(places, len(sentences.words))], -1)
+    return np.where(inside, padded[np.minimum(indices, len(sentences.words))], -1)
 
 
-def _words(sentences: Sentences, place: int) -> Ints:
-    start = sentences.starts[place]
-    return sentences.words[start : start + sentences.lengths[place]]
+def _words(sentences: Sentences, index: int) -> Ints:
+    start = sentences.starts[index]
+    return sentences.words[start : start + sentences.lengths[index]]

@@ -56,12 +56,12 @@ class EfficientNetLite(nn.Module):
         self.bn1 = _BatchNormReLU6(_STEM)
         stages = []
         channels = _STEM
-        for place, (blocks, side, stride, base) in enumerate(_STAGES):
+        for index, (blocks, side, stride, base) in enumerate(_STAGES):
             # The first and the last stage keep their depth.
-            blocks = blocks if place in (0, len(_STAGES) - 1) else math.ceil(blocks * depth)
+            blocks = blocks if index in (0, len(_STAGES) - 1) else math.ceil(blocks * depth)
             made = _round_to_eights(base * width)
             block: type[_DepthwiseSeparable] | type[_InvertedResidual]
-            block = _DepthwiseSeparable if place == 0 else _InvertedResidual
+            block = _DepthwiseSeparable if index == 0 else _InvertedResidual
             stages.append(
                 nn.Sequential(
                     block(channels, made, side, stride), *(block(made, made, side, 1) for _ in range(blocks - 1))

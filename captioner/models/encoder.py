@@ -175,8 +175,8 @@ class GridEncoder(nn.Module):
             images = images.contiguous(memory_format=torch.channels_last)
             at_once = IMAGES_AT_ONCE if images.is_cpu and not torch.is_grad_enabled() else max(1, len(images))
             maps = [self._map(self.trunk, part) for part in images.split(at_once)]  # type: ignore[no-untyped-call]
-            cells = torch.cat([features.flatten(2).transpose(1, 2) for features in maps])
-            return cells if self.projection is None else self.projection(cells.to(self.projection.weight.dtype))
+            regions = torch.cat([features.flatten(2).transpose(1, 2) for features in maps])
+            return regions if self.projection is None else self.projection(regions.to(self.projection.weight.dtype))
 
     def _stages(self) -> Iterator[tuple[str, nn.Module]]:
         """The parts that have parameters."""

@@ -10,12 +10,12 @@ import torch
 
 from captioner.errors import CaptionerError
 from captioner.models.captioner import CaptionModel
-from captioner.models.decoder import Decoder, Members
+from captioner.models.decoder import Decoder, MemberDecoders
 from captioner.models.decoder.ops import can_pack, pack
 from captioner.models.efficientnet_lite import EfficientNetLite
 from captioner.models.encoder import GridEncoder
 
-DecoderT = TypeVar("DecoderT", bound=Decoder | Members)
+DecoderT = TypeVar("DecoderT", bound=Decoder | MemberDecoders)
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -110,5 +110,5 @@ def convert(decoder: DecoderT, dtype: torch.dtype) -> DecoderT:
             member.output_bias.data -= member.output_bias.data.logsumexp(0)
         for part in (member.core, member.reduction, words):
             pack(part)
-        member.project_words()
+        member.project_tokens()
     return decoder

@@ -57,9 +57,9 @@ class LanguageModel(nn.Module):
         end = torch.full((len(grid),), END, device=grid.device)
         return self.decoder.step(end, self.decoder.start(grid), grid).state
 
-    def step(self, words: Tensor, state: State, grid: Tensor) -> Step:
+    def step(self, tokens: Tensor, state: State, grid: Tensor) -> Step:
         """As `Decoder.step`."""
-        return self.decoder.step(words, state, grid)
+        return self.decoder.step(tokens, state, grid)
 
     def nothing(self, sentences: int) -> Tensor:
         """What the decoder is shown: a grid of no cells for each sentence."""

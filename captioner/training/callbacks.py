@@ -11,7 +11,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 from captioner.errors import CaptionerError
 from captioner.training.run_dir import forget
 from captioner.training.tasks import TASKS
-from captioner.utils.console import tell
+from captioner.utils.console import print_status
 from captioner.utils.files import replacing
 
 _SHOWN = ("train/loss", "val/loss", "val/perplexity", "val/BLEU-4", "val/CIDEr")
@@ -31,7 +31,7 @@ class ScoreLines(Callback):
             if name in _SHOWN
         }
         line = "  ".join(f"{name} {value}" for name, value in sorted(shown.items()))
-        tell(f"epoch {trainer.current_epoch + 1}: {line}")
+        print_status(f"epoch {trainer.current_epoch + 1}: {line}")
 
 
 class RefuseUnvalidated(Callback):

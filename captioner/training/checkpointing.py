@@ -22,7 +22,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
 from captioner.errors import CaptionerError
-from captioner.utils.console import tell
+from captioner.utils.console import print_status
 from captioner.utils.files import replacing
 from captioner.utils.signals import answered_by
 
@@ -184,7 +184,7 @@ class SaveOften(Checkpoint):
     def _end_if_asked(self, trainer: lightning.Trainer) -> None:
         """Raises KeyboardInterrupt in all processes where one of them was asked to end."""
         if _any(trainer, self.stop.made):
-            rank_zero_only(tell)(f"captioner: --resume {self.folder / LAST} goes on")
+            rank_zero_only(print_status)(f"captioner: --resume {self.folder / LAST} goes on")
             raise KeyboardInterrupt
 
 
@@ -220,7 +220,7 @@ def newest_whole(path: Path) -> Path:
     if _is_whole(path):
         return path
     if path.name == LAST and _is_whole(previous):
-        rank_zero_only(tell)(f"captioner: {path} is missing or damaged; the run goes on from {previous}")
+        rank_zero_only(print_status)(f"captioner: {path} is missing or damaged; the run goes on from {previous}")
         return previous
     if not path.is_file():
         raise CaptionerError(f"checkpoint {path} to resume from: no such file; it is last.ckpt in the run's folder")

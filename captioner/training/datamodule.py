@@ -220,7 +220,7 @@ class CaptionData(lightning.LightningDataModule):
         )
         records = not_before(with_pictures(with_words(records, skipped), skipped), before, skipped)
         skipped.refuse_too_many(len(records), sum(len(record.captions) for record in records))
-        rank_zero_only(skipped.tell)()
+        rank_zero_only(skipped.report)()
         return records
 
     def _loader(self, dataset: CaptionDataset, shuffle: bool, seen: tuple[int, int] = (0, 0)) -> DataLoader[Any]:

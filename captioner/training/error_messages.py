@@ -17,7 +17,7 @@ _RAISED = f"{CaptionerError.__module__}.{CaptionerError.__qualname__}: "
 
 
 @contextmanager
-def told_in_one_line() -> Iterator[None]:
+def errors_in_one_line() -> Iterator[None]:
     """Turns what torch and Lightning raise when options or another process fail into what the user can mend.
 
     Raises:

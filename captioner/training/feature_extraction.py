@@ -102,7 +102,7 @@ def encode_images(
                 pixels = torch.stack([to_pixels(image) for image in read])
                 seen = torch.stack([pixels, pixels.flip(-1)][:views], dim=1).flatten(0, 1).to(device)
                 with torch.inference_mode():
-                    features = encoder(transform.normalise(seen))
+                    features = encoder(transform.normalize(seen))
                 file.write(features.to("cpu", torch.float16).numpy().tobytes())
                 file.flush()
                 yield start + len(several)

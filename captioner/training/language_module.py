@@ -16,7 +16,7 @@ from captioner.errors import CaptionerError
 from captioner.models.decoder import DecoderConfig, State
 from captioner.models.language_model import BLIND, LanguageConfig, LanguageModel
 from captioner.text.vocabulary import START, Unit, Vocabulary
-from captioner.training.noising import drop_words
+from captioner.training.noising import drop_tokens
 from captioner.training.optim import make_optimizer, refuse_another_optimizer
 from captioner.utils.seeding import batch_seed, run_seed
 
@@ -99,8 +99,8 @@ class LanguageModule(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what makes the file a language model, and the state that the next chunk begins with."""
-        checkpoint[METADATA_KEY] = self._content(self._card()).header()
-        checkpoint[CARRIED] = None if self._carried is None else list(self._carried.memory)
+        checkpoint[METADATA_KEY] = self._content(self._model_card()).header()
+        checkpoint[CARRIED] = None if self._carried is None else list(self._carried.recurrent)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes up the state; refuses a file with other words, of another shape, or trained otherwise."""
@@ -108,7 +108,7 @@ class LanguageModule(lightning.LightningModule):
         refuse_another_optimizer(checkpoint, self._parts, self.weight_decay)
         carried = checkpoint.get(CARRIED)
         start = self.model.decoder.start(self.model.nothing(1))
-        self._carried = None if carried is None else start._replace(memory=tuple(carried))
+        self._carried = None if carried is None else start._replace(recurrent=tuple(carried))
 
     @property
     def _parts(self) -> list[tuple[torch.nn.Module, float]]:
@@ -124,13 +124,13 @@ class LanguageModule(lightning.LightningModule):
         words, targets = batch[:, :-1], batch[:, 1:]
         if batch_index > 0 and self._carried is not None:
             # What a checkpoint held is on the CPU.
-            state = self._carried._replace(memory=tuple(part.to(batch.device) for part in self._carried.memory))
+            state = self._carried._replace(recurrent=tuple(part.to(batch.device) for part in self._carried.recurrent))
         else:
             state = self.model.start(grid)
         if self.training and self.word_dropout > 0:
-            words = drop_words(words, self.word_dropout)
-        logits, state = decoder.read(words, state, grid)
-        self._carried = state._replace(memory=tuple(part.detach() for part in state.memory))
+            words = drop_tokens(words, self.word_dropout)
+        logits, state = decoder.unroll(words, state, grid)
+        self._carried = state._replace(recurrent=tuple(part.detach() for part in state.recurrent))
         count = int((targets != START).sum())
         total = cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=START, reduction="sum")
         return total / max(1, count), count  # one track can have nothing but START to read
@@ -138,7 +138,7 @@ class LanguageModule(lightning.LightningModule):
     def _content(self, card: dict[str, Any]) -> Checkpoint:
         return Checkpoint(self.model.config, self.vocabulary.words, {}, card)
 
-    def _card(self) -> dict[str, Any]:
+    def _model_card(self) -> dict[str, Any]:
         perplexity = self.trainer.callback_metrics.get("val/perplexity")
         return {
             "made with": f"captioner {__version__}, torch {torch.__version__}",

@@ -31,8 +31,8 @@ def distillation_loss(outcome: TeacherForced, expected: Tensor) -> Tensor:
 
 def _cross_entropy(outcome: TeacherForced, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Of each member by itself while several learn; their mean."""
-    told = outcome.members or (outcome,)
-    losses = [cross_entropy(each.logits.float(), targets, label_smoothing=label_smoothing) for each in told]
+    outcomes = outcome.members or (outcome,)
+    losses = [cross_entropy(each.logits.float(), targets, label_smoothing=label_smoothing) for each in outcomes]
     return torch.stack(losses).mean()
 
 

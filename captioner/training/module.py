@@ -26,7 +26,7 @@ from captioner.text.vocabulary import Vocabulary, join_words
 from captioner.training.distillation import Teachers
 from captioner.training.distributed import Validated
 from captioner.training.losses import attention_penalty, distillation_loss, location_loss, word_loss
-from captioner.training.noising import drop_words, sample_words
+from captioner.training.noising import drop_tokens, sample_tokens
 from captioner.training.optim import make_optimizer, moving_average, refuse_another_optimizer
 from captioner.training.self_critical import make_reward, self_critical_loss
 from captioner.training.warm_start import Part, read_word_vectors, warm_start, warm_start_members
@@ -208,29 +208,29 @@ class CaptioningModule(lightning.LightningModule):
         grid = drop_channels(whole, self.feature_dropout)
         outcome = self.model.decoder(grid, batch.captions, self._words_to_read(grid, batch.captions))
         loss = word_loss(outcome, self.label_smoothing)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.places))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.indices))
         if self.self_critical == 0:
             loss = self._taught(loss, outcome, pixels, whole, batch.captions)
         if outcome.attention is not None and self.attention_regularization > 0:
-            cells = outcome.attention[..., : grid.shape[1]]  # not the sentinel, which may have all of a sentence
-            penalty = attention_penalty(cells)
-            self.log("train/attention_penalty", penalty, batch_size=len(batch.places))
+            regions = outcome.attention[..., : grid.shape[1]]  # not the sentinel, which may have all of a sentence
+            penalty = attention_penalty(regions)
+            self.log("train/attention_penalty", penalty, batch_size=len(batch.indices))
             loss = loss + self.attention_regularization * penalty
         if outcome.chosen is not None:
             looking, reward = location_loss(outcome, self.location_baseline, self.location_entropy)
             self.location_baseline.lerp_(reward, BASELINE_RATE)
             loss = loss + self.location_reward * looking
         if self.self_critical > 0:
-            seed, places = self._seed(batch_index), batch.places.tolist()
-            drawn = self_critical_loss(self.model.decoder, grid, places, self._reward, self.samples, seed)
-            self.log("train/reward", drawn.reward, prog_bar=True, batch_size=len(places))
+            seed, indices = self._seed(batch_index), batch.indices.tolist()
+            drawn = self_critical_loss(self.model.decoder, grid, indices, self._reward, self.samples, seed)
+            self.log("train/reward", drawn.reward, prog_bar=True, batch_size=len(indices))
             critical = self._taught(drawn.loss, drawn.outcome, pixels, whole, drawn.captions)
             loss = (1 - self.self_critical) * loss + self.self_critical * critical
         if not torch.isfinite(loss):
             records = self.trainer.datamodule.train.records  # type: ignore[attr-defined]
-            places = batch.places.tolist()
-            images = ", ".join(str(records[place].image) for place in places[:_IMAGES_NAMED])
-            more = f" and {len(places) - _IMAGES_NAMED} more" if len(places) > _IMAGES_NAMED else ""
+            indices = batch.indices.tolist()
+            images = ", ".join(str(records[index].image) for index in indices[:_IMAGES_NAMED])
+            more = f" and {len(indices) - _IMAGES_NAMED} more" if len(indices) > _IMAGES_NAMED else ""
             raise CaptionerError(
                 f"the loss of batch {batch_index} of epoch {self.current_epoch} is {loss.item()}; lower "
                 f"model.learning_rate or trainer.gradient_clip_val, or look at its images: {images}{more}"
@@ -244,7 +244,7 @@ class CaptioningModule(lightning.LightningModule):
         words = len(outcome.targets)
         hypotheses = decode(self.model.decoder, grid, self.validation_options)
         captions = [join_words(self.vocabulary.decode(each[0].words)) for each in hypotheses]
-        generated = dict(zip(batch.places.tolist(), captions, strict=True))
+        generated = dict(zip(batch.indices.tolist(), captions, strict=True))
         self._validated += Validated(generated, float(word_loss(outcome)) * words, words)
 
     def on_validation_epoch_end(self) -> None:
@@ -255,7 +255,7 @@ class CaptioningModule(lightning.LightningModule):
         self.log("val/loss", loss)
         self.log("val/perplexity", loss.exp())
         records = self.trainer.datamodule.val.records  # type: ignore[attr-defined]
-        references = {place: records[place].captions for place in whole.generated}
+        references = {index: records[index].captions for index in whole.generated}
         for name, value in score(whole.generated, references).items():
             self.log(f"val/{name}", value, prog_bar=name == "CIDEr")
 
@@ -266,7 +266,7 @@ class CaptioningModule(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what makes the file a captioner: configuration, words, card."""
-        checkpoint[METADATA_KEY] = Checkpoint(self.model.config, self.vocabulary.words, {}, self._card()).header()
+        checkpoint[METADATA_KEY] = Checkpoint(self.model.config, self.vocabulary.words, {}, self._model_card()).header()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses to resume what was trained otherwise; with other words, every id would mean something else."""
@@ -288,8 +288,8 @@ class CaptioningModule(lightning.LightningModule):
     def _words_to_read(self, grid: Tensor, captions: Tensor) -> Tensor:
         if self.scheduled_sampling > 0 and self.global_step > 0:
             share = self.scheduled_sampling * self.global_step / max(1, int(self.trainer.estimated_stepping_batches))
-            captions = sample_words(self.model.decoder, grid, captions, share)
-        return drop_words(captions, self.word_dropout) if self.word_dropout > 0 else captions
+            captions = sample_tokens(self.model.decoder, grid, captions, share)
+        return drop_tokens(captions, self.word_dropout) if self.word_dropout > 0 else captions
 
     def _taught(
         self, loss: Tensor, outcome: TeacherForced, pixels: Tensor | None, whole: Tensor, captions: Tensor
@@ -304,11 +304,11 @@ class CaptioningModule(lightning.LightningModule):
     def _look(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """The CNN's grid, and the pixels that it was shown; None where the batch holds features."""
         if batch.images.dtype == torch.uint8:
-            pixels = self.model.config.transform.normalise(batch.images)
+            pixels = self.model.config.transform.normalize(batch.images)
             return self.model.encoder(pixels), pixels
         return batch.images.float(), None
 
-    def _card(self) -> dict[str, Any]:
+    def _model_card(self) -> dict[str, Any]:
         metrics = self.trainer.callback_metrics
         return {
             "made with": f"captioner {__version__}, torch {torch.__version__}",

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from captioner.decoding.ensemble import Ensemble
-from captioner.models.decoder import Decoder, Members
+from captioner.models.decoder import Decoder, MemberDecoders
 from captioner.text.vocabulary import END, PAD, START, UNKNOWN
 
 
-def drop_words(captions: Tensor, share: float) -> Tensor:
+def drop_tokens(captions: Tensor, share: float) -> Tensor:
     """Word dropout: UNKNOWN in the place of words chosen by chance (Bowman et al., 2016).
 
     Args:
@@ -24,7 +24,7 @@ def drop_words(captions: Tensor, share: float) -> Tensor:
 
 
 @torch.no_grad()
-def sample_words(decoder: Decoder | Members, grid: Tensor, captions: Tensor, share: float) -> Tensor:
+def sample_tokens(decoder: Decoder | MemberDecoders, grid: Tensor, captions: Tensor, share: float) -> Tensor:
     """Scheduled sampling: the decoder's own words in the place of words chosen by chance (Bengio et al., 2015).
 
     Each is drawn from what the decoder makes, without dropout, of the words read before it, those that it drew
@@ -40,7 +40,7 @@ def sample_words(decoder: Decoder | Members, grid: Tensor, captions: Tensor, sha
         What to read, shaped like the captions.
     """
     sentences = captions.flatten(0, 1)
-    read = sentences.clone()
+    inputs = sentences.clone()
     replaced = torch.rand(sentences.shape, device=sentences.device) < share
     for special in (PAD, START, END):
         replaced &= sentences != special
@@ -48,12 +48,12 @@ def sample_words(decoder: Decoder | Members, grid: Tensor, captions: Tensor, sha
     ensemble = Ensemble([decoder], [grid])
     ensemble.repeat(captions.shape[1])
     for position in range(sentences.shape[1] - 1):
-        log_probabilities, _ = ensemble.read(read[:, position])
+        log_probabilities, _ = ensemble.step(inputs[:, position])
         log_probabilities[:, [PAD, START, END]] = -torch.inf
         chances = log_probabilities.softmax(-1)
         # As `multinomial` draws, which raises an error of its own where training has diverged.
         drawn = (chances / torch.empty_like(chances).exponential_()).argmax(-1)
         following = replaced[:, position + 1]
-        read[following, position + 1] = drawn[following]
+        inputs[following, position + 1] = drawn[following]
     decoder.train()
-    return read.view_as(captions)
+    return inputs.view_as(captions)

@@ -33,10 +33,10 @@ from captioner.training.checkpointing import (
     StopRequest,
     newest_whole,
 )
-from captioner.training.error_messages import told_in_one_line
+from captioner.training.error_messages import errors_in_one_line
 from captioner.training.run_dir import held, refuse_to_overwrite
 from captioner.training.tasks import TASKS, best_mode
-from captioner.utils.console import tell
+from captioner.utils.console import print_status
 from captioner.utils.runtime import keep_freed_memory
 
 _AUTO = "auto"
@@ -157,8 +157,10 @@ class CaptionerCLI(LightningCLI):
         accelerator = trainer["accelerator"]
         on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
         if on_cpu and str(trainer["precision"]) in _HALVES and not inference.has_fast_bfloat16():
-            told = f"bfloat16 is slow on this CPU, as far as is known: trains in 32-true, not in {trainer['precision']}"
-            rank_zero_only(tell)(f"captioner: {told}")
+            message = (
+                f"bfloat16 is slow on this CPU, as far as is known: trains in 32-true, not in {trainer['precision']}"
+            )
+            rank_zero_only(print_status)(f"captioner: {message}")
             trainer["precision"] = "32-true"
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:  # noqa: ANN401 (as in LightningCLI)
@@ -173,7 +175,7 @@ class CaptionerCLI(LightningCLI):
         kwargs["use_distributed_sampler"] = False
         on_terminal = sys.stderr.isatty()
         kwargs.setdefault("enable_progress_bar", on_terminal and config["enable_progress_bar"] is not False)
-        with told_in_one_line():
+        with errors_in_one_line():
             trainer = super().instantiate_trainer(**kwargs)
         if not trainer.limit_val_batches:
             raise CaptionerError("trainer.limit_val_batches is 0, but the best epoch is chosen by validation; raise it")
@@ -276,7 +278,7 @@ def train(args: Sequence[str]) -> Path | None:
     root = Path(cli.trainer.default_root_dir)
     keeps = cli.trainer.is_global_zero and not cli.trainer.fast_dev_run  # type: ignore[attr-defined]
     with held(root) if keeps else nullcontext():
-        with told_in_one_line(), cli.stop.heard():
+        with errors_in_one_line(), cli.stop.heard():
             cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume, weights_only=True)
         if not keeps:
             return None

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from captioner.decoding import DecodingOptions, Hypothesis, decode
 from captioner.metrics.cider import CiderReward
-from captioner.models.decoder import Decoder, Members, TeacherForced
+from captioner.models.decoder import Decoder, MemberDecoders, TeacherForced
 from captioner.text.vocabulary import END, NEVER_WRITTEN, PAD, START
 
 MAX_WORDS = 20
@@ -46,14 +46,19 @@ def make_reward(captions: Sequence[Sequence[Sequence[int]]]) -> CiderReward:
 
 
 def self_critical_loss(
-    decoder: Decoder | Members, grid: Tensor, places: Sequence[int], reward: CiderReward, samples: int, seed: int
+    decoder: Decoder | MemberDecoders,
+    grid: Tensor,
+    indices: Sequence[int],
+    reward: CiderReward,
+    samples: int,
+    seed: int,
 ) -> Drawn:
     """Draws captions and weighs their log-probabilities by how much better they did than the image's others.
 
     Args:
         decoder: The decoder, in training mode.
         grid: Feature vectors, shape (images, cells, channels).
-        places: Which of the reward's images they are.
+        indices: Which of the reward's images they are.
         reward: Made by `make_reward`.
         samples: Captions drawn of each image, at least 2.
         seed: Another seed draws other captions.
@@ -65,7 +70,7 @@ def self_critical_loss(
     # Without dropout, here and below: what is drawn must be what the gradient is of.
     decoder.eval()
     drawn = [[_closed(each) for each in group] for group in decode(decoder, grid, options)]
-    rewards = torch.tensor([reward(place, group) for place, group in zip(places, drawn, strict=True)])
+    rewards = torch.tensor([reward(index, group) for index, group in zip(indices, drawn, strict=True)])
     others = (rewards.sum(dim=1, keepdim=True) - rewards) / (samples - 1)
     captions = torch.full((len(drawn), samples, MAX_WORDS + 2), PAD)
     captions[:, :, 0] = START

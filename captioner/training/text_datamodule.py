@@ -38,9 +38,9 @@ class Stream(Dataset[Tensor]):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, places: Tensor) -> Tensor:
+    def __getitem__(self, indices: Tensor) -> Tensor:
         """The ids at places of the stream, in the places' shape."""
-        return self.ids[places]
+        return self.ids[indices]
 
 
 class ChunkSampler(Sampler[Tensor]):
@@ -73,10 +73,10 @@ class ChunkSampler(Sampler[Tensor]):
 
     def __iter__(self) -> Iterator[Tensor]:
         length = len(self.stream) // self.tracks
-        places = self._order()[: self.tracks * length].view(self.tracks, length)
+        indices = self._order()[: self.tracks * length].view(self.tracks, length)
         first = self.seen[1] if self.epoch == self.seen[0] else 0
         for chunk in range(first, len(self)):
-            yield places[:, chunk * self.steps : (chunk + 1) * self.steps + 1]
+            yield indices[:, chunk * self.steps : (chunk + 1) * self.steps + 1]
 
     def _order(self) -> Tensor:
         """The places of the stream, line after line in this epoch's order."""

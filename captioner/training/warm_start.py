@@ -17,7 +17,7 @@ from captioner.errors import CaptionerError
 from captioner.models.captioner import CaptionModel
 from captioner.models.decoder import member_prefix
 from captioner.text.vocabulary import Vocabulary
-from captioner.utils.console import tell
+from captioner.utils.console import print_status
 
 Part = Literal["all", "encoder"]
 
@@ -49,8 +49,8 @@ def warm_start_members(model: CaptionModel, vocabulary: Vocabulary, paths: Seque
             f"model.start_from lists {len(paths)} checkpoints, and model.decoder.members is {members}; "
             "give one for each"
         )
-    for place, path in enumerate(paths):
-        warm_start(model, vocabulary, path, member=place)
+    for index, path in enumerate(paths):
+        warm_start(model, vocabulary, path, member=index)
 
 
 @torch.no_grad()
@@ -82,8 +82,8 @@ def warm_start(
             for), or a layer of another shape.
     """
     content = checkpoint.read(path)
-    places = {word: place for place, word in enumerate(content.words)}
-    shared = [(id_, places[word]) for id_, word in enumerate(vocabulary.words) if word in places]
+    indices = {word: index for index, word in enumerate(content.words)}
+    shared = [(id_, indices[word]) for id_, word in enumerate(vocabulary.words) if word in indices]
     ids, old_ids = torch.tensor(shared).T
     own = model.state_dict()
     if member is None:
@@ -115,8 +115,8 @@ def warm_start(
                 f"{path}: {name} has shape {tuple(other.shape)}, the model's {tuple(value.shape)}; {cure}"
             )
     taken = Taken(len(shared) if any(map(_ONE_ROW_A_WORD.fullmatch, common)) else 0, len(common))
-    told = f"{taken.tensors} of {len(own)} tensors and {taken.words} of {len(vocabulary)} words"
-    rank_zero_only(tell)(f"captioner: starts from {os.fspath(path)!r}: {told}")
+    message = f"{taken.tensors} of {len(own)} tensors and {taken.words} of {len(vocabulary)} words"
+    rank_zero_only(print_status)(f"captioner: starts from {os.fspath(path)!r}: {message}")
     return taken
 
 

@@ -6,7 +6,7 @@ import contextlib
 import sys
 
 
-def tell(line: str) -> None:
+def print_status(line: str) -> None:
     """Writes a line on standard error. Where nobody reads it any more, or its disk is full, the work goes on."""
     with contextlib.suppress(OSError):
         print(line, file=sys.stderr, flush=True)

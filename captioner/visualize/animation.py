@@ -61,16 +61,16 @@ def animate(image: ImageSource, caption: Caption) -> bytes:
 def _frame(picture: Image.Image, words: tuple[str, ...], current: int | None) -> Image.Image:
     """A picture above the caption, in which the current word is marked and those to come are faint."""
     width = max(picture.width, LEAST_WIDTH)
-    places, lines = _places(words, width - 2 * MARGIN)
+    positions, lines = _positions(words, width - 2 * MARGIN)
     frame = Image.new("RGB", (width, picture.height + lines * LINE_HEIGHT + 2 * MARGIN), PAPER)
     frame.paste(picture, ((width - picture.width) // 2, 0))
     draw = ImageDraw.Draw(frame)
-    for index, (word, (x, line)) in enumerate(zip(words, places, strict=True)):
+    for index, (word, (x, line)) in enumerate(zip(words, positions, strict=True)):
         left, top = MARGIN + x, picture.height + MARGIN + line * LINE_HEIGHT
         if index == current:
             draw.rounded_rectangle((left - 4, top, left + _font().getlength(word) + 3, top + LINE_HEIGHT - 3), 4, MARK)
-        colour = INK if current is None or index <= current else FAINT
-        draw.text((left, top + LINE_HEIGHT // 2 - 1), word, colour, _font(), anchor="lm")
+        color = INK if current is None or index <= current else FAINT
+        draw.text((left, top + LINE_HEIGHT // 2 - 1), word, color, _font(), anchor="lm")
     return frame
 
 
@@ -79,17 +79,17 @@ def _with_own_palette(frame: Image.Image) -> Image.Image:
     return frame.quantize(palette=frame.quantize(256), dither=Image.Dither.FLOYDSTEINBERG)
 
 
-def _places(words: tuple[str, ...], room: int) -> tuple[list[tuple[int, int]], int]:
+def _positions(words: tuple[str, ...], room: int) -> tuple[list[tuple[int, int]], int]:
     """Where each word starts, in pixels and lines, and the number of lines."""
-    places, x, line = [], 0, 0
+    positions, x, line = [], 0, 0
     space = round(_font().getlength(" "))
     for word in words:
         length = round(_font().getlength(word))
         if x and x + length > room:
             x, line = 0, line + 1
-        places.append((x, line))
+        positions.append((x, line))
         x += length + space
-    return places, line + 1
+    return positions, line + 1
 
 
 @cache

@@ -11,7 +11,7 @@ from PIL import Image
 
 from captioner.caption import Caption
 from captioner.data.images import ImageSource
-from captioner.visualize.overlay import COLOUR_MAP, OPACITY, UNSEEN_GREY, load_photograph, maps_to_draw, spread
+from captioner.visualize.overlay import COLOR_MAP, OPACITY, UNSEEN_GRAY, load_photograph, maps_to_draw, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,7 +89,7 @@ def plot(image: ImageSource, caption: Caption, measure: str = "attention") -> Fi
         _label(axis, caption.words[index - 1], note, panel_width)
     left, bottom = (width - BAR_WIDTH) / 2, BAR_STRIP - 0.3
     axis = figure.add_axes((left / width, bottom / height, BAR_WIDTH / width, BAR_HEIGHT / height))
-    bar = figure.colorbar(ScalarMappable(cmap=COLOUR_MAP), cax=axis, orientation="horizontal", ticks=[0, 0.5, 1])
+    bar = figure.colorbar(ScalarMappable(cmap=COLOR_MAP), cax=axis, orientation="horizontal", ticks=[0, 0.5, 1])
     bar.set_ticklabels([f"no {measure}", "half", "the map's peak"])
     return figure
 
@@ -104,9 +104,9 @@ def _lay(axis: Axes, weights: np.ndarray, region: tuple[float, float, float, flo
     """Lays a map in colour over the photograph in grey: two images, so that a figure's owner can restyle either."""
     from matplotlib import colormaps
 
-    colours = colormaps[COLOUR_MAP].with_extremes(bad=str(UNSEEN_GREY / 255))
+    colors = colormaps[COLOR_MAP].with_extremes(bad=str(UNSEEN_GRAY / 255))
     axis.imshow(photograph.convert("L"), cmap="gray", vmin=0, vmax=255)
-    axis.imshow(spread(weights, region, photograph.size), cmap=colours, vmin=0, vmax=1, alpha=OPACITY)
+    axis.imshow(spread(weights, region, photograph.size), cmap=colors, vmin=0, vmax=1, alpha=OPACITY)
 
 
 def _label(axis: Axes, word: str, note: str, width: float) -> None:

@@ -84,9 +84,9 @@ def _write(photograph: Photograph, folder: Path, gallery: str, index: int, has_n
     thumbnail = load_photograph(picture, THUMBNAIL_SIDE)
     with replacing(thumbnail_file) as path:
         thumbnail.save(path, "JPEG", quality=THUMBNAIL_QUALITY)
-    place = f"./{_address(folder.name)}/{_stem(index)}"
+    target = f"./{_address(folder.name)}/{_stem(index)}"
     return (
-        f'<li><a href="{place}.html"><img src="{place}.jpg" width="{thumbnail.width}" height="{thumbnail.height}" '
+        f'<li><a href="{target}.html"><img src="{target}.jpg" width="{thumbnail.width}" height="{thumbnail.height}" '
         f'loading="lazy" decoding="async" alt=""><span class="caption">{escape(caption.text or NO_WORDS)}</span>'
         f'<span class="soft">{escape(name)}</span></a></li>'
     )

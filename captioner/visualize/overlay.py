@@ -11,13 +11,13 @@ from captioner.caption import TRAINED_TO_LOOK, Caption
 from captioner.data.images import ImageSource, open_image
 from captioner.errors import CaptionerError
 
-COLOUR_MAP = "inferno"
+COLOR_MAP = "inferno"
 """Perceptually uniform, its lightness alone tells the order: readable without seeing colours, and in grey print."""
 
 OPACITY = 0.6
 """Share of the colour in the mixture of colour and grey photograph."""
 
-UNSEEN_GREY = 232
+UNSEEN_GRAY = 232
 """The colour of what the encoder never saw: a light grey, which the colour map does not have."""
 
 
@@ -86,10 +86,10 @@ def paint(photograph: Image.Image, weights: np.ndarray, region: tuple[float, flo
         RGB, of the photograph's size.
     """
     field = spread(weights, region, photograph.size)
-    colour = palette()[np.rint(np.nan_to_num(field) * 255).astype(np.uint8)]
-    colour[np.isnan(field)] = UNSEEN_GREY
-    grey = photograph.convert("L").convert("RGB")
-    return Image.blend(grey, Image.fromarray(colour), OPACITY)
+    color = palette()[np.rint(np.nan_to_num(field) * 255).astype(np.uint8)]
+    color[np.isnan(field)] = UNSEEN_GRAY
+    gray = photograph.convert("L").convert("RGB")
+    return Image.blend(gray, Image.fromarray(color), OPACITY)
 
 
 @cache
@@ -97,8 +97,8 @@ def palette() -> np.ndarray:
     """The colour map's 256 colours from no attention to most, uint8, shape (256, 3)."""
     from matplotlib import colormaps
 
-    colours: np.ndarray = colormaps[COLOUR_MAP](np.arange(256), bytes=True)[:, :3]
-    return colours
+    colors: np.ndarray = colormaps[COLOR_MAP](np.arange(256), bytes=True)[:, :3]
+    return colors
 
 
 def _pixels(start: float, end: float, length: int) -> tuple[int, int]:

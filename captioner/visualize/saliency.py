@@ -62,7 +62,7 @@ def _maps(model: Captioner, pixels: list[Tensor], grids: list[Tensor], words: tu
     maps = np.empty((len(words), side, side), np.float32)
     # Word by word: cuDNN's fused LSTM has no gradients outside of training.
     for index, word in enumerate(model.vocabulary.id(word) for word in words):
-        log_probabilities, _ = decoders.read(torch.tensor([before], device=model.device))
+        log_probabilities, _ = decoders.step(torch.tensor([before], device=model.device))
         gradients = torch.autograd.grad(log_probabilities[0, word], pixels, retain_graph=True)
         cells = torch.zeros(side, side, dtype=torch.float64, device=model.device)
         for gradient in gradients:

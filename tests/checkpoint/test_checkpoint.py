@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from captioner import checkpoint as checkpoints
-from captioner.checkpoint.quantization import STEPS, are_rounded, dequantise, quantise, round_weights
+from captioner.checkpoint.quantization import STEPS, are_rounded, dequantize, quantize, round_weights
 from captioner.data.transforms import Transform
 from captioner.errors import CaptionerError
 from captioner.models.captioner import CaptionerConfig, CaptionModel
@@ -98,7 +98,7 @@ def test_int8_rounds_matrices_halves_kernels_and_spares_vectors(tiny: Captioner,
 def test_a_file_whose_kernels_are_rounded_too_is_read(tiny: Captioner, tmp_path: Path) -> None:
     weights = {name: value.contiguous() for name, value in tiny.model.state_dict().items()}
     name = next(name for name, value in weights.items() if value.ndim == 4)
-    multiples, steps = quantise(weights[name].flatten(1))
+    multiples, steps = quantize(weights[name].flatten(1))
     rounded = weights | {name: multiples.view_as(weights[name]), name + STEPS: steps}
     save_file(rounded, tmp_path / "m.safetensors", {checkpoints.METADATA_KEY: header_of(tiny)})
     found = load(tmp_path / "m.safetensors").model.state_dict()[name]
@@ -124,9 +124,9 @@ def test_kernels_that_were_rounded_before_take_a_byte_and_stay_as_they_are(tiny:
 
 def test_rows_of_zeros_and_of_whole_steps_are_exact() -> None:
     matrix = torch.tensor([[0.0, 0.0, 0.0], [-127.0, 3.0, 0.0], [0.25, -31.75, 1.0]])
-    multiples, steps = quantise(matrix)
+    multiples, steps = quantize(matrix)
     assert steps.tolist() == [0, 1, 0.25]
-    assert torch.equal(dequantise({"m": multiples, "m:steps": steps})["m"], matrix)
+    assert torch.equal(dequantize({"m": multiples, "m:steps": steps})["m"], matrix)
     assert torch.equal(round_weights(matrix), matrix)
 
 
@@ -149,12 +149,12 @@ def test_rounded_weights_are_told_from_others() -> None:
 )
 def test_steps_that_belong_to_no_matrix_are_refused(tensors: dict[str, torch.Tensor]) -> None:
     with pytest.raises(CaptionerError, match="m:steps belong to no int8 matrix"):
-        dequantise(tensors)
+        dequantize(tensors)
 
 
 def test_int8_without_its_steps_is_refused(tiny: Captioner, tmp_path: Path) -> None:
     weights = {name: value.contiguous() for name, value in tiny.model.state_dict().items()}
-    weights["decoder.embedding.weight"], _ = quantise(weights["decoder.embedding.weight"])
+    weights["decoder.embedding.weight"], _ = quantize(weights["decoder.embedding.weight"])
     save_file(weights, tmp_path / "m.safetensors", {checkpoints.METADATA_KEY: header_of(tiny)})
     assert "decoder.embedding.weight are torch.int8, not torch.float32" in refusal(tmp_path / "m.safetensors")
 

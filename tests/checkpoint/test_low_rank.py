@@ -12,7 +12,7 @@ from conftest import make_captioner
 import captioner
 from captioner import checkpoint
 from captioner.checkpoint import Checkpoint
-from captioner.checkpoint.low_rank import shorten
+from captioner.checkpoint.low_rank import project_to_low_rank
 from captioner.errors import CaptionerError
 from captioner.models.decoder.config import Attention
 from captioner.pipeline import Captioner
@@ -34,7 +34,7 @@ def test_a_decoder_sees_what_it_saw_where_the_images_fill_no_more(attention: Att
     torch.manual_seed(3)
     before = make_captioner(attention, members=members)
     grid = torch.randn(3, 4, 7) @ torch.randn(7, before.model.encoder.channels)
-    after, _ = shorten(content(before), 7, moment_of(grid.double())).build()
+    after, _ = project_to_low_rank(content(before), 7, moment_of(grid.double())).build()
     assert after.encoder.projection is not None
     captions = torch.tensor([[[1, 4, 5, 6, 2]]] * 3)
     seen = ((before.model.decoder, grid), (after.decoder, after.encoder.projection(grid)))
@@ -49,7 +49,7 @@ def test_no_other_map_changes_the_products_less() -> None:
     grid = torch.randn(500, 4, before.model.encoder.channels) @ torch.randn(512, 512).tril() / 20
     moment = moment_of(grid.double())
     whole = content(before)
-    after = shorten(whole, 100, moment)
+    after = project_to_low_rank(whole, 100, moment)
     changed = [name for name, value in whole.weights.items() if value.shape != after.weights[name].shape]
     assert {name.split(".")[-2] for name in changed} == {"context", "key", "initial_state"}
     matrix = torch.cat([whole.weights[name] for name in changed]).double()
@@ -71,7 +71,7 @@ def test_a_shortened_captioner_is_a_file_like_any_other(tmp_path: Path, photos: 
     with torch.no_grad():
         grid = before.model.encoder(torch.randn(4, 3, 64, 64))
     file = tmp_path / "short.safetensors"
-    checkpoint.write(file, shorten(content(before), 30, moment_of(grid.double())))
+    checkpoint.write(file, project_to_low_rank(content(before), 30, moment_of(grid.double())))
     short = captioner.load(file)
     assert short.model.encoder.channels == 30
     assert short.caption(photos / "0.png").attention is not None
@@ -83,9 +83,9 @@ def test_what_cannot_be_shortened_is_refused() -> None:
     whole = content(make_captioner())
     moment = torch.eye(512)
     with pytest.raises(CaptionerError, match="its feature vectors have 512 numbers; 512 must be fewer"):
-        shorten(whole, 512, moment)
+        project_to_low_rank(whole, 512, moment)
     with pytest.raises(CaptionerError, match="have 512 numbers; 0 must be fewer"):
-        shorten(whole, 0, moment)
-    short = shorten(whole, 8, moment)
+        project_to_low_rank(whole, 0, moment)
+    short = project_to_low_rank(whole, 8, moment)
     with pytest.raises(CaptionerError, match="its feature vectors have been shortened already"):
-        shorten(short, 4, moment)
+        project_to_low_rank(short, 4, moment)

@@ -35,13 +35,13 @@ def dataset_of(
     return CaptionDataset([Record(picture, captions, "train", 1)], vocabulary, TRANSFORM, most, augmentation)
 
 
-def example(place: int, *lengths: int) -> Example:
-    return Example(torch.full((1,), place), [[START] + [5] * (n - 2) + [END] for n in lengths], place)
+def example(image_index: int, *lengths: int) -> Example:
+    return Example(torch.full((1,), image_index), [[START] + [5] * (n - 2) + [END] for n in lengths], image_index)
 
 
 def test_a_batch_has_the_longer_captions_first_and_loses_none() -> None:
     batch = collate([example(0, 4, 6), example(1, 3), example(2, 7, 2, 5)])
-    assert batch.places.tolist() == [2, 0, 1]
+    assert batch.indices.tolist() == [2, 0, 1]
     assert batch.images.flatten().tolist() == [2, 0, 1]
     assert (batch.captions != PAD).sum(-1).tolist() == [[7, 5, 2], [6, 4, 0], [3, 0, 0]]
     assert batch.captions[0, 0].tolist() == [START, 5, 5, 5, 5, 5, END]
@@ -63,7 +63,7 @@ def test_of_many_captions_some_are_drawn_by_the_seed(picture: Path) -> None:
 def test_pixels_are_those_that_captioning_sees(picture: Path) -> None:
     pixels = dataset_of(picture, "a")[Draw(0, 1)].image
     expected = TRANSFORM(Image.open(picture))
-    torch.testing.assert_close(TRANSFORM.normalise(pixels), expected)
+    torch.testing.assert_close(TRANSFORM.normalize(pixels), expected)
 
 
 def test_a_flip_mirrors_every_second_image(picture: Path) -> None:
@@ -91,11 +91,11 @@ def to_image(dataset: CaptionDataset, seed: int) -> torch.Tensor:
 def test_an_epoch_has_every_image_once_in_an_order_of_its_own() -> None:
     sampler = DrawSampler(50, shuffle=True)
     first = list(sampler)
-    assert sorted(draw.place for draw in first) == list(range(50))
+    assert sorted(draw.image_index for draw in first) == list(range(50))
     assert list(sampler) == first
     sampler.set_epoch(1)
     second = list(sampler)
-    assert [d.place for d in second] != [d.place for d in first]
+    assert [d.image_index for d in second] != [d.image_index for d in first]
     assert {d.seed for d in second}.isdisjoint(d.seed for d in first)
 
 
@@ -130,7 +130,7 @@ def test_several_processes_go_on_with_what_none_of_them_has_seen() -> None:
 def test_validation_keeps_the_order_and_what_is_drawn() -> None:
     sampler = DrawSampler(5, shuffle=False)
     first = list(sampler)
-    assert [draw.place for draw in first] == [0, 1, 2, 3, 4]
+    assert [draw.image_index for draw in first] == [0, 1, 2, 3, 4]
     sampler.set_epoch(1)
     assert list(sampler) == first
 

@@ -32,8 +32,8 @@ RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 def quartered() -> Image.Image:
     image = Image.new("RGB", (40, 20), RED)
-    for colour, box in ((GREEN, (20, 0, 40, 10)), (BLUE, (0, 10, 20, 20)), (WHITE, (20, 10, 40, 20))):
-        image.paste(colour, box)
+    for color, box in ((GREEN, (20, 0, 40, 10)), (BLUE, (0, 10, 20, 20)), (WHITE, (20, 10, 40, 20))):
+        image.paste(color, box)
     return image
 
 
@@ -109,7 +109,7 @@ def test_a_transparent_palette_is_laid_on_white(tmp_path: Path) -> None:
 
 
 def test_the_first_frame_of_an_animation_is_taken(tmp_path: Path) -> None:
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "green")]
     frames[0].save(tmp_path / "moving.webp", save_all=True, append_images=frames[1:], lossless=True)
     assert open_image(tmp_path / "moving.webp").getpixel((4, 4)) == RED
 
@@ -170,14 +170,14 @@ def test_any_aspect_ratio_gives_the_encoders_input(size: tuple[int, int], resize
     assert tensor.isfinite().all()
 
 
-def test_cropping_is_torchvisions_resize_and_centre_crop() -> None:
+def test_cropping_is_torchvisions_resize_and_center_crop() -> None:
     image = Image.effect_noise((120, 80), 90).convert("RGB")
     ours = to_pixels(Transform(40, "crop", "bilinear").scale(image))
     theirs = v2.Compose([v2.Resize(40, antialias=True), v2.CenterCrop(40), v2.PILToTensor()])(image)
     assert (ours.int() - theirs.int()).abs().max() <= 2
 
 
-def test_normalising_is_torchvisions() -> None:
+def test_normalizing_is_torchvisions() -> None:
     image = Image.effect_noise((32, 32), 90).convert("RGB")
     transform = Transform(32)
     theirs = v2.Compose(

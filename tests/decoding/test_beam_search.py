@@ -34,9 +34,9 @@ class CountingDecoder(TableDecoder):
 
     read = 0
 
-    def step(self, words: Tensor, state: State, grid: Tensor) -> Step:
-        self.read += len(words)
-        return super().step(words, state, grid)
+    def step(self, tokens: Tensor, state: State, grid: Tensor) -> Step:
+        self.read += len(tokens)
+        return super().step(tokens, state, grid)
 
 
 @pytest.mark.parametrize(("normalization", "penalty"), [("average", 0), ("average", 0.7), ("average", 1), ("gnmt", 1)])
@@ -47,12 +47,12 @@ def test_a_beam_as_wide_as_the_space_equals_brute_force(
     decoder = TableDecoder(seed, images=2)
     options = DecodingOptions(130, 10, 4, penalty, normalization)
 
-    def normaliser(length: int) -> float:
+    def normalizer(length: int) -> float:
         return float(((5 + length) / 6 if normalization == "gnmt" else length) ** penalty)
 
     for image, hypotheses in enumerate(decode(decoder, grid_of(2), options)):
         scored = [(s, score(decoder, image, s)) for s in all_sentences(4)]
-        scored.sort(key=lambda pair: -sum(pair[1]) / normaliser(len(pair[0])))
+        scored.sort(key=lambda pair: -sum(pair[1]) / normalizer(len(pair[0])))
         assert [spoken(h) for h in hypotheses] == [s for s, _ in scored[:10]]
         for hypothesis, (_, expected) in zip(hypotheses, scored, strict=False):
             assert hypothesis.log_probabilities == pytest.approx(expected, abs=1e-5)
@@ -167,10 +167,10 @@ def test_a_wider_beam_finds_nothing_worse_once_it_holds_the_space(seed: int, max
 class EndingLate(TableDecoder):
     """Ends at once, or goes on for a long time at little cost."""
 
-    def step(self, words: Tensor, state: State, grid: Tensor) -> Step:
-        _, state, attention = super().step(words, state, grid)
-        logits = torch.full((len(words), WORDS), -20.0)
-        logits[:, END] = torch.where(words == START, 1.0, -10.0)
+    def step(self, tokens: Tensor, state: State, grid: Tensor) -> Step:
+        _, state, attention = super().step(tokens, state, grid)
+        logits = torch.full((len(tokens), WORDS), -20.0)
+        logits[:, END] = torch.where(tokens == START, 1.0, -10.0)
         logits[:, 4] = 0.0
         return Step(logits, state, attention)
 
@@ -231,7 +231,7 @@ def test_only_sentences_that_go_on_are_read(beam: int) -> None:
 def test_many_images_are_written_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     decoder, options = TableDecoder(5, images=7), DecodingOptions(3, 3, 5)
     together = decode(decoder, grid_of(7), options)
-    monkeypatch.setattr("captioner.decoding.generate.SENTENCES_AT_ONCE", 6)
+    monkeypatch.setattr("captioner.decoding.generate.HYPOTHESES_AT_ONCE", 6)
     assert [[h.words for h in each] for each in decode(decoder, grid_of(7), options)] == [
         [h.words for h in each] for each in together
     ]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from table_decoder import SPOKEN, WORDS, TableDecoder, all_sentences, grid_of, score, spoken
 
 from captioner.decoding import DecodingOptions, decode
-from captioner.decoding.sampling import restrict
+from captioner.decoding.sampling import filter_logits
 
 
 @settings(max_examples=30, deadline=None)
@@ -91,10 +91,10 @@ def test_without_choice_it_is_greedy(limit: dict[str, float]) -> None:
 def test_the_unlikely_are_left_out(top_k: int, top_p: float, kept: int) -> None:
     logits = torch.tensor([0.5, 0.25, 0.15, 0.1]).log()
     for order in itertools.permutations(range(4)):
-        shuffled = restrict(logits[list(order)], top_k, top_p)
+        shuffled = filter_logits(logits[list(order)], top_k, top_p)
         assert sorted(shuffled.isfinite().nonzero().flatten().tolist()) == sorted(order.index(i) for i in range(kept))
 
 
 @pytest.mark.parametrize(("top_k", "top_p", "kept"), [(2, 1.0, 2), (0, 0.5, 2), (3, 0.5, 2)])
 def test_of_equals_no_more_than_asked_for_stay(top_k: int, top_p: float, kept: int) -> None:
-    assert int(restrict(torch.zeros(1, 4), top_k, top_p).isfinite().sum()) == kept
+    assert int(filter_logits(torch.zeros(1, 4), top_k, top_p).isfinite().sum()) == kept

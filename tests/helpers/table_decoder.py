@@ -13,7 +13,7 @@ from torch import Tensor
 from captioner.decoding import DecodingOptions, Hypothesis
 from captioner.models.decoder import Decoder, DecoderConfig, State, Step
 from captioner.models.decoder.ragged import Layout
-from captioner.models.decoder.state import Seen
+from captioner.models.decoder.state import KeyValueCache
 from captioner.text.vocabulary import END, START
 
 WORDS = 7  # the four special ones and three to speak of
@@ -29,22 +29,24 @@ class TableDecoder:
 
     def start(self, grid: Tensor) -> State:
         image = grid[:, 0, 0].reshape(-1, 1, 1)
-        return State((torch.zeros_like(image), image), Seen(), Layout(len(grid)))
+        return State((torch.zeros_like(image), image), KeyValueCache(), Layout(len(grid)))
 
-    def step(self, words: Tensor, state: State, grid: Tensor) -> Step:
-        past = (state.hidden[:, 0, 0] * 31 + words + 1) % 1009
-        images = state.memory[1][:, 0, 0].long()
+    def step(self, tokens: Tensor, state: State, grid: Tensor) -> Step:
+        past = (state.hidden[:, 0, 0] * 31 + tokens + 1) % 1009
+        images = state.recurrent[1][:, 0, 0].long()
         attention = torch.nn.functional.one_hot(past.long() % 5, 5).float()
         return Step(
-            self.table[images, past.long()], state._replace(memory=(past.reshape(-1, 1, 1), state.memory[1])), attention
+            self.table[images, past.long()],
+            state._replace(recurrent=(past.reshape(-1, 1, 1), state.recurrent[1])),
+            attention,
         )
 
 
 class NeverEnding(TableDecoder):
     """A decoder that cannot say END."""
 
-    def step(self, words: Tensor, state: State, grid: Tensor) -> Step:
-        logits, state, attention = super().step(words, state, grid)
+    def step(self, tokens: Tensor, state: State, grid: Tensor) -> Step:
+        logits, state, attention = super().step(tokens, state, grid)
         return Step(logits.index_fill(1, torch.tensor([END]), -math.inf), state, attention)
 
 

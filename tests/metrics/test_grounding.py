@@ -55,7 +55,7 @@ def test_each_word_is_one_trial_against_the_boxes_of_its_category() -> None:
         ]
     )
     assert (result.images, result.trials, result.absent) == (2, 3, 2)
-    assert (result.hits, result.centre_hits) == (2, 1)
+    assert (result.hits, result.center_hits) == (2, 1)
     assert result.random_hits == pytest.approx(0.25 + 0.25 + 0.75)
     assert result.mass == pytest.approx((0.7 + 0.0 + 0.8) / 3)
     assert result.pointing == 2 / 3
@@ -85,7 +85,7 @@ def test_without_trials_there_are_no_shares() -> None:
     assert (result.images, result.trials, result.absent) == (1, 0, 0)
     nothing_drawn = measure([(look([[1.0]], words="dog"), scene())])
     assert (nothing_drawn.images, nothing_drawn.absent) == (0, 1)
-    assert np.isnan([result.pointing, result.centre, result.random, result.mass]).all()
+    assert np.isnan([result.pointing, result.center, result.random, result.mass]).all()
 
 
 def test_without_attention_there_is_nothing_to_measure() -> None:

@@ -168,9 +168,9 @@ def test_spatial_attention_equals_its_equations() -> None:
     state = core.start(grid)
     lstm = torch.nn.LSTMCell(8, 7)
     load(lstm, *core.cells.weights(0))
-    h, _ = lstm(x[0], tuple(part[0, 0] for part in state.memory))
+    h, _ = lstm(x[0], tuple(part[0, 0] for part in state.recurrent))
 
-    _, output, weights, _ = core.tell(core.advance(core.project(x), state, grid))
+    _, output, weights, _ = core.compute_output(core.advance(core.project(x), state, grid))
 
     attention = core.attention
     assert attention is not None
@@ -191,9 +191,9 @@ def test_adaptive_attention_equals_its_equations() -> None:
     state = core.start(grid)
     before = state.hidden[0, 0]
 
-    after, output, weights, _ = core.tell(core.advance(core.project(x), state, grid))
+    after, output, weights, _ = core.compute_output(core.advance(core.project(x), state, grid))
 
-    h, c = (part[0, 0] for part in after.memory)
+    h, c = (part[0, 0] for part in after.recurrent)
     attention = core.attention
     assert isinstance(attention, AdditiveAttention)
     gate = sigmoid(core.sentinel_word.weight @ x[0] + core.sentinel_word.bias + core.sentinel_state.weight @ before)
@@ -214,8 +214,8 @@ def test_top_down_attention_equals_its_equations() -> None:
     core = TopDownCore(replace(CONFIG, attention="top_down", image_input="every_step"), CHANNELS).eval()
     grid, x = torch.randn(1, CELLS, CHANNELS), torch.randn(1, 8)
     state = core.start(grid)
-    state = state._replace(memory=tuple(torch.randn_like(part) for part in state.memory))
-    (h_lower, h_upper), (c_lower, c_upper) = (part[0] for part in state.memory)
+    state = state._replace(recurrent=tuple(torch.randn_like(part) for part in state.recurrent))
+    (h_lower, h_upper), (c_lower, c_upper) = (part[0] for part in state.recurrent)
 
     after, output, weights, _ = core.advance(core.project(x), state, grid)
 
@@ -233,8 +233,8 @@ def test_top_down_attention_equals_its_equations() -> None:
     assert weights is not None
     torch.testing.assert_close(weights, looked)
     torch.testing.assert_close(output[0], expected)
-    torch.testing.assert_close(after.memory[0][0], torch.stack([h, expected]))
-    torch.testing.assert_close(after.memory[1][0], torch.stack([c, carried]))
+    torch.testing.assert_close(after.recurrent[0][0], torch.stack([h, expected]))
+    torch.testing.assert_close(after.recurrent[1][0], torch.stack([c, carried]))
 
 
 def load(cell: torch.nn.LSTMCell, *weights: Tensor) -> None:

@@ -161,13 +161,13 @@ def test_a_sentence_read_in_pieces_is_the_sentence(attention: Any) -> None:
     decoder, grid = make(replace(CONFIG, attention=attention))
     embedded = torch.randn(len(grid), 5, CONFIG.embedding_size, dtype=torch.double)
     start = decoder.start(grid)
-    whole, end = decoder.core.read(embedded, start, grid)
+    whole, end = decoder.core.unroll(embedded, start, grid)
 
-    first, between = decoder.core.read(embedded[:, :2], start, grid)
-    second, last = decoder.core.read(embedded[:, 2:], between, grid)
+    first, between = decoder.core.unroll(embedded[:, :2], start, grid)
+    second, last = decoder.core.unroll(embedded[:, 2:], between, grid)
 
     torch.testing.assert_close(torch.cat([first, second], dim=1), whole)
-    for one, other in zip(last.memory, end.memory, strict=True):
+    for one, other in zip(last.recurrent, end.recurrent, strict=True):
         torch.testing.assert_close(one, other)
 
 
@@ -183,7 +183,7 @@ def test_variational_dropout_has_one_mask_a_sentence() -> None:
     torch.manual_seed(8)
     masks = decoder.dropout(grid.new_ones(1, 2, 2, 7))[0]
     word_mask = decoder.dropout(grid.new_ones(8))
-    h, c = (list(part[0]) for part in decoder.start(grid[:1]).memory)
+    h, c = (list(part[0]) for part in decoder.start(grid[:1]).recurrent)
     logits = []
     for word in caption[0, 0, :-1]:
         x = decoder.embedding(word) * word_mask
@@ -302,8 +302,8 @@ def test_a_context_may_be_multiplied_before_it_is_mixed(attention: str, monkeypa
     captions = torch.tensor([[[1, 5, 6, 7, 2], [1, 8, 2, 0, 0]], [[1, 9, 4, 2, 0], [1, 2, 0, 0, 0]]])
     outcomes = []
     for few in (CELLS, CELLS - 1):
-        monkeypatch.setattr(cores, "FEW_CELLS", few)
-        assert (decoder.start(grid).seen.values is None) == (few < CELLS)
+        monkeypatch.setattr(cores, "FEW_REGIONS", few)
+        assert (decoder.start(grid).cache.values is None) == (few < CELLS)
         loss = word_loss(decoder(grid, captions))
         outcomes.append([loss, *torch.autograd.grad(loss, [grid, *decoder.parameters()], allow_unused=True)])
     for early, late in zip(*outcomes, strict=True):
@@ -327,7 +327,7 @@ def test_variational_dropout_has_masks_of_its_own_for_each_sentence(config: Deco
     words, logits = CAPTIONS.flatten(0, 1), []
     for position in range(words.shape[1] - 1):
         x = decoder._embed(words[:, position]) * word_masks
-        read = decoder.core.tell(decoder.core.advance(decoder.core.project(x), state, grid))
+        read = decoder.core.compute_output(decoder.core.advance(decoder.core.project(x), state, grid))
         state = read.state
         logits.append(decoder._logits(read.output * masks[:, 1, -1]))
     torch.testing.assert_close(outcome.logits, torch.stack(logits, dim=1)[words[:, 1:] != PAD])

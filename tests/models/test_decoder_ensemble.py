@@ -19,7 +19,7 @@ from captioner.checkpoint.merge import select_members
 from captioner.decoding.ensemble import Ensemble
 from captioner.errors import CaptionerError
 from captioner.models.captioner import CaptionModel
-from captioner.models.decoder import Decoder, Members
+from captioner.models.decoder import Decoder, MemberDecoders
 from captioner.models.inference import choose_dtypes, prepare
 from captioner.pipeline import Captioner
 from captioner.text.vocabulary import END, PAD, START
@@ -42,7 +42,7 @@ def grid_for(model: Captioner) -> Tensor:
 
 def test_logarithms_of_the_members_chances_have_a_mean(three: Captioner) -> None:
     decoder, grid, words = three.model.decoder, grid_for(three), torch.tensor([5, 7])
-    log_probabilities, attention = Ensemble([decoder], [grid]).read(words)
+    log_probabilities, attention = Ensemble([decoder], [grid]).step(words)
     apart = [member.step(words, member.start(grid), grid) for member in decoder.members]
     product = torch.stack([step.logits.softmax(-1) for step in apart]).prod(0) ** (1 / 3)
     torch.testing.assert_close(log_probabilities.exp(), product)
@@ -58,7 +58,7 @@ def test_known_captions_are_read_as_they_are_written(attention: str) -> None:
     ensemble = Ensemble([decoder], [grid])
     ensemble.repeat(2)
     words = CAPTIONS.flatten(0, 1)
-    read, looked = zip(*(ensemble.read(words[:, position]) for position in range(words.shape[1] - 1)), strict=True)
+    read, looked = zip(*(ensemble.step(words[:, position]) for position in range(words.shape[1] - 1)), strict=True)
     real = words[:, 1:] != PAD
     torch.testing.assert_close(outcome.logits, torch.stack(read, dim=1)[real])
     maps = [each for each in looked if each is not None]
@@ -126,7 +126,7 @@ def test_what_is_validated_is_what_they_tell_together(three: Captioner) -> None:
 def test_a_file_keeps_all_members(three: Captioner, tmp_path: Path, photos: Path) -> None:
     three.save(tmp_path / "three.safetensors")
     again = captioner.load(tmp_path / "three.safetensors")
-    assert isinstance(again.model.decoder, Members)
+    assert isinstance(again.model.decoder, MemberDecoders)
     assert again.caption(sorted(photos.iterdir())) == three.caption(sorted(photos.iterdir()))
 
 
@@ -139,7 +139,7 @@ def test_all_members_are_prepared_for_bfloat16(three: Captioner) -> None:
 
 def test_each_member_begins_with_a_checkpoint_of_its_own(tmp_path: Path) -> None:
     ones = [make_captioner("multiplicative", seed=seed) for seed in (5, 6)]
-    files = [tmp_path / f"{place}.safetensors" for place in range(2)]
+    files = [tmp_path / f"{index}.safetensors" for index in range(2)]
     for one, file in zip(ones, files, strict=True):
         one.save(file)
     two = make_captioner("multiplicative", members=2).model
@@ -161,13 +161,13 @@ def test_a_file_that_claims_too_many_members_is_refused(tmp_path: Path) -> None:
         replace(content, config=config).build()
 
 
-@pytest.mark.parametrize("places", [[0], [2, 0]])
-def test_some_members_can_be_kept(places: list[int], three: Captioner, photos: Path) -> None:
+@pytest.mark.parametrize("indices", [[0], [2, 0]])
+def test_some_members_can_be_kept(indices: list[int], three: Captioner, photos: Path) -> None:
     content = checkpoint.Checkpoint(three.model.config, three.vocabulary.words, three.model.state_dict(), {})
-    model, _ = select_members(content, places).build()
-    assert len(model.decoder.members) == len(places)
-    for member, place in zip(model.decoder.members, places, strict=True):
-        kept = three.model.decoder.members[place].state_dict()
+    model, _ = select_members(content, indices).build()
+    assert len(model.decoder.members) == len(indices)
+    for member, index in zip(model.decoder.members, indices, strict=True):
+        kept = three.model.decoder.members[index].state_dict()
         assert all(torch.equal(value, kept[name]) for name, value in member.state_dict().items())
     assert all(torch.equal(v, three.model.encoder.state_dict()[n]) for n, v in model.encoder.state_dict().items())
     with pytest.raises(CaptionerError, match="has no member 3; it has 3, from 0"):

@@ -101,7 +101,7 @@ def test_gradients_equal_finite_differences(name: str) -> None:
 def test_whole_sentences_equal_steps(name: str) -> None:
     cells = make(name, layers=2)
     memory, x = memory_of(cells), torch.randn(SENTENCES, 6, INPUT, dtype=torch.double)
-    outputs, end = cells.read(x, memory)
+    outputs, end = cells.unroll(x, memory)
     for position in range(6):
         memory = cells.step(cells.project(x[:, position]), memory)
         torch.testing.assert_close(outputs[:, position], memory[0][:, -1])

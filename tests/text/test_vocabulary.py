@@ -45,7 +45,7 @@ def test_joining_undoes_splitting(text: str) -> None:
     assert split_words(join_words(split_words(text))) == split_words(text)
 
 
-def test_what_the_tokeniser_split_off_returns_to_its_word() -> None:
+def test_what_the_tokenizer_split_off_returns_to_its_word() -> None:
     assert join_words(split_words("He doesn't see the dog's ball")) == "he doesn't see the dog's ball"
 
 

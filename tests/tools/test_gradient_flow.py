@@ -40,10 +40,10 @@ def sentences(count: int) -> Tensor:
 def memories(decoder: Decoder, words: Tensor) -> list[tuple[Tensor, ...]]:
     """What is remembered before the first of some words and after each, of a single sentence."""
     state = decoder.start(torch.zeros(1, 0, 0))
-    found = [state.memory]
+    found = [state.recurrent]
     for word in words.view(-1, 1):
         state = decoder.step(word, state, torch.zeros(1, 0, 0)).state
-        found.append(state.memory)
+        found.append(state.recurrent)
     return found
 
 

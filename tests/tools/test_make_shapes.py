@@ -10,7 +10,7 @@ from pathlib import Path
 import make_shapes
 import numpy as np
 import pytest
-from make_shapes import COLOURS, OUTLINES, RELATIONS, arrange, counts, draw, write_shapes
+from make_shapes import COLORS, OUTLINES, RELATIONS, arrange, counts, draw, write_shapes
 from PIL import Image
 
 from captioner.data.caption_files import read_records
@@ -18,16 +18,16 @@ from captioner.data.records import Record
 from captioner.errors import CaptionerError
 
 CAPTION = re.compile(
-    rf"(an?) ({'|'.join(COLOURS)}) ({'|'.join(OUTLINES)}) ({'|'.join(RELATIONS)}) "
-    rf"(an?) ({'|'.join(COLOURS)}) ({'|'.join(OUTLINES)})"
+    rf"(an?) ({'|'.join(COLORS)}) ({'|'.join(OUTLINES)}) ({'|'.join(RELATIONS)}) "
+    rf"(an?) ({'|'.join(COLORS)}) ({'|'.join(OUTLINES)})"
 )
 
 
 def parsed(caption: str) -> tuple[tuple[str, str], str, tuple[str, str]]:
     match = CAPTION.fullmatch(caption)
     assert match, caption
-    for article, colour in ((match[1], match[2]), (match[5], match[6])):
-        assert article == ("an" if colour == "orange" else "a")
+    for article, color in ((match[1], match[2]), (match[5], match[6])):
+        assert article == ("an" if color == "orange" else "a")
     return (match[2], match[3]), match[4], (match[6], match[7])
 
 
@@ -59,7 +59,7 @@ def test_training_shows_every_word(made: tuple[Path, list[Record]]) -> None:
         split: {w for r in records if r.split == split for c in r.captions for w in c.split()}
         for split in ("train", "test")
     }
-    assert words["train"] >= {*COLOURS, *OUTLINES, *" ".join(RELATIONS).split()}
+    assert words["train"] >= {*COLORS, *OUTLINES, *" ".join(RELATIONS).split()}
     assert words["test"] <= words["train"]
 
 
@@ -71,7 +71,7 @@ def test_no_combination_keeps_to_one_axis(tmp_path: Path) -> None:
     assert set(map(len, axes.values())) == {2}
 
 
-def test_the_shapes_of_a_caption_differ_in_colour_and_in_form(made: tuple[Path, list[Record]]) -> None:
+def test_the_shapes_of_a_caption_differ_in_color_and_in_form(made: tuple[Path, list[Record]]) -> None:
     for record in made[1]:
         assert len(record.captions) == 1
         first, _, second = parsed(record.captions[0])
@@ -90,8 +90,8 @@ def test_the_boxes_bear_the_captions_out(made: tuple[Path, list[Record]]) -> Non
         one, other = images[record.image.relative_to(folder).as_posix()]
         assert ((one["colour"], one["shape"]), (other["colour"], other["shape"])) == (first, second)
         assert one["box"][2] > 1.15 * other["box"][2], "the larger one comes first"
-        centres = np.array([[x + w / 2, y + h / 2] for x, y, w, h in (one["box"], other["box"])])
-        across, down = centres[0] - centres[1]
+        centers = np.array([[x + w / 2, y + h / 2] for x, y, w, h in (one["box"], other["box"])])
+        across, down = centers[0] - centers[1]
         wanted = {"left of": -across, "right of": across, "above": -down, "below": down}[relation]
         stray = down if relation in ("left of", "right of") else across
         assert wanted > 2.5 * abs(stray), "only this relation can be said"
@@ -109,12 +109,12 @@ def test_shapes_lie_apart_within_the_picture(size: int) -> None:
         assert x + w < u or u + s < x or y + h < v or v + t < y
 
 
-def test_each_box_holds_its_colour_and_form() -> None:
+def test_each_box_holds_its_color_and_form() -> None:
     randomness = random.Random(0)
     for form, share in (("circle", np.pi / 4), ("square", 1.0), ("triangle", 0.5), ("cross", 5 / 9)):
         scene = arrange((("blue", form), ("yellow", "square")), "left of", 224, randomness)
         pixels = np.asarray(draw(scene, 224, randomness)).astype(int)
-        near = np.abs(pixels - COLOURS["blue"]).max(axis=2) < 40
+        near = np.abs(pixels - COLORS["blue"]).max(axis=2) < 40
         x, y, w, h = scene.first.box
         assert near[y : y + h, x : x + w].mean() == pytest.approx(share, abs=0.05)
         rows, columns = near.nonzero()

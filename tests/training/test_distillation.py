@@ -128,7 +128,7 @@ def test_a_student_comes_to_expect_what_its_teacher_expects(
         captions = [torch.tensor(model.vocabulary.encode(line["captions"][0])) for line in lines]
         ids = torch.nn.utils.rnn.pad_sequence(captions, batch_first=True, padding_value=PAD)[:, None]
         with torch.no_grad():
-            grid = model.model.encoder(transform.normalise(torch.stack(images)))
+            grid = model.model.encoder(transform.normalize(torch.stack(images)))
             expected = Teachers([teacher], model.model, model.vocabulary).distribution(None, grid, ids)
             distance[name] = float(distillation_loss(model.model.decoder(grid, ids), expected))
     assert distance["taught"] < distance["untaught"], distance
@@ -146,7 +146,7 @@ class Weighed(Callback):
     @torch.no_grad()
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         assert isinstance(pl_module, CaptioningModule)
-        model, pixels = pl_module.model, pl_module.model.config.transform.normalise(batch.images)
+        model, pixels = pl_module.model, pl_module.model.config.transform.normalize(batch.images)
         grid = model.encoder(pixels)
         outcome = model.decoder(grid, batch.captions)
         assert outcome.attention is not None
@@ -160,7 +160,7 @@ class Weighed(Callback):
         }
         if pl_module.self_critical > 0:
             reward = make_reward(trainer.datamodule.train.captions)  # type: ignore[attr-defined]
-            places, seed = batch.places.tolist(), batch_seed(0, batch_idx)
+            places, seed = batch.indices.tolist(), batch_seed(0, batch_idx)
             drawn = self_critical_loss(model.decoder, grid, places, reward, 3, seed)
             read = model.decoder(grid, drawn.captions).logits.log_softmax(-1)
             parts |= {"rewarded": drawn.loss, "taught drawn": self.surprise(pixels, drawn.captions, read)}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from make_shapes import COLOURS, OUTLINES, write_shapes
+from make_shapes import COLORS, OUTLINES, write_shapes
 
 import captioner
 from captioner.caption import Caption
@@ -79,7 +79,7 @@ def pointing(caption: Caption, shapes: list[dict[str, Any]], size: int) -> list[
     assert caption.attention is not None
     hits = []
     for word, weights in zip(caption.words, caption.attention, strict=True):
-        if word not in COLOURS and word not in OUTLINES:
+        if word not in COLORS and word not in OUTLINES:
             continue
         for shape in shapes:
             if word in (shape["colour"], shape["shape"]):

@@ -131,7 +131,7 @@ def test_a_run_goes_on_from_any_step(
         assert_equal_runs(whole, expected)
 
 
-def test_a_damaged_checkpoint_is_recognised_and_the_previous_is_used(
+def test_a_damaged_checkpoint_is_recognized_and_the_previous_is_used(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole, folder = tmp_path / "whole", tmp_path / "run"

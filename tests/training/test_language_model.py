@@ -227,9 +227,9 @@ def test_gradients_end_where_the_chunk_begins_and_the_state_does_not() -> None:
     model = LanguageModel(LanguageConfig(DecoderConfig(attention="none", image_input="none", hidden_size=8)), 9)
     model.eval()
     words, grid = torch.tensor([[START, 4, 5, END, START, 6]]), model.nothing(1)
-    whole, _ = model.decoder.read(words, model.start(grid), grid)
-    first, state = model.decoder.read(words[:, :3], model.start(grid), grid)
-    second, _ = model.decoder.read(words[:, 3:], state, grid)
+    whole, _ = model.decoder.unroll(words, model.start(grid), grid)
+    first, state = model.decoder.unroll(words[:, :3], model.start(grid), grid)
+    second, _ = model.decoder.unroll(words[:, 3:], state, grid)
     torch.testing.assert_close(torch.cat([first, second], dim=1), whole)
 
 

@@ -12,7 +12,7 @@ from captioner.decoding import DecodingOptions, decode
 from captioner.decoding.ensemble import Ensemble
 from captioner.metrics.cider import CiderReward, cider
 from captioner.metrics.ngrams import index_corpus
-from captioner.models.decoder import Decoder, Members
+from captioner.models.decoder import Decoder, MemberDecoders
 from captioner.text.vocabulary import END, PAD, START, UNKNOWN
 from captioner.training.self_critical import make_reward, self_critical_loss
 
@@ -72,11 +72,11 @@ def test_the_loss_is_reinforce_with_the_mean_of_the_others(members: int) -> None
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-6)
 
 
-def log_chance_of_drawing(decoder: Decoder | Members, grid: torch.Tensor, ids: list[int]) -> torch.Tensor:
+def log_chance_of_drawing(decoder: Decoder | MemberDecoders, grid: torch.Tensor, ids: list[int]) -> torch.Tensor:
     """Logarithm of the probability of a caption among those that can be drawn, word by word."""
     ensemble, word, total = Ensemble([decoder], [grid]), START, torch.tensor(0.0)
     for following in ids:
-        log_probabilities, _ = ensemble.read(torch.tensor([word]))
+        log_probabilities, _ = ensemble.step(torch.tensor([word]))
         chances = log_probabilities[0].softmax(0)
         possible = 1 - chances[PAD] - chances[START] - chances[UNKNOWN]
         total = total + (chances[following] / possible).log()

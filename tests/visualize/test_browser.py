@@ -92,7 +92,7 @@ def drawn(page: Any) -> tuple[np.ndarray, np.ndarray]:
     """The map as it is drawn, as shares of its peak, and which of its pixels are in no colour of the scale."""
     url = page.locator("#map").evaluate("canvas => canvas.toDataURL('image/png')")
     pixels = np.asarray(Image.open(BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB"))
-    shares = {tuple(colour): index / 255 for index, colour in enumerate(palette().tolist())}
+    shares = {tuple(color): index / 255 for index, color in enumerate(palette().tolist())}
     field = np.array([[shares.get(tuple(pixel), -1.0) for pixel in row] for row in pixels.tolist()])
     return field, field < 0
 
@@ -238,7 +238,7 @@ def test_the_strength_of_the_map_can_be_changed(page: Any) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 1200])
-def test_it_follows_the_colour_scheme_and_fits_the_screen(page: Any, scheme: str, width: int) -> None:
+def test_it_follows_the_color_scheme_and_fits_the_screen(page: Any, scheme: str, width: int) -> None:
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     page.set_viewport_size({"width": width, "height": 700})
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -279,8 +279,8 @@ def test_a_caption_without_words_leaves_the_photograph(tab: Any, tmp_path: Path)
 
 def test_a_gallery_leads_to_the_maps_and_back(tab: Any, tmp_path: Path) -> None:
     photographs = [
-        Photograph(name, Image.new("RGB", (60, 40), colour), make_caption((*words.split(),)))
-        for name, colour, words in (
+        Photograph(name, Image.new("RGB", (60, 40), color), make_caption((*words.split(),)))
+        for name, color, words in (
             ("1.jpg", "red", "a dog"),
             ("<i>2.jpg", "green", "a <b>cat</b>"),
             ("3", "blue", "dogs"),

@@ -63,11 +63,11 @@ def test_a_bright_patch_lies_under_the_map_of_the_cell_that_saw_it(
     transform = Transform(224, resize)  # type: ignore[arg-type]
     left, top, right, bottom = transform.region(*size)
     cell_width, cell_height = (right - left) / CELLS, (bottom - top) / CELLS
-    centre_x, centre_y = left + (cell[1] + 0.5) * cell_width, top + (cell[0] + 0.5) * cell_height
+    center_x, center_y = left + (cell[1] + 0.5) * cell_width, top + (cell[0] + 0.5) * cell_height
     picture = Image.new("RGB", size, "black")
     patch = (max(round(cell_width / 2), 1), max(round(cell_height / 2), 1))
     picture.paste(
-        "white", (int(centre_x - patch[0] / 2), int(centre_y - patch[1] / 2), *_end(centre_x, centre_y, patch))
+        "white", (int(center_x - patch[0] / 2), int(center_y - patch[1] / 2), *_end(center_x, center_y, patch))
     )
 
     seen = np.asarray(transform.scale(picture).convert("L"), float)
@@ -76,8 +76,8 @@ def test_a_bright_patch_lies_under_the_map_of_the_cell_that_saw_it(
 
     field = spread(one_cell(cell), fractions(transform, *size), size)
     rows, columns = np.nonzero(field > 0.95)
-    assert abs(columns.mean() + 0.5 - centre_x) <= cell_width / 2
-    assert abs(rows.mean() + 0.5 - centre_y) <= cell_height / 2
+    assert abs(columns.mean() + 0.5 - center_x) <= cell_width / 2
+    assert abs(rows.mean() + 0.5 - center_y) <= cell_height / 2
     y, x = (np.asarray(picture.convert("L")) > 128).nonzero()
     assert abs(columns.mean() - x.mean()) <= cell_width / 2
     assert abs(rows.mean() - y.mean()) <= cell_height / 2
@@ -127,7 +127,7 @@ def test_an_even_map_is_at_its_peak_everywhere() -> None:
     assert (spread(np.zeros((CELLS, CELLS), np.float32), WHOLE, (90, 60)) == 0).all()
 
 
-def test_a_map_rises_smoothly_between_the_centres_of_its_cells() -> None:
+def test_a_map_rises_smoothly_between_the_centers_of_its_cells() -> None:
     weights = np.zeros((1, 5), np.float32)
     weights[0, 2] = 0.3
     [row] = spread(weights, WHOLE, (500, 1))

@@ -53,7 +53,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, str | float]]:
     @torch.inference_mode()
     def cnn_alone() -> None:
         for start in starts:
-            encoder(transform.normalise(pixels[start : start + args.batch_size]))
+            encoder(transform.normalize(pixels[start : start + args.batch_size]))
 
     @torch.inference_mode()
     def one_by_one() -> None:

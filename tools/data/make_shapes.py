@@ -30,7 +30,7 @@ from captioner.data.records import SPLITS, Record, write_jsonl
 from captioner.errors import CaptionerError
 from captioner.utils.files import replacing
 
-COLOURS = {
+COLORS = {
     "red": (214, 32, 38),
     "green": (38, 150, 60),
     "blue": (36, 72, 206),
@@ -66,7 +66,7 @@ GAP = 0.06
 DRIFT = 0.05
 """How far a centre may lie off the common line, in picture sides: too little to call it "above"."""
 
-COLOUR_JITTER = 10
+COLOR_JITTER = 10
 """Each channel of a colour varies by at most this much, in steps of 255."""
 
 NOISE = 6.0
@@ -93,19 +93,19 @@ class Shape:
     """One coloured shape and where it is.
 
     Attributes:
-        colour: A key of ``COLOURS``.
+        color: A key of ``COLORS``.
         shape: A key of ``OUTLINES``.
         box: x, y of the top left corner, width, height; in pixels.
     """
 
-    colour: str
+    color: str
     shape: str
     box: tuple[int, int, int, int]
 
     @property
     def phrase(self) -> str:
         """The shape in words, such as "an orange circle"."""
-        return f"{'an' if self.colour[0] in 'aeiou' else 'a'} {self.colour} {self.shape}"
+        return f"{'an' if self.color[0] in 'aeiou' else 'a'} {self.color} {self.shape}"
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def combinations(randomness: random.Random) -> dict[str, list[tuple[Kind, Kind]]
 
     The two of a pair differ in colour and in form, so that every colour or shape word of a caption names one box.
     """
-    kinds = itertools.product(COLOURS, OUTLINES)
+    kinds = itertools.product(COLORS, OUTLINES)
     pairs = [pair for pair in itertools.combinations(kinds, 2) if pair[0][0] != pair[1][0] and pair[0][1] != pair[1][1]]
     randomness.shuffle(pairs)
     dealt = {}
@@ -162,10 +162,10 @@ def arrange(pair: tuple[Kind, Kind], relation: str, size: int, randomness: rando
     line = randomness.uniform(room, size - room)
     across = [line + randomness.uniform(-DRIFT, DRIFT) * size - side / 2 for side in sides]
     shapes = []
-    for (colour, shape), side, a, c in zip(pair, sides, along, across, strict=True):
+    for (color, shape), side, a, c in zip(pair, sides, along, across, strict=True):
         # Cut, not rounded, along the axis: rounding up could push a shape out of the picture.
         x, y = (int(a), int(c)) if relation in ("left of", "right of") else (int(c), int(a))
-        shapes.append(Shape(colour, shape, (x, y, side, side)))
+        shapes.append(Shape(color, shape, (x, y, side, side)))
     return Scene(shapes[0], shapes[1], relation)
 
 
@@ -175,23 +175,23 @@ def draw(scene: Scene, size: int, randomness: random.Random) -> Image.Image:
     Returns:
         An RGB picture, ``size`` pixels on each side.
     """
-    grey = randomness.randint(150, 255)
-    picture = Image.new("RGB", (size, size), tuple(_tint((grey, grey, grey), randomness)))
+    gray = randomness.randint(150, 255)
+    picture = Image.new("RGB", (size, size), tuple(_tint((gray, gray, gray), randomness)))
     if randomness.random() < 0.5:
         noise = np.random.default_rng(randomness.getrandbits(32)).normal(0, NOISE, (size, size, 3))
         picture = Image.fromarray((np.asarray(picture) + noise).clip(0, 255).astype(np.uint8))
     for shape in (scene.first, scene.second):
         x, y, width, height = shape.box
         picture.paste(
-            tuple(_tint(COLOURS[shape.colour], randomness)),
+            tuple(_tint(COLORS[shape.color], randomness)),
             (x, y, x + width, y + height),
             _mask(shape.shape, width, height),
         )
     return picture
 
 
-def _tint(colour: tuple[int, int, int], randomness: random.Random) -> list[int]:
-    return [min(255, max(0, part + randomness.randint(-COLOUR_JITTER, COLOUR_JITTER))) for part in colour]
+def _tint(color: tuple[int, int, int], randomness: random.Random) -> list[int]:
+    return [min(255, max(0, part + randomness.randint(-COLOR_JITTER, COLOR_JITTER))) for part in color]
 
 
 def _mask(shape: str, width: int, height: int) -> Image.Image:
@@ -247,8 +247,7 @@ def write_shapes(
                 draw(scene, size, randomness).save(temporary, format=FORMATS[suffix], quality=92)
             records.append(Record(folder / name, (scene.caption,), split, name))
             boxes[name] = [
-                {"colour": shape.colour, "shape": shape.shape, "box": shape.box}
-                for shape in (scene.first, scene.second)
+                {"colour": shape.color, "shape": shape.shape, "box": shape.box} for shape in (scene.first, scene.second)
             ]
     with replacing(folder / "boxes.json") as temporary:
         temporary.write_text(json.dumps({"size": size, "images": boxes}) + "\n", encoding="utf-8")

@@ -28,7 +28,7 @@ import yaml
 from write_results import test_scores
 
 from captioner import checkpoint
-from captioner.checkpoint.low_rank import measure_moment, shorten
+from captioner.checkpoint.low_rank import measure_second_moment, project_to_low_rank
 from captioner.checkpoint.merge import average, select_members
 from captioner.checkpoint.quantization import round_weights
 from captioner.cli import main as captioner
@@ -210,7 +210,7 @@ def _shorten(output: Path, shortened: Shortened) -> checkpoint.Checkpoint:
     skipped = Skipped(captions, most=1)  # the run has told what cannot be used
     found = read_records(captions, images, splits, None, data["images_anywhere"], ["train"], skipped)
     seen = [record.image for record in with_pictures(found[:_IMAGES_MEASURED], skipped)]
-    return shorten(whole, shortened.size, measure_moment(whole, seen))
+    return project_to_low_rank(whole, shortened.size, measure_second_moment(whole, seen))
 
 
 def _data(run: Path) -> dict[str, Any]:

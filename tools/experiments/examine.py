@@ -65,13 +65,13 @@ class Examiner(lightning.LightningModule):
         begin = time.perf_counter()
         written = decode(self.decoder, grid, self.options)
         self.seconds += time.perf_counter() - begin
-        for place, hypotheses in zip(batch.places.tolist(), written, strict=True):
-            self.captions[place] = join_words(self.vocabulary.decode(hypotheses[0].words))
+        for index, hypotheses in zip(batch.indices.tolist(), written, strict=True):
+            self.captions[index] = join_words(self.vocabulary.decode(hypotheses[0].words))
 
     def _grid(self, images: Tensor) -> Tensor:
         if images.dtype != torch.uint8:  # cached features
             return images.float()
-        grid: Tensor = self.model.encoder(self.model.config.transform.normalise(images))
+        grid: Tensor = self.model.encoder(self.model.config.transform.normalize(images))
         return grid
 
 
@@ -89,7 +89,7 @@ def examine_captioner(run: Path, beam_size: int) -> Mapping[str, float]:
     examiner = Examiner(load(run / TASKS["captioning"].file), DecodingOptions(beam_size=beam_size))
     trainer = lightning.Trainer(**QUIET)
     trainer.validate(examiner, datamodule=data, verbose=False)
-    references = {place: data.val.records[place].captions for place in examiner.captions}
+    references = {index: data.val.records[index].captions for index in examiner.captions}
     scores = score(examiner.captions, references)
     return {
         "BLEU-4": scores["BLEU-4"],

@@ -23,7 +23,7 @@ STYLES = ((BLUE, "-"), (RED, "--"), (GREEN, "-."), (BLACK, "-"))
 FLOOR, CEILING = 1e-12, 1e6
 """Of the axis of gradient norms; curves leave the figure below."""
 
-COLOUR_MAP = "cividis"
+COLOR_MAP = "cividis"
 """Perceptually uniform, and the same to those who do not see red or green."""
 
 SIZE = (15.0, 9.0)
@@ -70,23 +70,23 @@ def draw(runs: Sequence[Mapping[str, Any]]) -> Figure:
 
 def _draw_norms(axis: Axes, curves: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
     """Norms as shares of that at distance 0, so that all cells begin at 1."""
-    for (name, measured), (colour, line) in zip(curves, STYLES, strict=True):
+    for (name, measured), (color, line) in zip(curves, STYLES, strict=True):
         first = measured["h"][0]
         label = f"{name}, σ = {measured['largest_singular_value']:.2f}"
-        axis.plot([norm / first for norm in measured["h"]], line, color=colour, lw=2, label=label)
+        axis.plot([norm / first for norm in measured["h"]], line, color=color, lw=2, label=label)
         if "c" in measured:
             # What a step hands on along c; the last one hands on nothing.
             shares = [norm / first for norm in measured["c"][1:]]
-            axis.plot(range(1, len(shares) + 1), shares, ":", color=colour, lw=2, label=f"{name}, $\\partial c_t$")
+            axis.plot(range(1, len(shares) + 1), shares, ":", color=color, lw=2, label=f"{name}, $\\partial c_t$")
     axis.axhline(1, color="grey", lw=0.8)
     axis.set(yscale="log", ylim=(FLOOR, CEILING), xlabel="distance T − t in words")
     axis.legend(fontsize=9, frameon=False, title="σ: largest singular value of $W_h$", title_fontsize=9)
 
 
 def _draw_training(axis: Axes, runs: Sequence[Mapping[str, Any]], values: str, label: str) -> None:
-    for run, (colour, line) in zip(runs, ((RED, "--"), (BLUE, "-")), strict=True):
+    for run, (color, line) in zip(runs, ((RED, "--"), (BLUE, "-")), strict=True):
         name = f"clipped at {run['clip']:g}" if run["clip"] else "not clipped"
-        axis.plot(run[values], line, color=colour, lw=1.3, label=name)
+        axis.plot(run[values], line, color=color, lw=1.3, label=name)
     axis.set(xlabel="step of training", ylabel=label, title=f"{runs[0]['name']}, as it learns")
     axis.legend(fontsize=9, frameon=False)
 
@@ -98,7 +98,7 @@ def _draw_gates(figure: SubFigure, gates: Mapping[str, Any]) -> None:
     for axis, gate in zip(strips, GATES, strict=True):
         values = np.array(gates[gate]).T  # (units, words)
         order = values.mean(axis=1).argsort()[::-1]
-        image = axis.imshow(values[order], cmap=COLOUR_MAP, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        image = axis.imshow(values[order], cmap=COLOR_MAP, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
         axis.set(ylabel=f"{gate}\nmean {values.mean():.2f}", yticks=[])
         axis.tick_params(length=0)
     strips[0].set_title("gates of the LSTM after training, a row a unit")

@@ -36,7 +36,7 @@ def gradient_norms(decoder: Decoder, words: Tensor) -> Tensor:
     state, memories = decoder.start(grid), []
     for word in words[:, :-1].unbind(dim=1):
         logits, state, _ = decoder.step(word, state, grid)
-        memories.append(state.memory)
+        memories.append(state.recurrent)
     # No sentence touches another, so the gradient of the sum holds that of each.
     loss = cross_entropy(logits, words[:, -1], reduction="sum")
     parts = list(zip(*reversed(memories), strict=True))  # of each part, its T tensors, the last first

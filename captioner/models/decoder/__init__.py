@@ -5,17 +5,17 @@ Its parts are chosen by `DecoderConfig`: cells remember, attention looks, a core
 
 from captioner.models.decoder.config import DecoderConfig
 from captioner.models.decoder.decoder import Decoder
-from captioner.models.decoder.ensemble import Members, make_decoder, member_prefix, tell_together
+from captioner.models.decoder.ensemble import MemberDecoders, average_log_probabilities, make_decoder, member_prefix
 from captioner.models.decoder.state import State, Step, TeacherForced
 
 __all__ = [
     "Decoder",
     "DecoderConfig",
-    "Members",
+    "MemberDecoders",
     "State",
     "Step",
     "TeacherForced",
+    "average_log_probabilities",
     "make_decoder",
     "member_prefix",
-    "tell_together",
 ]

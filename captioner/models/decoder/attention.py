@@ -14,7 +14,7 @@ from captioner.models.decoder.ops import Linear, Unrolled, linear
 from captioner.models.decoder.ragged import Layout
 
 
-class Look(NamedTuple):
+class AttentionOutput(NamedTuple):
     """The outcome of looking at a picture.
 
     Attributes:
@@ -80,7 +80,7 @@ class GridAttention(nn.Module):
         """
         raise NotImplementedError
 
-    def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> Look:
+    def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> AttentionOutput:
         """Looks at the image of each sentence.
 
         Args:
@@ -94,7 +94,7 @@ class GridAttention(nn.Module):
         """
         weights = self.compare(layout.to_block(self.queries(hidden)), keys).softmax(-1)
         context = layout.to_sentences(Unrolled.matmul(weights, values))
-        return Look(self.gated(context, hidden), layout.to_sentences(weights))
+        return AttentionOutput(self.gated(context, hidden), layout.to_sentences(weights))
 
     def gated(self, context: Tensor, hidden: Tensor) -> Tensor:
         """β z for a context z, shape (sentences, context_size)."""
@@ -178,8 +178,8 @@ def _quotients(keys: Tensor, queries: Tensor) -> Tensor:
 
 def _parts(keys: Tensor, queries: Tensor) -> list[slice]:
     """Images that are compared together."""
-    images, cells, size = keys.shape
-    at_once = images if keys.is_cuda else max(1, SCRATCH_VALUES // (cells * size * queries.shape[1]))
+    images, regions, size = keys.shape
+    at_once = images if keys.is_cuda else max(1, SCRATCH_VALUES // (regions * size * queries.shape[1]))
     return [slice(begin, begin + at_once) for begin in range(0, images, at_once)]
 
 
@@ -235,16 +235,16 @@ class MultiHeadAttention(GridAttention):
         """
         return torch.cat([super().keys(grid), linear(grid, self.value.flatten(0, 1))], dim=-1)
 
-    def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> Look:
+    def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> AttentionOutput:
         """Looks at the image of each sentence, with every head."""
-        images, cells, _ = keys.shape
+        images, regions, _ = keys.shape
         size = self.context_size
-        key, value = keys.view(images, cells, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        key, value = keys.view(images, regions, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
         query = layout.to_block(self.queries(hidden)).view(images, -1, self.heads, size // self.heads)
         scores = query.transpose(1, 2) @ key.transpose(2, 3) / math.sqrt(size // self.heads)
         weights = scores.softmax(-1)  # (images, heads, n, cells)
         context = layout.to_sentences((weights @ value).transpose(1, 2).reshape(images, -1, size))
-        return Look(self.gated(context, hidden), layout.to_sentences(weights.mean(dim=1)))
+        return AttentionOutput(self.gated(context, hidden), layout.to_sentences(weights.mean(dim=1)))
 
 
 class HardAttention(AdditiveAttention):
@@ -255,16 +255,16 @@ class HardAttention(AdditiveAttention):
     on luck.
     """
 
-    def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> Look:
+    def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> AttentionOutput:
         """Looks at one cell of the image of each sentence."""
         scores = self.compare(layout.to_block(self.queries(hidden)), keys)  # (images, n, cells)
         logarithms = scores.log_softmax(-1)
         weights = logarithms.exp()
         if self.training:
             # As `multinomial` draws, which raises an error of its own where training has diverged.
-            cells = (weights.detach() / torch.empty_like(weights).exponential_()).argmax(-1, keepdim=True)
+            regions = (weights.detach() / torch.empty_like(weights).exponential_()).argmax(-1, keepdim=True)
         else:
-            cells = weights.argmax(-1, keepdim=True)
-        context = layout.to_sentences(values.gather(1, cells.expand(-1, -1, values.shape[2])))
-        chosen = layout.to_sentences(logarithms.gather(2, cells)).squeeze(1)
-        return Look(self.gated(context, hidden), layout.to_sentences(weights), chosen)
+            regions = weights.argmax(-1, keepdim=True)
+        context = layout.to_sentences(values.gather(1, regions.expand(-1, -1, values.shape[2])))
+        chosen = layout.to_sentences(logarithms.gather(2, regions)).squeeze(1)
+        return AttentionOutput(self.gated(context, hidden), layout.to_sentences(weights), chosen)

@@ -10,9 +10,9 @@ from torch.nn.functional import relu
 
 from captioner.models.decoder.attention import (
     AdditiveAttention,
+    AttentionOutput,
     GridAttention,
     HardAttention,
-    Look,
     MultiHeadAttention,
     MultiplicativeAttention,
     exponential,
@@ -21,21 +21,22 @@ from captioner.models.decoder.config import DecoderConfig
 from captioner.models.decoder.ops import Linear, Unrolled
 from captioner.models.decoder.ragged import Layout
 from captioner.models.decoder.rnn import CELLS, stack_layers
-from captioner.models.decoder.state import Seen, State
+from captioner.models.decoder.state import KeyValueCache, State
 
-FEW_CELLS = 64
+FEW_REGIONS = 64
 """Up to how many cells of a grid it is cheaper to multiply each by W_z than each context: captions of five to an image,
 or beams of five, have about as many words."""
 
 
-class Advanced(NamedTuple):
+class CoreOutput(NamedTuple):
     """The outcome of one step, or of several at once, whose words then stand as sentences do in one.
 
     Attributes:
         state: The state after the word.
-        output: What the next word is told from, shape (sentences, hidden_size); before `Core.tell`, what that needs.
+        output: What the next word is told from, shape (sentences, hidden_size); before `Core.compute_output`, what that
+            needs.
         attention: Weights over the cells, as in `captioner.models.decoder.state.Step`.
-        chosen: As in `captioner.models.decoder.attention.Look`.
+        chosen: As in `captioner.models.decoder.attention.AttentionOutput`.
     """
 
     state: State
@@ -75,34 +76,34 @@ class Core(nn.Module):
 
     def fuses(self, state: State) -> bool:
         """Whether known sentences need no loop over their words: nothing but words enters, and no mask along time."""
-        return self.cells.fused and self.attention is None and state.seen.update is None and state.masks is None
+        return self.cells.fused and self.attention is None and state.cache.update is None and state.masks is None
 
     def start(self, grid: Tensor) -> State:
         """Shows the pictures, shape (images, cells, channels), before any word: the state of a sentence for each."""
         config = self.config
-        seen = self.see(grid)
+        cache = self.cache_image(grid)
         shape = (len(grid), self.cells.num_layers, config.hidden_size)
         if config.image_input == "initial_state":
-            parts = torch.tanh(self.initial_state(mean_of_cells(grid))).chunk(self.cells.parts, dim=1)
-            return State(tuple(part.reshape(shape) for part in parts), seen, Layout(len(grid)))
+            parts = torch.tanh(self.initial_state(mean_of_regions(grid))).chunk(self.cells.parts, dim=1)
+            return State(tuple(part.reshape(shape) for part in parts), cache, Layout(len(grid)))
         nothing = tuple(self.cells.weights(0)[0].new_zeros(shape) for _ in range(self.cells.parts))
-        state = State(nothing, seen, Layout(len(grid)))
+        state = State(nothing, cache, Layout(len(grid)))
         if config.image_input == "first_word":
-            return self.advance(self.project(self.image_word(mean_of_cells(grid))), state, grid).state
+            return self.advance(self.project(self.image_word(mean_of_regions(grid))), state, grid).state
         return state
 
-    def see(self, grid: Tensor) -> Seen:
+    def cache_image(self, grid: Tensor) -> KeyValueCache:
         """What is computed once an image."""
         every_step = self.config.image_input == "every_step"
-        return Seen(
+        return KeyValueCache(
             keys=None if self.attention is None else self.attention.keys(grid),
             values=self.values(grid),
-            update=self.image_update(mean_of_cells(grid)) if every_step else None,
+            update=self.image_update(mean_of_regions(grid)) if every_step else None,
         )
 
     def values(self, grid: Tensor) -> Tensor | None:
         """What attention mixes, if not the grid itself: W_z v_i, as W_z Σ p_i v_i = Σ p_i W_z v_i."""
-        if self.attention is None or not self.attention.mixes_features or grid.shape[1] > FEW_CELLS:
+        if self.attention is None or not self.attention.mixes_features or grid.shape[1] > FEW_REGIONS:
             return None
         values: Tensor = self.context(grid)
         return values
@@ -111,7 +112,7 @@ class Core(nn.Module):
         """What a word changes by itself, for any number of words: (…, embedding_size) → (…, size)."""
         return self.cells.project(embedded)
 
-    def advance(self, projected: Tensor, state: State, grid: Tensor) -> Advanced:
+    def advance(self, projected: Tensor, state: State, grid: Tensor) -> CoreOutput:
         """Reads one word.
 
         Args:
@@ -122,27 +123,27 @@ class Core(nn.Module):
         projected = add_update(projected, state)
         attention = chosen = None
         if self.attention is not None:
-            update, attention, chosen = self.look(state.hidden[:, -1], state, grid)
+            update, attention, chosen = self.attend(state.hidden[:, -1], state, grid)
             projected = projected + update
-        memory = self.cells.step(projected, state.memory, state.masks)
-        return Advanced(state._replace(memory=memory), memory[0][:, -1], attention, chosen)
+        recurrent = self.cells.step(projected, state.recurrent, state.masks)
+        return CoreOutput(state._replace(recurrent=recurrent), recurrent[0][:, -1], attention, chosen)
 
-    def tell(self, read: Advanced) -> Advanced:
+    def compute_output(self, result: CoreOutput) -> CoreOutput:
         """What is left to do for the outputs of any number of words at once: nothing, once it has looked."""
-        return read
+        return result
 
-    def look(self, hidden: Tensor, state: State, grid: Tensor) -> Look:
+    def attend(self, hidden: Tensor, state: State, grid: Tensor) -> AttentionOutput:
         """Looks at the grid with h, shape (sentences, hidden_size); the context is multiplied by W_z."""
-        seen = state.seen
+        cache = state.cache
         assert self.attention is not None
-        assert seen.keys is not None
-        if seen.values is not None:
-            look: Look = self.attention(hidden, seen.keys, seen.values, state.layout)
-            return look
-        look = self.attention(hidden, seen.keys, grid, state.layout)
-        return look._replace(context=Unrolled.linear(look.context, self.context.weight))
+        assert cache.keys is not None
+        if cache.values is not None:
+            attended: AttentionOutput = self.attention(hidden, cache.keys, cache.values, state.layout)
+            return attended
+        attended = self.attention(hidden, cache.keys, grid, state.layout)
+        return attended._replace(context=Unrolled.linear(attended.context, self.context.weight))
 
-    def read(self, embedded: Tensor, state: State, grid: Tensor) -> tuple[Tensor, State]:
+    def unroll(self, embedded: Tensor, state: State, grid: Tensor) -> tuple[Tensor, State]:
         """Reads many words that are known.
 
         Args:
@@ -154,24 +155,24 @@ class Core(nn.Module):
             The output after each, shape (sentences, steps, hidden_size), and the state after the last.
         """
         if self.fuses(state):
-            outputs, memory = self.cells.read(embedded, state.memory)
-            return outputs, state._replace(memory=memory)
+            outputs, recurrent = self.cells.unroll(embedded, state.recurrent)
+            return outputs, state._replace(recurrent=recurrent)
         steps = []
         with Unrolled():
             for projected in self.project(embedded).unbind(dim=1):
-                state, output, *_ = self.tell(self.advance(projected, state, grid))
+                state, output, *_ = self.compute_output(self.advance(projected, state, grid))
                 steps.append(output)
         return torch.stack(steps, dim=1), state
 
 
 def add_update(projected: Tensor, state: State) -> Tensor:
     """Adds the picture's share of the update, if it has one, to that of each of its sentences."""
-    if state.seen.update is None:
+    if state.cache.update is None:
         return projected
-    return state.layout.to_sentences(state.layout.to_block(projected) + state.seen.update.unsqueeze(1))
+    return state.layout.to_sentences(state.layout.to_block(projected) + state.cache.update.unsqueeze(1))
 
 
-def mean_of_cells(grid: Tensor) -> Tensor:
+def mean_of_regions(grid: Tensor) -> Tensor:
     """The mean feature vector, shape (images, channels)."""
     if grid.dtype != torch.bfloat16:
         return grid.mean(dim=1)
@@ -214,20 +215,20 @@ class SpatialCore(Core):
         """relu(V v_i), as long as h."""
         return relu(self.value(grid))
 
-    def advance(self, projected: Tensor, state: State, grid: Tensor) -> Advanced:
-        """Reads one word; `tell` looks."""
-        memory = self.cells.step(add_update(projected, state), state.memory, state.masks)
-        return Advanced(state._replace(memory=memory), memory[0][:, -1])
+    def advance(self, projected: Tensor, state: State, grid: Tensor) -> CoreOutput:
+        """Reads one word; `compute_output` looks."""
+        recurrent = self.cells.step(add_update(projected, state), state.recurrent, state.masks)
+        return CoreOutput(state._replace(recurrent=recurrent), recurrent[0][:, -1])
 
-    def tell(self, read: Advanced) -> Advanced:
+    def compute_output(self, result: CoreOutput) -> CoreOutput:
         """Looks with every h_t."""
-        hidden, seen, layout = read.output, read.state.seen, read.state.layout
+        hidden, cache, layout = result.output, result.state.cache, result.state.layout
         assert self.attention is not None
-        assert seen.keys is not None
-        assert seen.values is not None
-        weights = self.attention.compare(layout.to_block(self.attention.queries(hidden)), seen.keys).softmax(-1)
-        context = layout.to_sentences(Unrolled.matmul(weights, seen.values))
-        return read._replace(output=self.mix(context + hidden), attention=layout.to_sentences(weights))
+        assert cache.keys is not None
+        assert cache.values is not None
+        weights = self.attention.compare(layout.to_block(self.attention.queries(hidden)), cache.keys).softmax(-1)
+        context = layout.to_sentences(Unrolled.matmul(weights, cache.values))
+        return result._replace(output=self.mix(context + hidden), attention=layout.to_sentences(weights))
 
 
 class AdaptiveCore(SpatialCore):
@@ -249,28 +250,28 @@ class AdaptiveCore(SpatialCore):
         """What a word changes of the gates, and of the sentinel after them."""
         return torch.cat([super().project(embedded), self.sentinel_word(embedded)], dim=-1)
 
-    def advance(self, projected: Tensor, state: State, grid: Tensor) -> Advanced:
+    def advance(self, projected: Tensor, state: State, grid: Tensor) -> CoreOutput:
         """Reads one word: h_t, and s_t beside it."""
         size = self.config.hidden_size
-        read = super().advance(projected[:, :-size], state, grid)
+        result = super().advance(projected[:, :-size], state, grid)
         gate = torch.sigmoid(projected[:, -size:] + Unrolled.linear(state.hidden[:, -1], self.sentinel_state.weight))
-        sentinel = gate * torch.tanh(read.state.memory[1][:, -1])
-        return read._replace(output=torch.cat([read.output, sentinel], dim=1))
+        sentinel = gate * torch.tanh(result.state.recurrent[1][:, -1])
+        return result._replace(output=torch.cat([result.output, sentinel], dim=1))
 
-    def tell(self, read: Advanced) -> Advanced:
+    def compute_output(self, result: CoreOutput) -> CoreOutput:
         """Looks with every h_t, or trusts its s_t."""
-        hidden, sentinel = read.output.chunk(2, dim=1)
-        seen, layout = read.state.seen, read.state.layout
+        hidden, sentinel = result.output.chunk(2, dim=1)
+        cache, layout = result.state.cache, result.state.layout
         assert isinstance(self.attention, AdditiveAttention)
-        assert seen.keys is not None
-        assert seen.values is not None
+        assert cache.keys is not None
+        assert cache.values is not None
         queries = self.attention.queries(hidden)
-        cells = layout.to_sentences(self.attention.compare(layout.to_block(queries), seen.keys))
-        looking_away = self.attention.compare_pairs(queries, exponential(self.sentinel_key(sentinel)))
-        weights = torch.cat([cells, looking_away.unsqueeze(1)], dim=1).softmax(1)
-        context = layout.to_sentences(Unrolled.matmul(layout.to_block(weights[:, :-1]), seen.values))
+        regions = layout.to_sentences(self.attention.compare(layout.to_block(queries), cache.keys))
+        sentinel_score = self.attention.compare_pairs(queries, exponential(self.sentinel_key(sentinel)))
+        weights = torch.cat([regions, sentinel_score.unsqueeze(1)], dim=1).softmax(1)
+        context = layout.to_sentences(Unrolled.matmul(layout.to_block(weights[:, :-1]), cache.values))
         known = weights[:, -1:].to(sentinel.dtype) * sentinel
-        return read._replace(output=self.mix(context + known + hidden), attention=weights)
+        return result._replace(output=self.mix(context + known + hidden), attention=weights)
 
 
 class TopDownCore(Core):
@@ -284,13 +285,13 @@ class TopDownCore(Core):
         super().__init__(config, channels, layers=2)
         self.feedback = Linear(config.hidden_size, self.cells.gates * config.hidden_size, bias=False)
 
-    def advance(self, projected: Tensor, state: State, grid: Tensor) -> Advanced:
+    def advance(self, projected: Tensor, state: State, grid: Tensor) -> CoreOutput:
         """Reads one word: the lower layer, a look, the upper layer."""
         cells, masks = self.cells, state.masks
         heard = state.hidden[:, 1] if masks is None else state.hidden[:, 1] * masks[:, 0, 1]
         lower = cells.step_layer(
-            0, add_update(projected, state) + Unrolled.linear(heard, self.feedback.weight), state.memory, masks
+            0, add_update(projected, state) + Unrolled.linear(heard, self.feedback.weight), state.recurrent, masks
         )
-        update, attention, chosen = self.look(lower[0], state, grid)
-        upper = cells.step_layer(1, cells.rise(lower[0], 1, masks) + update, state.memory, masks)
-        return Advanced(state._replace(memory=stack_layers([lower, upper])), upper[0], attention, chosen)
+        update, attention, chosen = self.attend(lower[0], state, grid)
+        upper = cells.step_layer(1, cells.rise(lower[0], 1, masks) + update, state.recurrent, masks)
+        return CoreOutput(state._replace(recurrent=stack_layers([lower, upper])), upper[0], attention, chosen)

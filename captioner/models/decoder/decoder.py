@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from captioner.models.decoder.config import DecoderConfig
-from captioner.models.decoder.cores import AdaptiveCore, Advanced, Core, SpatialCore, TopDownCore
+from captioner.models.decoder.cores import AdaptiveCore, Core, CoreOutput, SpatialCore, TopDownCore
 from captioner.models.decoder.ops import Dropout, Linear, Unrolled, linear
 from captioner.models.decoder.ragged import Packing
 from captioner.models.decoder.state import State, Step, TeacherForced
@@ -44,11 +44,11 @@ class Decoder(nn.Module):
 
     @property
     def members(self) -> tuple[Decoder]:
-        """Itself alone; `captioner.models.decoder.Members` has several."""
+        """Itself alone; `captioner.models.decoder.MemberDecoders` has several."""
         return (self,)
 
     @torch.no_grad()
-    def project_words(self) -> None:
+    def project_tokens(self) -> None:
         """Computes what each word changes by itself once and for all; the weights must stay as they are from now on."""
         self._projected = self.core.project(
             self._embed(torch.arange(len(self.output_bias), device=self.output_bias.device))
@@ -65,21 +65,21 @@ class Decoder(nn.Module):
         """
         return self.core.start(grid)
 
-    def step(self, words: Tensor, state: State, grid: Tensor) -> Step:
+    def step(self, tokens: Tensor, state: State, grid: Tensor) -> Step:
         """Advances every sentence by one word.
 
         Args:
-            words: Ids of the words just read, shape (sentences,).
+            tokens: Ids of the words just read, shape (sentences,).
             state: The state after the words before them.
             grid: Feature vectors, shape (images, cells, channels).
 
         Returns:
             Next-word logits, the new state, and where the decoder looked on its way to it.
         """
-        state, output, attention, _ = self.core.tell(self.core.advance(self._project(words), state, grid))
+        state, output, attention, _ = self.core.compute_output(self.core.advance(self._project(tokens), state, grid))
         return Step(self._logits(self.dropout(output)), state, attention)
 
-    def forward(self, grid: Tensor, captions: Tensor, read: Tensor | None = None) -> TeacherForced:
+    def forward(self, grid: Tensor, captions: Tensor, inputs: Tensor | None = None) -> TeacherForced:
         """Reads known captions, each word with the words before it (teacher forcing).
 
         The same arithmetic as `step` in a loop, with what is known ahead done at once: the input projection of all
@@ -89,7 +89,7 @@ class Decoder(nn.Module):
             grid: Feature vectors, shape (images, cells, channels).
             captions: Word ids, START first, END last, then PAD, shape (images, captions an image, length). Images and
                 captions that come with the longer ones first cost least.
-            read: Words to be read in the captions' places, shaped like them; their own by default.
+            inputs: Words to be read in the captions' places, shaped like them; their own by default.
 
         Returns:
             Logits and targets of the real words, and the attention.
@@ -97,24 +97,26 @@ class Decoder(nn.Module):
         real = captions[:, :, 1:] != PAD  # (images, n, steps)
         steps = int(real.any(dim=(0, 1)).sum())
         real, targets = real[:, :, :steps], captions[:, :, 1 : steps + 1]
-        words = (captions if read is None else read)[:, :, :steps].flatten(0, 1)
+        tokens = (captions if inputs is None else inputs)[:, :, :steps].flatten(0, 1)
         state, mask = self._with_masks(self.start(grid).repeat(captions.shape[1]))
         if self.core.fuses(state):
-            outputs, _ = self.core.read(self.dropout(self._embed(words)), state, grid)
+            outputs, _ = self.core.unroll(self.dropout(self._embed(tokens)), state, grid)
             return TeacherForced(self._logits(self.dropout(outputs[real.flatten(0, 1)])), targets[real], None)
         packing = Packing(real)
-        embedded = self._embed(words[packing.sentence, packing.step])
+        embedded = self._embed(tokens[packing.sentence, packing.step])
         embedded = self._drop(embedded, None if mask is None else mask[packing.sentence])
-        _, output, *looks = self.core.tell(self._unroll(self.core.project(embedded), packing, state, grid))
+        _, output, *attended = self.core.compute_output(
+            self._unroll_packed(self.core.project(embedded), packing, state, grid)
+        )
         mask = None if state.masks is None else state.masks[:, 1, -1][packing.caption_after_caption(packing.sentence)]
-        attention, chosen = (None if each is None else packing.laid_out(each) for each in looks)
+        attention, chosen = (None if each is None else packing.laid_out(each) for each in attended)
         return TeacherForced(self._logits(self._drop(output, mask)), targets[real], attention, chosen)
 
-    def read(self, words: Tensor, state: State, grid: Tensor) -> tuple[Tensor, State]:
+    def unroll(self, tokens: Tensor, state: State, grid: Tensor) -> tuple[Tensor, State]:
         """Reads known words of sentences that go on before and after.
 
         Args:
-            words: Ids, shape (sentences, steps).
+            tokens: Ids, shape (sentences, steps).
             state: The state after the words before them.
             grid: Feature vectors, shape (images, cells, channels).
 
@@ -122,12 +124,12 @@ class Decoder(nn.Module):
             Next-word logits after each word, shape (sentences, steps, vocabulary), and the state after the last.
         """
         state, mask = self._with_masks(state)
-        embedded = self._drop(self._embed(words), None if mask is None else mask.unsqueeze(1))
-        outputs, state = self.core.read(embedded, state, grid)
+        embedded = self._drop(self._embed(tokens), None if mask is None else mask.unsqueeze(1))
+        outputs, state = self.core.unroll(embedded, state, grid)
         mask = None if state.masks is None else state.masks[:, 1, -1].unsqueeze(1)
         return self._logits(self._drop(outputs, mask)), state._replace(masks=None)
 
-    def _unroll(self, projected: Tensor, packing: Packing, state: State, grid: Tensor) -> Advanced:
+    def _unroll_packed(self, projected: Tensor, packing: Packing, state: State, grid: Tensor) -> CoreOutput:
         """The recurrence over known captions.
 
         Args:
@@ -139,23 +141,23 @@ class Decoder(nn.Module):
         Returns:
             What the core made of the real words, caption after caption, beside the state at the start.
         """
-        advances: list[Advanced] = []
-        read = state._replace(layout=packing.words)
+        advances: list[CoreOutput] = []
+        start = state._replace(layout=packing.tokens)
         state = state.select(packing.order, packing.layouts[0])
         with Unrolled():
-            for words, layout in zip(projected.split(packing.counts), packing.layouts, strict=True):  # type: ignore[no-untyped-call]
-                state, grid = state.first(len(words), layout), Unrolled.first(grid, layout.images)
-                advances.append(self.core.advance(words, state, grid))
+            for tokens, layout in zip(projected.split(packing.counts), packing.layouts, strict=True):  # type: ignore[no-untyped-call]
+                state, grid = state.first(len(tokens), layout), Unrolled.first(grid, layout.images)
+                advances.append(self.core.advance(tokens, state, grid))
                 state = advances[-1].state
-        _, outputs, *looks = zip(*advances, strict=True)
-        parts = (None if part[0] is None else packing.caption_after_caption(torch.cat(part)) for part in looks)
-        return Advanced(read, packing.caption_after_caption(torch.cat(outputs)), *parts)
+        _, outputs, *attended = zip(*advances, strict=True)
+        parts = (None if part[0] is None else packing.caption_after_caption(torch.cat(part)) for part in attended)
+        return CoreOutput(start, packing.caption_after_caption(torch.cat(outputs)), *parts)
 
-    def _project(self, words: Tensor) -> Tensor:
+    def _project(self, tokens: Tensor) -> Tensor:
         """What words change by themselves, shape (sentences, size)."""
         if self._projected is not None:
-            return self._projected.index_select(0, words)
-        return self.core.project(self.dropout(self._embed(words)))
+            return self._projected.index_select(0, tokens)
+        return self.core.project(self.dropout(self._embed(tokens)))
 
     def _with_masks(self, state: State) -> tuple[State, Tensor | None]:
         """Draws the masks of variational dropout, where it is used: the state's, and one of the words' vectors.
@@ -173,9 +175,9 @@ class Decoder(nn.Module):
         dropped: Tensor = self.dropout(x) if mask is None else x * mask
         return dropped
 
-    def _embed(self, words: Tensor) -> Tensor:
+    def _embed(self, tokens: Tensor) -> Tensor:
         """The vectors of words, as precise as the core computes."""
-        return self.embedding(words).to(next(self.core.parameters()).dtype)  # type: ignore[no-any-return]
+        return self.embedding(tokens).to(next(self.core.parameters()).dtype)  # type: ignore[no-any-return]
 
     def _logits(self, output: Tensor) -> Tensor:
         """From the core's output, shape (…, hidden_size), to next-word logits (…, vocabulary)."""

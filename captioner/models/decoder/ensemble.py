@@ -12,29 +12,29 @@ from captioner.models.decoder.decoder import Decoder
 from captioner.models.decoder.state import Step, TeacherForced
 
 
-def tell_together(told: Sequence[Step] | Sequence[TeacherForced]) -> tuple[Tensor, Tensor | None]:
+def average_log_probabilities(outputs: Sequence[Step] | Sequence[TeacherForced]) -> tuple[Tensor, Tensor | None]:
     """What several decoders tell of the same sentences, as one.
 
     Args:
-        told: By each decoder.
+        outputs: By each decoder.
 
     Returns:
         The mean of their log-probabilities (not normalised again), float32, shaped as their logits; and their mean
         attention, None where one has none or they look at other grids.
     """
-    first, *others = told
+    first, *others = outputs
     log_probabilities = first.logits.float().log_softmax(-1)
     for other in others:
         # Not in place: gradients of the first need it as it is.
         log_probabilities = log_probabilities + other.logits.float().log_softmax(-1)
-    maps = [each.attention for each in told if each.attention is not None]
+    maps = [each.attention for each in outputs if each.attention is not None]
     attention = None
-    if len(maps) == len(told) and all(each.shape == maps[0].shape for each in maps):
+    if len(maps) == len(outputs) and all(each.shape == maps[0].shape for each in maps):
         attention = maps[0] if len(maps) == 1 else torch.stack(maps).mean(0)
-    return log_probabilities / len(told) if others else log_probabilities, attention
+    return log_probabilities / len(outputs) if others else log_probabilities, attention
 
 
-class Members(nn.Module):
+class MemberDecoders(nn.Module):
     """Decoders of one shape that began apart, each with its own words; the next word's log-probability is their mean.
 
     Known captions teach each of them by itself, which keeps them apart: what one gets wrong the others may get right.
@@ -51,22 +51,22 @@ class Members(nn.Module):
         made = nn.ModuleList(Decoder(config, channels, vocabulary_size) for _ in range(config.members))
         self.members: Sequence[Decoder] = made  # type: ignore[assignment]
 
-    def forward(self, grid: Tensor, captions: Tensor, read: Tensor | None = None) -> TeacherForced:
+    def forward(self, grid: Tensor, captions: Tensor, inputs: Tensor | None = None) -> TeacherForced:
         """As `Decoder.forward`: logits are the mean of the members' log-probabilities, attention is their mean.
 
         While they learn, the outcome of each stands beside them.
         """
-        outcomes: list[TeacherForced] = [member(grid, captions, read) for member in self.members]
-        log_probabilities, attention = tell_together(outcomes)
+        outcomes: list[TeacherForced] = [member(grid, captions, inputs) for member in self.members]
+        log_probabilities, attention = average_log_probabilities(outcomes)
         each = tuple(outcomes) if self.training else ()
         return TeacherForced(log_probabilities, outcomes[0].targets, attention, members=each)
 
 
-def member_prefix(place: int, members: int) -> str:
+def member_prefix(index: int, members: int) -> str:
     """What the names of a member's parameters begin with, in a decoder of so many."""
-    return f"members.{place}." if members > 1 else ""
+    return f"members.{index}." if members > 1 else ""
 
 
-def make_decoder(config: DecoderConfig, channels: int, vocabulary_size: int) -> Decoder | Members:
+def make_decoder(config: DecoderConfig, channels: int, vocabulary_size: int) -> Decoder | MemberDecoders:
     """The decoder that a configuration describes, of one member or of several."""
-    return (Decoder if config.members == 1 else Members)(config, channels, vocabulary_size)
+    return (Decoder if config.members == 1 else MemberDecoders)(config, channels, vocabulary_size)

@@ -15,13 +15,13 @@ class Layout(NamedTuple):
 
     Attributes:
         images: How many images.
-        places: Where each sentence stands in a block of all images, row after row, shape (sentences,); None where the
+        indices: Where each sentence stands in a block of all images, row after row, shape (sentences,); None where the
             sentences stand side by side already, equally many for each image.
         sentences: The sentence at each place of the block, shape (images · rows,); their number where there is none.
     """
 
     images: int
-    places: Tensor | None = None
+    indices: Tensor | None = None
     sentences: Tensor | None = None
 
     @classmethod
@@ -34,26 +34,26 @@ class Layout(NamedTuple):
             images: How many there are; by default all up to the last that has a sentence.
         """
         images, rows = int(image.max()) + 1 if images is None else images, int(row.max()) + 1
-        places = image * rows + row
-        if len(places) == images * rows and bool((places[1:] > places[:-1]).all()):
+        indices = image * rows + row
+        if len(indices) == images * rows and bool((indices[1:] > indices[:-1]).all()):
             return cls(images)  # a full block in order, for which nothing has to move
-        sentences = torch.full((images * rows,), len(places), device=places.device)
-        sentences[places] = torch.arange(len(places), device=places.device)
-        return cls(images, places, sentences)
+        sentences = torch.full((images * rows,), len(indices), device=indices.device)
+        sentences[indices] = torch.arange(len(indices), device=indices.device)
+        return cls(images, indices, sentences)
 
     def to_block(self, x: Tensor) -> Tensor:
         """From (sentences, size) to (images, rows, size); the gaps hold the first sentence's numbers."""
-        if self.places is None:
+        if self.indices is None:
             return x.reshape(self.images, -1, x.shape[-1])
-        block: Tensor = _ToBlock.apply(x, self.places, self.sentences)
+        block: Tensor = _ToBlock.apply(x, self.indices, self.sentences)
         return block.view(self.images, -1, x.shape[-1])
 
     def to_sentences(self, block: Tensor) -> Tensor:
         """From (images, rows, size) to (sentences, size)."""
         flat = block.flatten(0, 1)
-        if self.places is None:
+        if self.indices is None:
             return flat
-        x: Tensor = _ToSentences.apply(flat, self.places, self.sentences)
+        x: Tensor = _ToSentences.apply(flat, self.indices, self.sentences)
         return x
 
 
@@ -61,24 +61,24 @@ class _ToBlock(Function):
     """Its gradient takes the way back: no sum is needed, as torch would for indices that may come twice."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, places: Tensor, sentences: Tensor) -> Tensor:  # noqa: ANN401
-        ctx.save_for_backward(places)
+    def forward(ctx: Any, x: Tensor, indices: Tensor, sentences: Tensor) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(indices)
         return torch.cat([x, x[:1]]).index_select(0, sentences)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
-        [places] = ctx.saved_tensors
-        return gradient.index_select(0, places), None, None
+        [indices] = ctx.saved_tensors
+        return gradient.index_select(0, indices), None, None
 
 
 class _ToSentences(Function):
     """Nothing comes back to the gaps."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, places: Tensor, sentences: Tensor) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Any, x: Tensor, indices: Tensor, sentences: Tensor) -> Tensor:  # noqa: ANN401
         ctx.save_for_backward(sentences)
-        return x.index_select(0, places)
+        return x.index_select(0, indices)
 
     @staticmethod
     @once_differentiable
@@ -108,7 +108,7 @@ class Packing:
         step: And its place in the sentence, shape (words,).
         layouts: How each step's sentences stand beside the first images. Images and captions that come with the longer
             ones first make for few gaps.
-        words: How the real words, sentence after sentence, stand beside the images.
+        tokens: How the real words, sentence after sentence, stand beside the images.
     """
 
     def __init__(self, real: Tensor) -> None:
@@ -121,16 +121,16 @@ class Packing:
         self.layouts = [layouts[count] for count in self.counts]
         self.sentence = torch.cat([self.order[:count] for count in self.counts])
         self.step = torch.arange(steps).repeat_interleave(torch.tensor(self.counts)).to(real.device)
-        words = torch.arange(len(self.sentence), device=real.device)
-        places = words.new_empty(self._real.shape).index_put((self.sentence, self.step), words)
-        self._words = places[self._real]
+        tokens = torch.arange(len(self.sentence), device=real.device)
+        indices = tokens.new_empty(self._real.shape).index_put((self.sentence, self.step), tokens)
+        self._tokens = indices[self._real]
         counts = real.flatten(1).sum(1)
         of = torch.arange(images, device=real.device).repeat_interleave(counts)
-        self.words = Layout.of(of, torch.arange(len(of), device=real.device) - (counts.cumsum(0) - counts)[of])
+        self.tokens = Layout.of(of, torch.arange(len(of), device=real.device) - (counts.cumsum(0) - counts)[of])
 
     def caption_after_caption(self, values: Tensor) -> Tensor:
         """From values of the words step after step those of the real words sentence after sentence, as they came."""
-        return values.index_select(0, self._words)
+        return values.index_select(0, self._tokens)
 
     def laid_out(self, values: Tensor) -> Tensor:
         """From values of the real words sentence after sentence to shape (sentences, steps, …), 0 at padding."""

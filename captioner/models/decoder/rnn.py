@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from captioner.models.decoder.ops import Unrolled, linear
-from captioner.models.decoder.state import Memory
+from captioner.models.decoder.state import RecurrentState
 
 
 class StackedCells(nn.RNNBase):
@@ -55,21 +55,21 @@ class StackedCells(nn.RNNBase):
         weight, _, bias_x, bias_h = self.weights(layer)
         return linear(x, weight, bias_x + bias_h)
 
-    def step(self, projected: Tensor, memory: Memory, masks: Tensor | None = None) -> Memory:
+    def step(self, projected: Tensor, state: RecurrentState, masks: Tensor | None = None) -> RecurrentState:
         """Advances every sentence by one word.
 
         Args:
             projected: What `project` makes of the lowest layer's input, shape (sentences, gates · hidden_size), so that
                 the caller may compute what it knows of the input for many steps at once.
-            memory: What every layer remembers.
+            state: What every layer remembers.
             masks: Of variational dropout, as in `captioner.models.decoder.state.State`.
 
         Returns:
             The new memory, shaped like the old one.
         """
-        layers = [self.step_layer(0, projected, memory, masks)]
+        layers = [self.step_layer(0, projected, state, masks)]
         for layer in range(1, self.num_layers):
-            layers.append(self.step_layer(layer, self.rise(layers[-1][0], layer, masks), memory, masks))
+            layers.append(self.step_layer(layer, self.rise(layers[-1][0], layer, masks), state, masks))
         return stack_layers(layers)
 
     def rise(self, below: Tensor, layer: int, masks: Tensor | None = None) -> Tensor:
@@ -77,12 +77,14 @@ class StackedCells(nn.RNNBase):
         kept = dropout(below, self.dropout, self.training) if masks is None else below * masks[:, 1, layer - 1]
         return self.project(kept, layer)
 
-    def step_layer(self, layer: int, projected: Tensor, memory: Memory, masks: Tensor | None = None) -> Memory:
+    def step_layer(
+        self, layer: int, projected: Tensor, state: RecurrentState, masks: Tensor | None = None
+    ) -> RecurrentState:
         """Advances one layer: what it remembers next, each part of shape (sentences, hidden_size)."""
-        old = tuple(part[:, layer] for part in memory)
+        old = tuple(part[:, layer] for part in state)
         return self.update(layer, projected, old[0] if masks is None else old[0] * masks[:, 0, layer], old)
 
-    def update(self, layer: int, projected: Tensor, heard: Tensor, old: Memory) -> Memory:
+    def update(self, layer: int, projected: Tensor, heard: Tensor, old: RecurrentState) -> RecurrentState:
         """One layer's equations.
 
         Args:
@@ -96,17 +98,17 @@ class StackedCells(nn.RNNBase):
         """
         raise NotImplementedError
 
-    def read(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def unroll(self, x: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
         """Advances every sentence by many words at once; for cells that are ``fused``.
 
         Args:
             x: The lowest layer's inputs, shape (sentences, steps, input).
-            memory: What every layer remembers.
+            state: What every layer remembers.
 
         Returns:
             h of the top layer after each step, shape (sentences, steps, hidden_size), and the memory at the end.
         """
-        states = tuple(part.transpose(0, 1).contiguous() for part in memory)
+        states = tuple(part.transpose(0, 1).contiguous() for part in state)
         outputs, ends = self(x.transpose(0, 1), states if self.parts > 1 else states[0])
         ends = ends if self.parts > 1 else (ends,)
         return outputs.transpose(0, 1), tuple(part.transpose(0, 1) for part in ends)
@@ -115,7 +117,7 @@ class StackedCells(nn.RNNBase):
 class StackedRNN(StackedCells, nn.RNN):
     """Vanilla recurrent layers: h_t = tanh(W_x x + W_h h_{t-1} + b) (Elman, 1990)."""
 
-    def update(self, layer: int, projected: Tensor, heard: Tensor, old: Memory) -> Memory:
+    def update(self, layer: int, projected: Tensor, heard: Tensor, old: RecurrentState) -> RecurrentState:
         """The equation above."""
         return (torch.tanh(projected + Unrolled.linear(heard, self.weights(layer)[1])),)
 
@@ -135,7 +137,7 @@ class StackedGRU(StackedCells, nn.GRU):
         outer = torch.cat([bias_h[: 2 * self.hidden_size], torch.zeros_like(bias_h[2 * self.hidden_size :])])
         return linear(x, weight, bias_x + outer)
 
-    def update(self, layer: int, projected: Tensor, heard: Tensor, old: Memory) -> Memory:
+    def update(self, layer: int, projected: Tensor, heard: Tensor, old: RecurrentState) -> RecurrentState:
         """The equations above."""
         _, weight, _, bias = self.weights(layer)
         recurrent = Unrolled.linear(heard, weight)
@@ -162,7 +164,7 @@ class StackedLSTM(StackedCells, nn.LSTM):
                 # A forget gate that starts open lets gradients through from the first step (Jozefowicz et al., 2015).
                 self.weights(layer)[2][hidden_size : 2 * hidden_size] = 1.0
 
-    def update(self, layer: int, projected: Tensor, heard: Tensor, old: Memory) -> Memory:
+    def update(self, layer: int, projected: Tensor, heard: Tensor, old: RecurrentState) -> RecurrentState:
         """The equations above."""
         i, f, g, o = (projected + Unrolled.linear(heard, self.weights(layer)[1])).chunk(4, dim=-1)
         c = torch.sigmoid(f) * old[1] + torch.sigmoid(i) * torch.tanh(g)
@@ -181,7 +183,7 @@ class PeepholeLSTM(StackedLSTM):
         super().__init__(input_size, hidden_size, layers, dropout)
         self.peepholes = nn.Parameter(torch.zeros(layers, 3, hidden_size))
 
-    def update(self, layer: int, projected: Tensor, heard: Tensor, old: Memory) -> Memory:
+    def update(self, layer: int, projected: Tensor, heard: Tensor, old: RecurrentState) -> RecurrentState:
         """The equations above, with peepholes."""
         i, f, g, o = (projected + Unrolled.linear(heard, self.weights(layer)[1])).chunk(4, dim=-1)
         p_i, p_f, p_o = self.peepholes[layer]
@@ -189,7 +191,7 @@ class PeepholeLSTM(StackedLSTM):
         return torch.sigmoid(o + p_o * c) * torch.tanh(c), c
 
 
-def stack_layers(layers: Sequence[Memory]) -> Memory:
+def stack_layers(layers: Sequence[RecurrentState]) -> RecurrentState:
     """The memory of several layers from that of each."""
     return tuple(torch.stack(parts, dim=1) for parts in zip(*layers, strict=True))
 

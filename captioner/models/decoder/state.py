@@ -9,11 +9,11 @@ from torch import Tensor
 from captioner.models.decoder.ops import Unrolled
 from captioner.models.decoder.ragged import Layout
 
-Memory = tuple[Tensor, ...]
+RecurrentState = tuple[Tensor, ...]
 """What recurrent layers remember: h, and c where the cell has one, each of shape (sentences, layers, hidden_size)."""
 
 
-class Seen(NamedTuple):
+class KeyValueCache(NamedTuple):
     """What is computed once an image and shared by its sentences; None what the decoder does not use.
 
     Attributes:
@@ -27,39 +27,39 @@ class Seen(NamedTuple):
     values: Tensor | None = None
     update: Tensor | None = None
 
-    def select(self, images: Tensor) -> Seen:
+    def select(self, images: Tensor) -> KeyValueCache:
         """Chosen images, by index."""
-        return Seen(*(None if part is None else part.index_select(0, images) for part in self))
+        return KeyValueCache(*(None if part is None else part.index_select(0, images) for part in self))
 
-    def crop(self, images: int) -> Seen:
+    def crop(self, images: int) -> KeyValueCache:
         """The first images."""
-        return Seen(*(None if part is None else Unrolled.first(part, images) for part in self))
+        return KeyValueCache(*(None if part is None else Unrolled.first(part, images) for part in self))
 
 
 class State(NamedTuple):
     """What a decoder remembers of the sentences it is writing.
 
     Attributes:
-        memory: h and, where the cell has one, c of every layer.
-        seen: What belongs to the images.
+        recurrent: h and, where the cell has one, c of every layer.
+        cache: What belongs to the images.
         layout: How the sentences stand beside the images: captions when it learns, beams when it writes.
         masks: Of variational dropout while it learns, shape (sentences, 2, layers, hidden_size): what multiplies h of a
             layer on its way to the next word, and on its way up; else None.
     """
 
-    memory: Memory
-    seen: Seen
+    recurrent: RecurrentState
+    cache: KeyValueCache
     layout: Layout
     masks: Tensor | None = None
 
     @property
     def hidden(self) -> Tensor:
         """The state h of every layer, shape (sentences, layers, hidden_size)."""
-        return self.memory[0]
+        return self.recurrent[0]
 
     def repeat(self, times: int) -> State:
         """Each sentence ``times`` times, side by side."""
-        return self._replace(memory=tuple(part.repeat_interleave(times, dim=0) for part in self.memory))
+        return self._replace(recurrent=tuple(part.repeat_interleave(times, dim=0) for part in self.recurrent))
 
     def select(self, sentences: Tensor, layout: Layout) -> State:
         """Chosen sentences.
@@ -69,23 +69,23 @@ class State(NamedTuple):
             layout: How these stand beside the images.
         """
         return State(
-            tuple(part.index_select(0, sentences) for part in self.memory),
-            self.seen,
+            tuple(part.index_select(0, sentences) for part in self.recurrent),
+            self.cache,
             layout,
             None if self.masks is None else self.masks.index_select(0, sentences),
         )
 
     def keep(self, images: Tensor) -> State:
         """The same sentences, with what belongs to chosen images; the layout has to follow."""
-        return self._replace(seen=self.seen.select(images))
+        return self._replace(cache=self.cache.select(images))
 
     def first(self, count: int, layout: Layout) -> State:
         """The first sentences, and how they stand beside the first images."""
         if count == len(self.hidden):
             return self._replace(layout=layout)
         return State(
-            tuple(part[:count] for part in self.memory),
-            self.seen.crop(layout.images),
+            tuple(part[:count] for part in self.recurrent),
+            self.cache.crop(layout.images),
             layout,
             None if self.masks is None else self.masks[:count],
         )
