@@ -59,7 +59,7 @@ class GridEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if feature_size is not None and feature_size < 1:
-            raise CaptionerError(f"model.feature_size is {feature_size}; it must be at least 1")
+            raise CaptionerError(f"model.encoder.feature_size is {feature_size}; it must be at least 1")
         self.name = name
         self.last_stage = last_stage
         self.projection: nn.Linear | None = None
@@ -89,7 +89,8 @@ class GridEncoder(nn.Module):
             _, rows, columns = self._shape(size)
         except (RuntimeError, AssertionError) as error:
             raise CaptionerError(
-                f"{self.name} cannot read {size} × {size} pixels ({first_line(error)}); choose another model.image_size"
+                f"{self.name} cannot read {size} × {size} pixels ({first_line(error)}); "
+                "choose another model.encoder.image_size"
             ) from error
         return rows, columns
 

@@ -1,1 +1,1 @@
-"""Training: tasks, LightningModules, data, losses, and the command that runs them."""
+"""Training: what a model learns from, and how."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from captioner.data.sampler import DrawSampler
 from captioner.data.skip_report import USUAL_SHARE, Skipped
 from captioner.data.transforms import Transform
 from captioner.errors import CaptionerError
+from captioner.models.captioner import CaptionModel
 from captioner.models.encoder import GridEncoder
 from captioner.text.vocabulary import Vocabulary
 from captioner.training.checkpointing import progress
@@ -37,7 +38,7 @@ from captioner.utils.seeding import refuse_another_seed, run_seed
 class CaptionData(lightning.LightningDataModule):
     """Images and captions for training and validation.
 
-    The encoder's preprocessing is the model's, so it is asked from the LightningModule that is being trained.
+    Preprocessing and encoder are the model's; `prepare_for` says whose.
 
     Args:
         captions: Caption files: Karpathy JSON, COCO annotations, Flickr8k tokens, CSV or JSONL.
@@ -102,8 +103,22 @@ class CaptionData(lightning.LightningDataModule):
         if max_pixels is not None:
             limit_pixels(max_pixels)
         self._seen = (0, 0)
+        self._model: Callable[[], CaptionModel]
         self.train: CaptionDataset
         self.val: CaptionDataset
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CaptionData:
+        """Is itself: a copy of a model, as of an average of its weights, has the same data."""
+        return self
+
+    def prepare_for(self, model: Callable[[], CaptionModel]) -> None:
+        """Says for whom images are prepared.
+
+        Args:
+            model: Gives the network, whose preprocessing images get, and whose encoder fills the feature cache. It is
+                called when data are needed, not before.
+        """
+        self._model = model
 
     @cached_property
     def records(self) -> dict[str, list[Record]]:
@@ -254,14 +269,13 @@ class CaptionData(lightning.LightningDataModule):
         return 1 + self.augmentation.flip
 
     def _encoder(self) -> GridEncoder:
-        encoder: GridEncoder = self.trainer.lightning_module.model.encoder  # type: ignore[union-attr, assignment]
+        encoder = self._model().encoder
         if not encoder.is_frozen:
             raise CaptionerError("data.feature_cache needs a frozen encoder; drop it or train no stage of the encoder")
         return encoder
 
     def _transform(self) -> Transform:
-        transform: Transform = self.trainer.lightning_module.model.config.transform  # type: ignore[union-attr, assignment]
-        return transform
+        return self._model().config.transform
 
     def _cached_images(self) -> list[Path]:
         return [record.image for split in ("train", "val") for record in self.records[split]]

@@ -13,30 +13,23 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from captioner.errors import CaptionerError
+from captioner.training.options import OptimizerOptions
 
 
 def make_optimizer(
-    parts: Sequence[tuple[nn.Module, float]], weight_decay: float, warmup: int, total: int
+    parts: Sequence[tuple[nn.Module, float]], options: OptimizerOptions, total: int
 ) -> OptimizerLRScheduler:
     """Adam with decoupled weight decay of matrices, each part at its own rate.
 
     Args:
         parts: Modules with the peak learning rate of each; what they do not train is left out.
-        weight_decay: Of matrices; vectors are not decayed.
-        warmup: Steps over which the rates rise.
+        options: Weight decay and warm-up.
         total: Steps of the whole run.
-
-    Raises:
-        CaptionerError: A rate or the warm-up is less than 0.
     """
-    rates = [("a learning rate of the model", rate) for _, rate in parts]
-    for name, value in (*rates, ("model.weight_decay", weight_decay), ("model.warmup_steps", warmup)):
-        if not value >= 0:
-            raise CaptionerError(f"{name} is {value}; it must be at least 0")
-    optimizer = torch.optim.AdamW(_groups(parts, weight_decay), fused=True)
+    optimizer = torch.optim.AdamW(_groups(parts, options.weight_decay), fused=True)
     # Lightning refuses to clip for an optimiser that could unscale gradients in its own step; a scaler does it before.
     optimizer._step_supports_amp_scaling = False
-    schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, warmup, total))
+    schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, options.warmup_steps, total))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
@@ -48,7 +41,7 @@ def refuse_another_optimizer(
     Args:
         checkpoint: What Lightning read.
         parts: As `make_optimizer` takes them.
-        weight_decay: Likewise.
+        weight_decay: Of matrices.
 
     Raises:
         CaptionerError: The run to resume was another.
@@ -65,7 +58,8 @@ def refuse_another_optimizer(
         )
         raise CaptionerError(
             f"the checkpoint to resume from trains {before}, not {now}; resume with its own learning rates, "
-            "model.weight_decay and model.train_encoder_from, or begin a new phase with model.start_from"
+            "model.optimizer.weight_decay and model.encoder.unfreeze_from, or begin a new phase with "
+            "model.start.checkpoint"
         )
 
 
@@ -97,12 +91,7 @@ def moving_average(decay: float) -> WeightAveraging:
     Args:
         decay: Share of the average that a step leaves, in (0, 1). It is less at first, so that an average does not
             remember the weights that the run began with.
-
-    Raises:
-        CaptionerError: The share is none.
     """
-    if not 0 < decay < 1:
-        raise CaptionerError(f"model.ema is {decay}; it must be more than 0, or 0 for none, and less than 1")
 
     def step(average: Tensor, weights: Tensor, count: Tensor) -> Tensor:
         # Unlike the sum of two products, this leaves a weight that is not trained as it is, to the bit.

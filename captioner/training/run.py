@@ -53,6 +53,7 @@ EXPECTED_WARNINGS = (
     "You're resuming from a checkpoint that ended before the epoch ended",  # DrawSampler skips what was seen
     "The number of training batches .* is smaller than the logging interval",  # of a small data set
     "It is recommended to use `self.log\\('val/",  # in several processes the scores are those of all, in each
+    "You're using the WeightAveraging callback with a model that overrides",  # its configure_model may be called twice
     ".*treespec, LeafSpec",  # Lightning with newer torch
 )
 """What Lightning warns of and is as it should be here."""
@@ -119,8 +120,7 @@ class CaptionerCLI(LightningCLI):
                 "early_stopping.patience": 5,
             }
         )
-        for value in task.linked:
-            parser.link_arguments(f"data.{value}", f"model.{value}", apply_on="instantiate")
+        parser.link_arguments("data", "model.data", apply_on="instantiate")
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath")
 
     def before_instantiate_classes(self) -> None:
@@ -275,6 +275,7 @@ def train(args: Sequence[str]) -> Path | None:
     resume = cli.config["resume"]
     if resume is not None:
         resume = newest_whole(Path(resume))
+    cli.model.configure_model()  # a file that cannot be used is told before the run's folder is made
     root = Path(cli.trainer.default_root_dir)
     keeps = cli.trainer.is_global_zero and not cli.trainer.fast_dev_run  # type: ignore[attr-defined]
     with held(root) if keeps else nullcontext():

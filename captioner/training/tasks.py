@@ -7,6 +7,7 @@ from typing import Literal
 
 import lightning
 
+from captioner.training.base import TrainingModule
 from captioner.training.datamodule import CaptionData
 from captioner.training.language_module import LanguageModule
 from captioner.training.module import CaptioningModule
@@ -22,15 +23,13 @@ class Task:
         data: Its LightningDataModule.
         score: The validation score by which the best epoch is chosen.
         scores: All that validation gives.
-        linked: Values of the data that the model is made with.
         file: What the checkpoint is called.
     """
 
-    model: type[lightning.LightningModule]
+    model: type[TrainingModule]
     data: type[lightning.LightningDataModule]
     score: str
     scores: tuple[str, ...]
-    linked: tuple[str, ...]
     file: str
 
 
@@ -40,7 +39,6 @@ TASKS = {
         CaptionData,
         "val/CIDEr",
         ("val/loss", "val/perplexity", *(f"val/BLEU-{n}" for n in range(1, 5)), "val/ROUGE-L", "val/CIDEr"),
-        ("vocabulary",),
         "captioner.safetensors",
     ),
     "language_model": Task(
@@ -48,7 +46,6 @@ TASKS = {
         TextData,
         "val/perplexity",
         ("val/loss", "val/perplexity"),
-        ("vocabulary", "unit"),
         "language_model.safetensors",
     ),
 }

@@ -46,7 +46,7 @@ def warm_start_members(model: CaptionModel, vocabulary: Vocabulary, paths: Seque
     members = len(model.decoder.members)
     if len(paths) != members:
         raise CaptionerError(
-            f"model.start_from lists {len(paths)} checkpoints, and model.decoder.members is {members}; "
+            f"model.start.checkpoint lists {len(paths)} checkpoints, and model.decoder.members is {members}; "
             "give one for each"
         )
     for index, path in enumerate(paths):
@@ -109,7 +109,7 @@ def warm_start(
             cure = (
                 "start from a checkpoint of a model of the same shape"
                 if one_size
-                else f"set model.feature_size {size or 'null'}"
+                else f"set model.encoder.feature_size {size or 'null'}"
             )
             raise CaptionerError(
                 f"{path}: {name} has shape {tuple(other.shape)}, the model's {tuple(value.shape)}; {cure}"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from captioner.distillation import Teachers
 from conftest import WORDS, make_captioner
 from safetensors.torch import load_file, save_file
 
@@ -17,7 +18,6 @@ from captioner.cli import main
 from captioner.errors import CaptionerError
 from captioner.pipeline import Captioner
 from captioner.text.vocabulary import END, START
-from captioner.training.distillation import Teachers
 
 
 @pytest.fixture

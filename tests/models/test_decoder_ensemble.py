@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from captioner.losses import distillation_loss, word_loss
 from conftest import make_captioner
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -23,7 +24,6 @@ from captioner.models.decoder import Decoder, MemberDecoders
 from captioner.models.inference import choose_dtypes, prepare
 from captioner.pipeline import Captioner
 from captioner.text.vocabulary import END, PAD, START
-from captioner.training.losses import distillation_loss, word_loss
 from captioner.training.warm_start import warm_start_members
 
 PICTURES = 40

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from captioner.distillation import Teachers
+from captioner.losses import distillation_loss
+from captioner.self_critical import make_reward, self_critical_loss
 from conftest import make_captioner
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
@@ -19,11 +22,8 @@ from captioner.data.images import open_image
 from captioner.data.transforms import to_pixels
 from captioner.errors import CaptionerError
 from captioner.text.vocabulary import END, PAD, START
-from captioner.training.distillation import Teachers
-from captioner.training.losses import distillation_loss
 from captioner.training.module import CaptioningModule
 from captioner.training.run import parse
-from captioner.training.self_critical import make_reward, self_critical_loss
 from captioner.utils.seeding import batch_seed
 
 PICTURES = 40

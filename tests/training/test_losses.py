@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from captioner.losses import attention_penalty, location_loss, word_loss
 
 from captioner.models.decoder import TeacherForced
-from captioner.training.losses import attention_penalty, location_loss, word_loss
 
 
 def test_label_smoothing_spreads_its_share_over_all_words() -> None:

@@ -251,8 +251,8 @@ class HardAttention(AdditiveAttention):
     """Stochastic "hard" attention: the context is β v_s of a single cell s (Show, Attend and Tell, section 4.1).
 
     While it learns, s is drawn from the weights p, and since no gradient flows through a draw, p learns by REINFORCE
-    (`captioner.training.losses.location_loss`). When it writes, s is the likeliest cell, so that captions do not depend
-    on luck.
+    (`captioner.training.module.objectives.location.location_loss`). When it writes, s is the likeliest cell, so that
+    captions do not depend on luck.
     """
 
     def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> AttentionOutput:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,7 +12,36 @@ from torch import Tensor
 from captioner import checkpoint
 from captioner.errors import CaptionerError
 from captioner.models.captioner import CaptionModel
+from captioner.models.decoder import TeacherForced
 from captioner.text.vocabulary import Vocabulary
+from captioner.training.objectives.objective import Objective, Term, TrainingStep
+from captioner.training.objectives.words import members_cross_entropy
+
+if TYPE_CHECKING:
+    from captioner.training.datamodule import CaptionData
+
+
+class Distillation(Objective):
+    """The next words that teachers expect; the objectives before it keep the rest of the loss.
+
+    Args:
+        weight: Share of what the teachers expect in the loss, in [0, 1].
+        teachers: The teachers.
+    """
+
+    def __init__(self, weight: float, teachers: Teachers) -> None:
+        self.weight = weight
+        self.teachers = teachers
+
+    def begin(self, data: CaptionData, device: torch.device) -> None:
+        """Moves the teachers to where the model is."""
+        self.teachers.to(device)
+
+    def __call__(self, step: TrainingStep) -> Term:
+        """Cross-entropy with what the teachers expect after the words of the step's captions."""
+        expected = self.teachers.distribution(step.pixels, step.features, step.captions)
+        loss = distillation_loss(step.outcome, expected)
+        return Term(loss, self.weight, 1 - self.weight, {"distillation": loss})
 
 
 class Teachers:
@@ -38,7 +68,7 @@ class Teachers:
             if model.config.transform != student.config.transform:
                 raise CaptionerError(
                     f"teacher {name}: sees images as {model.config.transform}, the model as "
-                    f"{student.config.transform}; set model.image_size and model.resize as it has them"
+                    f"{student.config.transform}; set model.encoder.image_size and model.encoder.resize as it has them"
                 )
             self.names.append(name)
             self.models.append(model.requires_grad_(False))
@@ -76,3 +106,13 @@ class Teachers:
                 )
             expected.append(model.decoder(seen, captions).logits.float().softmax(-1))
         return torch.stack(expected).mean(0)
+
+
+def distillation_loss(outcome: TeacherForced, expected: Tensor) -> Tensor:
+    """Mean cross-entropy a real word between what teachers expect and what the model does, in nats.
+
+    Args:
+        outcome: What the decoder made of known captions.
+        expected: Probabilities of the next word, shape (words, vocabulary), in the order of the outcome's targets.
+    """
+    return members_cross_entropy(outcome, expected)

@@ -7,7 +7,8 @@ image (Luo, 2020), so no caption has to be written beside.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -17,8 +18,55 @@ from captioner.decoding import DecodingOptions, Hypothesis, decode
 from captioner.metrics.cider import CiderReward
 from captioner.models.decoder import Decoder, MemberDecoders, TeacherForced
 from captioner.text.vocabulary import END, NEVER_WRITTEN, PAD, START
+from captioner.training.objectives.objective import Objective, Term, TrainingStep, combine
+
+if TYPE_CHECKING:
+    from captioner.training.datamodule import CaptionData
 
 MAX_WORDS = 20
+
+
+class Reward(Protocol):
+    """Tells how good captions of an image are."""
+
+    def __call__(self, image: int, captions: Sequence[Sequence[int]]) -> Sequence[float]:
+        """Scores captions.
+
+        Args:
+            image: The image's place in the training data.
+            captions: Word ids of each, without START, with END where the caption came to an end.
+        """
+
+
+class SelfCritical(Objective):
+    """Rewards for captions that the decoder draws itself; the objectives before it keep the rest of the loss.
+
+    Args:
+        weight: Share of the rewards in the loss, in [0, 1].
+        samples: Captions drawn of each image, at least 2.
+        beside: Objectives that learn from the captions drawn too.
+    """
+
+    def __init__(self, weight: float, samples: int, beside: Sequence[Objective] = ()) -> None:
+        self.weight = weight
+        self.samples = samples
+        self.beside = beside
+        self.reward: Reward
+
+    def begin(self, data: CaptionData, device: torch.device) -> None:
+        """Counts what rewards are computed from."""
+        self.reward = make_reward(data.train.captions)
+        for objective in self.beside:
+            objective.begin(data, device)
+
+    def __call__(self, step: TrainingStep) -> Term:
+        """Draws captions, and mixes their loss with that of the objectives beside."""
+        places = step.batch.indices.tolist()
+        drawn = self_critical_loss(step.decoder, step.grid, places, self.reward, self.samples, step.seed)
+        rewarded = Term(drawn.loss, logged={"reward": drawn.reward})
+        own_captions = replace(step, captions=drawn.captions, outcome=drawn.outcome)
+        loss, logged = combine([rewarded, *(objective(own_captions) for objective in self.beside)])
+        return Term(loss, self.weight, 1 - self.weight, logged)
 
 
 class Drawn(NamedTuple):
@@ -46,20 +94,15 @@ def make_reward(captions: Sequence[Sequence[Sequence[int]]]) -> CiderReward:
 
 
 def self_critical_loss(
-    decoder: Decoder | MemberDecoders,
-    grid: Tensor,
-    indices: Sequence[int],
-    reward: CiderReward,
-    samples: int,
-    seed: int,
+    decoder: Decoder | MemberDecoders, grid: Tensor, places: Sequence[int], reward: Reward, samples: int, seed: int
 ) -> Drawn:
     """Draws captions and weighs their log-probabilities by how much better they did than the image's others.
 
     Args:
         decoder: The decoder, in training mode.
         grid: Feature vectors, shape (images, cells, channels).
-        indices: Which of the reward's images they are.
-        reward: Made by `make_reward`.
+        places: Which of the reward's images they are.
+        reward: Scores what is drawn, as one made by `make_reward` does.
         samples: Captions drawn of each image, at least 2.
         seed: Another seed draws other captions.
 
@@ -70,7 +113,7 @@ def self_critical_loss(
     # Without dropout, here and below: what is drawn must be what the gradient is of.
     decoder.eval()
     drawn = [[_closed(each) for each in group] for group in decode(decoder, grid, options)]
-    rewards = torch.tensor([reward(index, group) for index, group in zip(indices, drawn, strict=True)])
+    rewards = torch.tensor([reward(place, group) for place, group in zip(places, drawn, strict=True)])
     others = (rewards.sum(dim=1, keepdim=True) - rewards) / (samples - 1)
     captions = torch.full((len(drawn), samples, MAX_WORDS + 2), PAD)
     captions[:, :, 0] = START
