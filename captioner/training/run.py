@@ -34,6 +34,7 @@ from captioner.training.checkpointing import (
     newest_whole,
 )
 from captioner.training.error_messages import errors_in_one_line
+from captioner.training.renamed_options import refuse_renamed
 from captioner.training.run_dir import held, refuse_to_overwrite
 from captioner.training.tasks import TASKS, best_mode
 from captioner.utils.console import print_status
@@ -219,6 +220,7 @@ def parse(args: Sequence[str]) -> CaptionerCLI:
         warnings.filterwarnings("ignore", message)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    refuse_renamed(args)
     try:
         return CaptionerCLI(task_of(args), args)
     # Of Lightning and jsonargparse, which check values where they use them, and loggers that are not installed.

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from captioner.distillation import Teachers
 from conftest import WORDS, make_captioner
 from safetensors.torch import load_file, save_file
 
@@ -18,6 +17,7 @@ from captioner.cli import main
 from captioner.errors import CaptionerError
 from captioner.pipeline import Captioner
 from captioner.text.vocabulary import END, START
+from captioner.training.objectives.distillation import Teachers
 
 
 @pytest.fixture

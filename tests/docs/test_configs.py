@@ -43,7 +43,7 @@ def test_a_configuration_is_the_model_it_is_named_after(
 ) -> None:
     model = parse(["--config", str(CONFIGS / f"{name}.yaml")]).config["model"]
     assert (model["decoder"]["attention"], model["decoder"]["image_input"]) == (attention, image_input)
-    assert model["encoder"] == encoder
+    assert model["encoder"]["name"] == encoder
 
 
 @pytest.mark.usefixtures("without_instantiation")

@@ -39,7 +39,7 @@ def test_a_training_that_is_shown_is_none_that_contradicts_itself(arguments: lis
     DecoderConfig(**config["model"]["decoder"].as_dict())
     if config["task"] == "captioning":
         data = CaptionData(**config["data"].as_dict())
-        assert data.feature_cache is None or config["model"]["train_encoder_from"] is None
+        assert data.feature_cache is None or config["model"]["encoder"]["unfreeze_from"] is None
 
 
 @pytest.mark.parametrize("arguments", OTHERS.values(), ids=OTHERS)

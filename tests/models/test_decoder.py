@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from captioner.losses import location_loss, word_loss
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -17,6 +16,8 @@ from captioner.models.decoder import Decoder, DecoderConfig, cores, make_decoder
 from captioner.models.decoder.ops import Dropout, drop_channels
 from captioner.models.decoder.ragged import Layout
 from captioner.text.vocabulary import PAD
+from captioner.training.objectives.location import location_loss
+from captioner.training.objectives.words import word_loss
 
 WORDS, CHANNELS, CELLS = 11, 10, 6
 CONFIG = DecoderConfig(embedding_size=8, hidden_size=7, attention_size=5, dropout=0.0)

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from captioner.losses import distillation_loss, word_loss
 from conftest import make_captioner
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -24,6 +23,8 @@ from captioner.models.decoder import Decoder, MemberDecoders
 from captioner.models.inference import choose_dtypes, prepare
 from captioner.pipeline import Captioner
 from captioner.text.vocabulary import END, PAD, START
+from captioner.training.objectives.distillation import distillation_loss
+from captioner.training.objectives.words import word_loss
 from captioner.training.warm_start import warm_start_members
 
 PICTURES = 40
@@ -179,7 +180,7 @@ def config(shapes: Path, tmp_path: Path) -> dict[str, Any]:
     decoder = {"embedding_size": 16, "hidden_size": 16, "attention_size": 16, "dropout": 0.1}
     return {
         "trainer": {"default_root_dir": str(tmp_path / "run"), "max_epochs": 2},
-        "model": {"encoder": "resnet18", "encoder_weights": "none", "image_size": 64, "decoder": decoder},
+        "model": {"encoder": {"name": "resnet18", "weights": "none", "image_size": 64}, "decoder": decoder},
         "data": {"captions": [str(shapes / "captions.jsonl")], "min_count": 1, "batch_size": 8, "workers": 0},
     }
 
@@ -191,11 +192,13 @@ def test_members_learn_apart_then_together_by_rewards(
     for seed, folder in enumerate(runs, start=1):
         assert run(config, tmp_path, "--trainer.default_root_dir", str(folder), "--seed_everything", str(seed)) == 0
     config["model"]["decoder"]["members"] = 2
-    config["model"] |= {"start_from": [str(folder / "last.ckpt") for folder in runs], "train_encoder_from": "layer4"}
+    config["model"]["encoder"]["unfreeze_from"] = "layer4"
+    config["model"]["start"] = {"checkpoint": [str(folder / "last.ckpt") for folder in runs]}
     assert run(config, tmp_path) == 0
     before = load_ckpt(tmp_path / "run" / "last.ckpt")["state_dict"]
     config["trainer"]["default_root_dir"] = str(tmp_path / "rewarded")
-    config["model"] |= {"start_from": str(tmp_path / "run" / "last.ckpt"), "self_critical": 0.9, "ema": 0.9}
+    config["model"] |= {"start": {"checkpoint": str(tmp_path / "run" / "last.ckpt")}, "self_critical": {"weight": 0.9}}
+    config["model"]["optimizer"] = {"ema": 0.9}
     assert run(config, tmp_path) == 0
     after = load_ckpt(tmp_path / "rewarded" / "last.ckpt")["state_dict"]
     learned = [name for name in after if "weight_hh" in name and not torch.equal(after[name], before[name])]
@@ -211,10 +214,13 @@ def test_members_learn_apart_then_together_by_rewards(
     [
         (["--model.decoder.members", "0"], "decoder.members is 0; it must be at least 1"),
         (["--model.decoder.members", "2", "--model.decoder.attention", "hard"], "captioner export --ensemble"),
-        (["--model.start_from", "[a.ckpt, b.ckpt]"], "model.start_from lists 2 checkpoints, and model.decoder.members"),
         (
-            ["--model.start_from", "[a.ckpt]", "--model.start_part", "encoder"],
-            "model.start_part encoder takes from one checkpoint; model.start_from is a list",
+            ["--model.start.checkpoint", "[a.ckpt, b.ckpt]"],
+            "model.start.checkpoint lists 2 checkpoints, and model.decoder.members",
+        ),
+        (
+            ["--model.start.checkpoint", "[a.ckpt]", "--model.start.part", "encoder"],
+            "model.start.part encoder takes from one checkpoint; model.start.checkpoint is a list",
         ),
         (
             ["--task", "language_model", "--model.decoder.members", "2"],

@@ -76,9 +76,7 @@ def train(captions: Path, run: Path, *options: str) -> int:
     config = {
         "trainer": {"default_root_dir": str(run), "max_epochs": 1},
         "model": {
-            "encoder": "resnet18",
-            "encoder_weights": "none",
-            "image_size": 32,
+            "encoder": {"name": "resnet18", "weights": "none", "image_size": 32},
             "decoder": {"embedding_size": 8, "hidden_size": 8, "attention_size": 8},
         },
         "data": {"captions": [str(captions)], "min_count": 1, "batch_size": 8, "workers": 0},

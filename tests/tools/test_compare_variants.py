@@ -40,10 +40,8 @@ def command(shapes: Path, tmp_path: Path) -> list[str]:
     config: dict[str, Any] = {
         "trainer": {"gradient_clip_val": 5.0},
         "model": {
-            "encoder": "resnet18",
-            "encoder_weights": str(shapes / "resnet18.pt"),
-            "image_size": 64,
-            "learning_rate": 1e-2,
+            "encoder": {"name": "resnet18", "weights": str(shapes / "resnet18.pt"), "image_size": 64},
+            "optimizer": {"learning_rate": 1e-2},
             "decoder": {"embedding_size": 16, "hidden_size": 16, "attention_size": 16},
         },
         "data": {
@@ -70,7 +68,7 @@ def language_command(tmp_path: Path) -> list[str]:
         "task": "language_model",
         "trainer": {"gradient_clip_val": 1.0},
         "model": {
-            "learning_rate": 1e-2,
+            "optimizer": {"learning_rate": 1e-2},
             "decoder": {"attention": "none", "image_input": "none", "embedding_size": 16, "hidden_size": 16},
         },
         "data": {"text": [str(text)], "min_count": 1, "batch_size": 4, "steps": 9},

@@ -68,8 +68,15 @@ def test_the_embedded_model_is_trained_from_nothing_and_gone_on_with(
     sizes = [f"--model.decoder.{name}_size=16" for name in ("embedding", "hidden", "attention")]
     command = [
         *("--output", str(tmp_path / "run"), *sizes),
-        *("--model.encoder", "mobilenet_v3_small", "--model.encoder_weights", "none", "--model.image_size", "64"),
-        *("--model.train_encoder_from", "12"),
+        *(
+            "--model.encoder.name",
+            "mobilenet_v3_small",
+            "--model.encoder.weights",
+            "none",
+            "--model.encoder.image_size",
+            "64",
+        ),
+        *("--model.encoder.unfreeze_from", "12"),
         *("--data.captions", f"[{tmp_path}/shapes/captions.jsonl]", "--data.images", f"{tmp_path}/shapes"),
         *("--data.feature_cache", "null", "--data.min_count", "1", "--data.flip", "false"),
         *("--trainer.max_epochs", "1", "--trainer.precision", "32-true"),

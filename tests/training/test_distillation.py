@@ -9,9 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from captioner.distillation import Teachers
-from captioner.losses import distillation_loss
-from captioner.self_critical import make_reward, self_critical_loss
 from conftest import make_captioner
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
@@ -23,6 +20,8 @@ from captioner.data.transforms import to_pixels
 from captioner.errors import CaptionerError
 from captioner.text.vocabulary import END, PAD, START
 from captioner.training.module import CaptioningModule
+from captioner.training.objectives.distillation import Teachers, distillation_loss
+from captioner.training.objectives.self_critical import make_reward, self_critical_loss
 from captioner.training.run import parse
 from captioner.utils.seeding import batch_seed
 
@@ -95,11 +94,9 @@ def config(shapes: Path, tmp_path: Path) -> dict[str, Any]:
         "seed_everything": 1,
         "trainer": {"max_epochs": 8, "gradient_clip_val": 5.0},
         "model": {
-            "encoder": "resnet18",
-            "encoder_weights": "none",
-            "image_size": 32,
-            "learning_rate": 5e-3,
-            "feature_dropout": 0.2,
+            "encoder": {"name": "resnet18", "weights": "none", "image_size": 32},
+            "optimizer": {"learning_rate": 5e-3},
+            "noise": {"feature_dropout": 0.2},
             "decoder": {"embedding_size": 16, "hidden_size": 16, "attention_size": 16, "dropout": 0.1},
         },
         "data": {"captions": [str(shapes / "captions.jsonl")], "min_count": 1, "batch_size": 8, "workers": 0},
@@ -114,8 +111,8 @@ def test_a_student_comes_to_expect_what_its_teacher_expects(
     teacher = folders["teacher"] / "last.ckpt"
     options = {name: ["--trainer.default_root_dir", str(folder)] for name, folder in folders.items()}
     assert run(config, tmp_path, *options["teacher"]) == 0
-    student = ["--seed_everything", "2", "--model.start_from", str(teacher), "--model.start_part", "encoder"]
-    taught = ["--model.teachers", f"[{teacher}]", "--model.distillation", "1"]
+    student = ["--seed_everything", "2", "--model.start.checkpoint", str(teacher), "--model.start.part", "encoder"]
+    taught = ["--model.distillation.teachers", f"[{teacher}]", "--model.distillation.weight", "1"]
     cached = ["--data.feature_cache", str(tmp_path / "features.safetensors")]
     assert run(config, tmp_path, *options["taught"], *student, *taught, *cached) == 0
     assert run(config, tmp_path, *options["untaught"], *student, *cached) == 0
@@ -158,8 +155,8 @@ class Weighed(Callback):
             "taught": self.surprise(pixels, batch.captions, said),
             "looked": (1 - torch.stack(looked)).square().mean(),
         }
-        if pl_module.self_critical > 0:
-            reward = make_reward(trainer.datamodule.train.captions)  # type: ignore[attr-defined]
+        if pl_module.self_critical.weight > 0:
+            reward = make_reward(pl_module.data.train.captions)
             places, seed = batch.indices.tolist(), batch_seed(0, batch_idx)
             drawn = self_critical_loss(model.decoder, grid, places, reward, 3, seed)
             read = model.decoder(grid, drawn.captions).logits.log_softmax(-1)
@@ -202,9 +199,9 @@ def teacher(config: dict[str, Any], tmp_path: Path) -> Path:
 def test_the_loss_is_the_weighted_sum_of_its_parts(
     config: dict[str, Any], teacher: Path, tmp_path: Path, self_critical: float, shares: dict[str, float]
 ) -> None:
-    config["model"] |= {"teachers": [str(teacher)], "distillation": 0.3, "feature_dropout": 0.0}
-    config["model"] |= {"label_smoothing": 0.1, "attention_regularization": 0.6}
-    config["model"] |= {"self_critical": self_critical, "samples": 3}
+    config["model"] |= {"distillation": {"teachers": [str(teacher)], "weight": 0.3}, "noise": {"feature_dropout": 0.0}}
+    config["model"] |= {"losses": {"label_smoothing": 0.1, "attention_regularization": 0.6}}
+    config["model"] |= {"self_critical": {"weight": self_critical, "samples": 3}}
     config["model"]["decoder"] |= {"dropout": 0.0, "attention": "adaptive"}
     cli, weighed = parse(arguments(config, tmp_path)), Weighed(teacher, shares)
     cli.trainer.callbacks.append(weighed)  # type: ignore[attr-defined]
@@ -223,7 +220,8 @@ def test_teachers_see_all_features(
 
     whole = Teachers.distribution
     monkeypatch.setattr(Teachers, "distribution", distribution)
-    config["model"] |= {"teachers": [str(teacher)], "start_from": str(teacher), "feature_dropout": 0.5}
+    config["model"] |= {"distillation": {"teachers": [str(teacher)]}, "start": {"checkpoint": str(teacher)}}
+    config["model"]["noise"] = {"feature_dropout": 0.5}
     assert run(config, tmp_path) == 0
     assert seen == [True] * 4
 
@@ -232,9 +230,12 @@ def test_teachers_see_all_features(
     ("options", "message"),
     [
         (["--data.min_count", "30"], "has other words; train one on the same captions"),
-        (["--model.image_size", "64"], "set model.image_size and model.resize as it has them"),
-        (["--model.distillation", "1.1"], "model.distillation is 1.1; it must be at least 0 and at most 1"),
-        (["--model.teachers", "[nowhere.ckpt]"], "nowhere.ckpt"),
+        (["--model.encoder.image_size", "64"], "set model.encoder.image_size and model.encoder.resize as it has them"),
+        (
+            ["--model.distillation.weight", "1.1"],
+            "model.distillation.weight is 1.1; it must be at least 0 and at most 1",
+        ),
+        (["--model.distillation.teachers", "[nowhere.ckpt]"], "nowhere.ckpt"),
     ],
     ids=["words", "images", "share", "file"],
 )
@@ -243,7 +244,7 @@ def test_a_teacher_that_does_not_fit_is_refused(
 ) -> None:
     root = ["--trainer.default_root_dir"]
     assert run(config, tmp_path, *root, str(tmp_path / "teacher"), "--trainer.max_epochs", "1") == 0
-    teachers = ["--model.teachers", f"[{tmp_path / 'teacher' / 'last.ckpt'}]"]
+    teachers = ["--model.distillation.teachers", f"[{tmp_path / 'teacher' / 'last.ckpt'}]"]
     capsys.readouterr()
     assert run(config, tmp_path, *root, str(tmp_path / "student"), *teachers, *options) == 2
     [told] = capsys.readouterr().err.splitlines()
@@ -255,7 +256,7 @@ def test_a_teacher_with_another_cnn_than_the_cached_features_is_refused(
 ) -> None:
     root = ["--trainer.default_root_dir"]
     assert run(config, tmp_path, *root, str(tmp_path / "teacher"), "--trainer.max_epochs", "1") == 0
-    teachers = ["--model.teachers", f"[{tmp_path / 'teacher' / 'last.ckpt'}]", "--seed_everything", "2"]
+    teachers = ["--model.distillation.teachers", f"[{tmp_path / 'teacher' / 'last.ckpt'}]", "--seed_everything", "2"]
     cached = ["--data.feature_cache", str(tmp_path / "features.safetensors")]
     capsys.readouterr()
     assert run(config, tmp_path, *root, str(tmp_path / "student"), *teachers, *cached) == 2

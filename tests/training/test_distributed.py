@@ -37,10 +37,8 @@ def config(shapes: Path, tmp_path: Path) -> Path:
     content: dict[str, Any] = {
         "trainer": {"max_epochs": 2, "gradient_clip_val": 5.0},
         "model": {
-            "encoder": "resnet18",
-            "encoder_weights": "none",
-            "image_size": 32,
-            "learning_rate": 1e-2,
+            "encoder": {"name": "resnet18", "weights": "none", "image_size": 32},
+            "optimizer": {"learning_rate": 1e-2},
             "decoder": {"embedding_size": 16, "hidden_size": 16, "attention_size": 16, "dropout": 0.3},
         },
         "data": {"captions": [str(shapes / "captions.jsonl")], "min_count": 1, "batch_size": 4, "workers": 0},
@@ -101,7 +99,12 @@ def scores(folder: Path) -> dict[str, float]:
 def test_the_scores_are_those_of_one_process(config: Path, tmp_path: Path) -> None:
     begin = ["train", "--config", str(config), "--trainer.default_root_dir", str(tmp_path / "begin")]
     assert main([*begin, "--trainer.max_epochs", "12"]) == 0
-    frozen = ["--model.start_from", str(tmp_path / "begin" / "best.ckpt"), "--model.learning_rate", "1e-30"]
+    frozen = [
+        "--model.start.checkpoint",
+        str(tmp_path / "begin" / "best.ckpt"),
+        "--model.optimizer.learning_rate",
+        "1e-30",
+    ]
     one, two = (Run(config, tmp_path / name, *frozen, *more) for name, more in (("one", []), ("two", TWO)))
     assert one.wait()[0] == 0
     code, out, err = two.wait()
@@ -119,7 +122,15 @@ def test_the_scores_are_those_of_one_process(config: Path, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_killed_within_an_epoch_a_run_ends_with_equal_weights(config: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    options = [*TWO, "--model.self_critical", "0.5", "--model.train_encoder_from", "layer4", "--model.ema", "0.9"]
+    options = [
+        *TWO,
+        "--model.self_critical.weight",
+        "0.5",
+        "--model.encoder.unfreeze_from",
+        "layer4",
+        "--model.optimizer.ema",
+        "0.9",
+    ]
     assert Run(config, whole, *options).wait()[0] == 0
     run = Run(config, killed, *options, "--save_every_steps", "2")
     run.until_saved()
@@ -205,7 +216,7 @@ def test_more_processes_than_validation_images_are_refused(config: Path, shapes:
 
 
 def test_a_cnn_with_parts_that_its_grid_does_not_pass_needs_to_be_told(config: Path, tmp_path: Path) -> None:
-    cnn = ["--model.encoder", "timm/mobilenetv3_small_050", "--model.train_encoder_from", "all"]
+    cnn = ["--model.encoder.name", "timm/mobilenetv3_small_050", "--model.encoder.unfreeze_from", "all"]
     code, _, err = Run(config, tmp_path / "run", *TWO, *cnn).wait()
     assert code != 0
     assert "captioner: train: the CNN has parts that its grid does not pass, which processes wait for in vain" in err

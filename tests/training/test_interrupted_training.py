@@ -32,12 +32,8 @@ def config(shapes: Path, tmp_path: Path) -> Path:
     content: dict[str, Any] = {
         "trainer": {"max_epochs": 3, "gradient_clip_val": 5.0},
         "model": {
-            "encoder": "resnet18",
-            "encoder_weights": "none",
-            "train_encoder_from": "layer4",
-            "image_size": 32,
-            "warmup_steps": 3,
-            "learning_rate": 5e-3,
+            "encoder": {"name": "resnet18", "weights": "none", "unfreeze_from": "layer4", "image_size": 32},
+            "optimizer": {"warmup_steps": 3, "learning_rate": 5e-3},
             "decoder": {"embedding_size": 16, "hidden_size": 16, "attention_size": 16, "dropout": 0.3},
         },
         "data": {
@@ -100,7 +96,7 @@ def test_killed_at_random_moments_a_run_ends_with_equal_weights(config: Path, tm
     [
         ("0", []),
         ("2", []),
-        ("0", ["--model.ema", "0.9"]),
+        ("0", ["--model.optimizer.ema", "0.9"]),
         ("1", ["--trainer.limit_train_batches", "3", "--trainer.max_epochs", "5"]),
     ],
     ids=["alone", "workers", "averaged", "short epochs"],
@@ -318,9 +314,9 @@ def test_where_ctrl_c_is_ignored_a_run_ignores_it(
     ("options", "message"),
     [
         (["--seed_everything", "2"], "was trained with seed_everything 1, not 2; resume with it"),
-        (["--model.learning_rate", "0.5"], "tensors at 0.005 (decay 0), "),
-        (["--model.weight_decay", "0.3"], "(decay 0.3), "),
-        (["--model.train_encoder_from", "null"], "or begin a new phase with model.start_from"),
+        (["--model.optimizer.learning_rate", "0.5"], "tensors at 0.005 (decay 0), "),
+        (["--model.optimizer.weight_decay", "0.3"], "(decay 0.3), "),
+        (["--model.encoder.unfreeze_from", "null"], "or begin a new phase with model.start.checkpoint"),
     ],
     ids=["seed", "rate", "decay", "parts"],
 )
@@ -356,7 +352,14 @@ def test_a_run_that_steps_end_within_an_epoch_goes_on_there(config: Path, tmp_pa
 def test_a_run_that_an_early_stop_ended_stays_ended(config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     # Without a rate nothing becomes better.
-    options = ["--model.learning_rate", "0", "--model.encoder_learning_rate", "0", "--trainer.max_epochs", "6"]
+    options = [
+        "--model.optimizer.learning_rate",
+        "0",
+        "--model.optimizer.encoder_learning_rate",
+        "0",
+        "--trainer.max_epochs",
+        "6",
+    ]
     assert main(arguments(config, folder, "--early_stopping.patience", "1", *options)) == 0
     stopped = state(folder)["global_step"]
     again = ["--resume", str(folder / LAST), *options]

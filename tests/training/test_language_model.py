@@ -41,7 +41,7 @@ def config(tmp_path: Path) -> dict[str, Any]:
     return {
         "task": "language_model",
         "trainer": {"default_root_dir": str(tmp_path / "run"), "max_epochs": 2, "gradient_clip_val": 1.0},
-        "model": {"decoder": decoder, "learning_rate": 0.02},
+        "model": {"decoder": decoder, "optimizer": {"learning_rate": 0.02}},
         "data": {"text": [str(text)], "min_count": 1, "batch_size": 4, "steps": 7},
     }
 
@@ -211,11 +211,13 @@ def test_the_perplexity_is_that_of_the_whole_stream(config: dict[str, Any], trac
 
 
 def test_words_are_dropped_from_what_is_learned_alone(config: dict[str, Any], tmp_path: Path) -> None:
-    config["model"]["learning_rate"] = 1e-30
+    config["model"]["optimizer"]["learning_rate"] = 1e-30
     perplexities = []
     for share in ("0", "1"):
         folder = tmp_path / share
-        assert run(config, tmp_path, "--trainer.default_root_dir", str(folder), "--model.word_dropout", share) == 0
+        assert (
+            run(config, tmp_path, "--trainer.default_root_dir", str(folder), "--model.noise.word_dropout", share) == 0
+        )
         perplexities.append(
             checkpoint.read(folder / "language_model.safetensors").card["validation scores"]["perplexity"]
         )
@@ -254,7 +256,7 @@ def test_a_run_resumed_within_an_epoch_ends_where_an_uninterrupted_one_does(
 
     cut = ["--trainer.default_root_dir", str(tmp_path / "cut"), "--save_every_steps", "4", *overrides]
     with monkeypatch.context() as patch, pytest.raises(StopError):
-        patch.setattr("captioner.training.language_module.batch_seed", stop)
+        patch.setattr("captioner.training.base.batch_seed", stop)
         run(config, tmp_path, *cut)
     last = tmp_path / "cut" / "last.ckpt"
     assert 0 < load_ckpt(last)["TextData"]["chunks"] <= 9
@@ -274,11 +276,9 @@ def test_a_captioner_starts_from_its_weights(config: dict[str, Any], tmp_path: P
     captions = {
         "trainer": {"default_root_dir": str(tmp_path / "captioner"), "max_epochs": 1},
         "model": {
-            "encoder": "resnet18",
-            "encoder_weights": "none",
-            "image_size": 64,
-            "start_from": str(language),
-            "learning_rate": 1e-30,
+            "encoder": {"name": "resnet18", "weights": "none", "image_size": 64},
+            "start": {"checkpoint": str(language)},
+            "optimizer": {"learning_rate": 1e-30},
             "decoder": {"embedding_size": 16, "hidden_size": 16, "attention_size": 16},
         },
         "data": {"captions": [str(tmp_path / "shapes" / "captions.jsonl")], "min_count": 1, "workers": 0},

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from captioner.losses import attention_penalty, location_loss, word_loss
 
 from captioner.models.decoder import TeacherForced
+from captioner.training.objectives.attention import attention_penalty
+from captioner.training.objectives.location import location_loss
+from captioner.training.objectives.words import word_loss
 
 
 def test_label_smoothing_spreads_its_share_over_all_words() -> None:

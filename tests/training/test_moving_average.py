@@ -27,11 +27,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     content: dict[str, Any] = {
         "trainer": {"default_root_dir": str(folder), "max_epochs": STEPS},
         "model": {
-            "encoder": "resnet18",
-            "encoder_weights": "none",
-            "image_size": 32,
-            "learning_rate": 1e-2,
-            "ema": DECAY,
+            "encoder": {"name": "resnet18", "weights": "none", "image_size": 32},
+            "optimizer": {"learning_rate": 1e-2, "ema": DECAY},
             "decoder": {"embedding_size": 16, "hidden_size": 16, "attention_size": 16},
         },
         "data": {"captions": [str(folder / "captions.jsonl")], "min_count": 1, "batch_size": 32, "workers": 0},
@@ -90,9 +87,19 @@ def test_the_average_is_what_is_validated_and_exported(run: Path, tmp_path: Path
 
 
 def test_a_run_cannot_go_on_without_its_average(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["train", "--config", str(run / "config.yaml"), "--resume", str(run / "last.ckpt"), "--model.ema", "0"]
+    command = [
+        "train",
+        "--config",
+        str(run / "config.yaml"),
+        "--resume",
+        str(run / "last.ckpt"),
+        "--model.optimizer.ema",
+        "0",
+    ]
     assert main(command) == 2
-    assert "the checkpoint to resume from has a moving average; use its own model.ema" in capsys.readouterr().err
+    assert (
+        "the checkpoint to resume from has a moving average; use its own model.optimizer.ema" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("decay", ["1", "-0.5"])
@@ -100,5 +107,5 @@ def test_a_decay_that_is_none_is_told(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], decay: str
 ) -> None:
     root = ["--trainer.default_root_dir", str(tmp_path)]
-    assert main(["train", "--config", str(run / "config.yaml"), "--model.ema", decay, *root]) == 2
-    assert f"model.ema is {float(decay)}; it must be more than 0, or 0 for none" in capsys.readouterr().err
+    assert main(["train", "--config", str(run / "config.yaml"), "--model.optimizer.ema", decay, *root]) == 2
+    assert f"model.optimizer.ema is {float(decay)}; it must be at least 0 and less than 1" in capsys.readouterr().err

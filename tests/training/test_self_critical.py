@@ -6,7 +6,6 @@ import random
 
 import pytest
 import torch
-from captioner.self_critical import make_reward, self_critical_loss
 from conftest import make_captioner
 
 from captioner.decoding import DecodingOptions, decode
@@ -15,6 +14,7 @@ from captioner.metrics.cider import CiderReward, cider
 from captioner.metrics.ngrams import index_corpus
 from captioner.models.decoder import Decoder, MemberDecoders
 from captioner.text.vocabulary import END, PAD, START, UNKNOWN
+from captioner.training.objectives.self_critical import make_reward, self_critical_loss
 
 WORDS = ["a", "the", "dog", "cat", "runs", "sits", "on", "grass", "road", "red"]
 

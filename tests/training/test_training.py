@@ -27,9 +27,7 @@ def config(shapes: Path, tmp_path: Path) -> dict[str, Any]:
     return {
         "trainer": {"default_root_dir": str(tmp_path / "run"), "max_epochs": 2, "gradient_clip_val": 5.0},
         "model": {
-            "encoder": "resnet18",
-            "encoder_weights": "none",
-            "image_size": 64,
+            "encoder": {"name": "resnet18", "weights": "none", "image_size": 64},
             "decoder": {"embedding_size": 16, "hidden_size": 16, "attention_size": 16, "dropout": 0.1},
         },
         "data": {"captions": [str(shapes / "captions.jsonl")], "min_count": 1, "batch_size": 8, "workers": 0},
@@ -55,7 +53,7 @@ def test_a_run_leaves_a_captioner_and_what_is_needed_to_go_on(
 
 
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(config: dict[str, Any], tmp_path: Path) -> None:
-    config["model"]["train_encoder_from"] = "layer4"
+    config["model"]["encoder"]["unfreeze_from"] = "layer4"
     config["data"]["crop"] = 0.9
     config["trainer"]["max_epochs"] = 3
     every_epoch = ["--checkpoint.save_top_k", "-1", "--checkpoint.filename", "{epoch}"]
@@ -91,7 +89,7 @@ def test_a_cpu_with_bfloat16_trains_as_it_is_asked(
 
 @pytest.mark.parametrize(("stage", "name"), [("layer4", "trunk.layer4"), ("projection", "projection")])
 def test_only_what_is_trained_changes(config: dict[str, Any], tmp_path: Path, stage: str, name: str) -> None:
-    config["model"] |= {"train_encoder_from": stage, "feature_size": 12}
+    config["model"]["encoder"] |= {"unfreeze_from": stage, "feature_size": 12}
     every_epoch = ["--checkpoint.save_top_k", "-1", "--checkpoint.filename", "{epoch}"]
     assert run(config, tmp_path, *every_epoch) == 0
     before, after = (load_ckpt(tmp_path / "run" / f"epoch={n}.ckpt")["state_dict"] for n in (0, 1))
@@ -117,7 +115,7 @@ def test_word_vectors_start_the_embedding(config: dict[str, Any], tmp_path: Path
     vectors = tmp_path / "glove.txt"
     words = {"circle": 2.5, "unheard": 1, "circle of friends": 1, ". . .": 1}
     vectors.write_text("".join(f"{word} {' '.join([str(value)] * 16)}\n" for word, value in words.items()))
-    config["model"] |= {"word_vectors": str(vectors), "learning_rate": 1e-9}
+    config["model"] |= {"start": {"word_vectors": str(vectors)}, "optimizer": {"learning_rate": 1e-9}}
     assert run(config, tmp_path) == 0
     model = captioner.load(tmp_path / "run" / "captioner.safetensors")
     embedding = model.model.decoder.members[0].embedding.weight
@@ -126,7 +124,8 @@ def test_word_vectors_start_the_embedding(config: dict[str, Any], tmp_path: Path
 
 
 def test_an_own_learning_rate_moves_the_encoder(config: dict[str, Any], tmp_path: Path) -> None:
-    config["model"] |= {"train_encoder_from": "all", "learning_rate": 1e-30, "encoder_learning_rate": 1e-3}
+    config["model"]["encoder"]["unfreeze_from"] = "all"
+    config["model"]["optimizer"] = {"learning_rate": 1e-30, "encoder_learning_rate": 1e-3}
     every_epoch = ["--checkpoint.save_top_k", "-1", "--checkpoint.filename", "{epoch}"]
     assert run(config, tmp_path, *every_epoch) == 0
     before, after = (load_ckpt(tmp_path / "run" / f"epoch={n}.ckpt")["state_dict"] for n in (0, 1))
@@ -140,9 +139,16 @@ def test_an_own_learning_rate_moves_the_encoder(config: dict[str, Any], tmp_path
         ["--model.decoder.attention", "none", "--model.decoder.cell", "gru"],
         ["--model.decoder.attention", "none", "--model.decoder.image_input", "every_step"],
         ["--model.decoder.attention", "multi_head", "--model.decoder.cell", "rnn"],
-        ["--model.decoder.attention", "hard", "--model.word_dropout", "0.2"],
-        ["--model.decoder.attention", "adaptive", "--model.decoder.cell", "peephole", "--model.feature_dropout", "0.3"],
-        ["--model.decoder.attention", "top_down", "--model.scheduled_sampling", "0.5"],
+        ["--model.decoder.attention", "hard", "--model.noise.word_dropout", "0.2"],
+        [
+            "--model.decoder.attention",
+            "adaptive",
+            "--model.decoder.cell",
+            "peephole",
+            "--model.noise.feature_dropout",
+            "0.3",
+        ],
+        ["--model.decoder.attention", "top_down", "--model.noise.scheduled_sampling", "0.5"],
         ["--model.decoder.layers", "2", "--model.decoder.variational_dropout", "true"],
     ],
     ids=lambda overrides: " ".join(overrides[1::2]),
@@ -178,17 +184,20 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
     [
         (["--model.layers", "2"], "unrecognized arguments: --model.layers 2"),
         (["--data.batch_size", "many"], 'Parser key "data.batch_size"'),
-        (["--model.encoder", "resnet19"], "encoder 'resnet19' is not supported"),
-        (["--model.train_encoder_from", "layer9"], "resnet18 has no stage 'layer9' to train from"),
+        (["--model.encoder.name", "resnet19"], "encoder 'resnet19' is not supported"),
+        (["--model.encoder.unfreeze_from", "layer9"], "resnet18 has no stage 'layer9' to train from"),
         (["--data.captions", "[nowhere.json]"], "nowhere.json"),
         (["--data.min_count", "1000"], "no word of the training captions occurs 1000 times"),
         (["--data.batch_size", "0"], "data.batch_size is 0; it must be at least 1"),
         (["--resume", "nowhere.ckpt"], "checkpoint nowhere.ckpt to resume from: no such file"),
         (["--trainer.limit_val_batches", "0"], "trainer.limit_val_batches is 0, but the best epoch is chosen"),
         (["--data.workers", "-1"], "data.workers is -1; it must be at least 0"),
-        (["--model.word_dropout", "1.5"], "model.word_dropout is 1.5; it must be at least 0 and at most 1"),
-        (["--model.feature_dropout", "1"], "model.feature_dropout is 1.0; it must be at least 0 and less than 1"),
-        (["--model.learning_rate", "-1"], "a learning rate of the model is -1.0; it must be at least 0"),
+        (["--model.noise.word_dropout", "1.5"], "model.noise.word_dropout is 1.5; it must be at least 0 and at most 1"),
+        (
+            ["--model.noise.feature_dropout", "1"],
+            "model.noise.feature_dropout is 1.0; it must be at least 0 and less than 1",
+        ),
+        (["--model.optimizer.learning_rate", "-1"], "model.optimizer.learning_rate is -1.0; it must be at least 0"),
         (["--trainer.gradient_clip_val", "-5"], "trainer.gradient_clip_val is -5; it must be at least 0"),
         (["--seed_everything", "-3"], "train: -3 is not in bounds"),
         (["--trainer.strategy", "bogus"], "train: "),
@@ -211,8 +220,8 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
         (["--trainer.default_root_dir", "null"], "trainer.default_root_dir is null; name a folder for the run"),
         (["--trainer.accumulate_grad_batches", "0"], "trainer.accumulate_grad_batches is 0; it must be at least 1"),
         (["--config"], "train: argument -c/--config: expected one argument; captioner train --help tells"),
-        (["--model.word_vectors", "nowhere.txt"], "word vectors nowhere.txt: cannot be read"),
-        (["--model.train_encoder_from", "all", "--data.feature_cache", "f"], "data.feature_cache needs a frozen"),
+        (["--model.start.word_vectors", "nowhere.txt"], "word vectors nowhere.txt: cannot be read"),
+        (["--model.encoder.unfreeze_from", "all", "--data.feature_cache", "f"], "data.feature_cache needs a frozen"),
         (["--trainer.max_steps", "3"], "training would end before the first validation, after 4 batches; raise"),
         (
             ["--trainer.check_val_every_n_epoch", "3"],
@@ -221,12 +230,18 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
         (["--trainer.val_check_interval", "9"], "val_check_interval` (9) must be less than or equal to the number of"),
         (["--trainer.precision", "bf16-true"], "trainer.precision bf16-true is not supported; choose bf16-mixed"),
         (["--trainer.logger", "MLFlowLogger"], "train: "),
-        (["--model.feature_size", "8"], "model.feature_size 8 is the length of a map that nothing would teach; set"),
         (
-            ["--model.feature_size", "0", "--model.train_encoder_from", "all"],
-            "model.feature_size is 0; it must be at least 1",
+            ["--model.encoder.feature_size", "8"],
+            "model.encoder.feature_size 8 is the length of a map that nothing would teach; set",
         ),
-        (["--model.encoder", "alexnet", "--model.image_size", "32"], "alexnet cannot read 32 × 32 pixels ("),
+        (
+            ["--model.encoder.feature_size", "0", "--model.encoder.unfreeze_from", "all"],
+            "model.encoder.feature_size is 0; it must be at least 1",
+        ),
+        (
+            ["--model.encoder.name", "alexnet", "--model.encoder.image_size", "32"],
+            "alexnet cannot read 32 × 32 pixels (",
+        ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -243,11 +258,19 @@ def test_a_mistake_is_told_in_one_line(
     [
         (
             [],
-            ["--model.feature_size", "8", "--model.start_part", "encoder"],
+            ["--model.encoder.feature_size", "8", "--model.start.part", "encoder"],
             "a map that nothing would teach; set model",
         ),
-        (["--model.feature_size", "8", "--model.train_encoder_from", "projection"], [], "; set model.feature_size 8"),
-        ([], ["--model.feature_size", "8", "--model.train_encoder_from", "all"], "; set model.feature_size null"),
+        (
+            ["--model.encoder.feature_size", "8", "--model.encoder.unfreeze_from", "projection"],
+            [],
+            "; set model.encoder.feature_size 8",
+        ),
+        (
+            [],
+            ["--model.encoder.feature_size", "8", "--model.encoder.unfreeze_from", "all"],
+            "; set model.encoder.feature_size null",
+        ),
     ],
     ids=["no map", "a map", "another"],
 )
@@ -260,7 +283,7 @@ def test_a_start_with_feature_vectors_of_another_length_is_told_in_one_line(
     message: str,
 ) -> None:
     assert run(config, tmp_path, *first) == 0
-    start = ["--model.start_from", str(tmp_path / "run" / "last.ckpt")]
+    start = ["--model.start.checkpoint", str(tmp_path / "run" / "last.ckpt")]
     capsys.readouterr()
     assert run(config, tmp_path, *start, *then, "--trainer.default_root_dir", str(tmp_path / "next")) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
@@ -287,10 +310,10 @@ def test_a_run_is_not_written_over_unasked(
     assert run(config, tmp_path) == 0
     made = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
     capsys.readouterr()
-    assert run(config, tmp_path, "--model.learning_rate", "0.1") == 2
+    assert run(config, tmp_path, "--model.optimizer.learning_rate", "0.1") == 2
     assert f"run has a run already: go on with --resume {tmp_path}/run/last.ckpt, write over" in refused(capsys)
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()} == made
-    assert run(config, tmp_path, "--model.learning_rate", "0.1", "--overwrite", "true") == 0
+    assert run(config, tmp_path, "--model.optimizer.learning_rate", "0.1", "--overwrite", "true") == 0
     assert (tmp_path / "run" / "captioner.safetensors").read_bytes() != made["captioner.safetensors"]
     capsys.readouterr()
     assert main(["train", "--config", str(tmp_path / "run" / "config.yaml")]) == 2
@@ -322,14 +345,14 @@ def test_a_run_cannot_go_on_with_other_words(
 
 
 @pytest.mark.parametrize(
-    "overrides", [[], ["--model.decoder.attention", "hard"], ["--model.scheduled_sampling", "1"]], ids=str
+    "overrides", [[], ["--model.decoder.attention", "hard"], ["--model.noise.scheduled_sampling", "1"]], ids=str
 )
 def test_a_loss_that_is_not_finite_stops_the_run(
     config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], overrides: list[str]
 ) -> None:
     vectors = tmp_path / "glove.txt"
     vectors.write_text("circle " + " ".join(["nan"] * 16) + "\n")
-    config["model"]["word_vectors"] = str(vectors)
+    config["model"]["start"] = {"word_vectors": str(vectors)}
     assert run(config, tmp_path, *overrides) == 2
     told = refused(capsys)
     assert "the loss of batch 0 of epoch 0 is nan" in told

@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Callable
 
 import torch
-from captioner.losses import word_loss
 from timing import add_counts, fastest, training_step
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -15,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from captioner.models.decoder import Decoder, DecoderConfig
 from captioner.models.decoder.attention import AdditiveAttention
 from captioner.text.vocabulary import END, PAD, START
+from captioner.training.objectives.words import word_loss
 from captioner.utils.runtime import keep_freed_memory
 
 SUMMARY = "a training step of the decoder in milliseconds"

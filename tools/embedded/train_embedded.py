@@ -103,7 +103,7 @@ def _rewarded(run: str, seed: int, epochs: int) -> dict[str, Part]:
         f"{run}_rewarded": Phase(
             [f"{run}_rounded"],
             "flickr8k/self_critical.yaml",
-            f"--seed_everything {seed} --trainer.max_epochs {epochs} {_FOUR} --model.feature_dropout 0.3 "
+            f"--seed_everything {seed} --trainer.max_epochs {epochs} {_FOUR} --model.noise.feature_dropout 0.3 "
             f"--data.feature_cache data/flickr8k/{run}_features.safetensors",
         ),
     }
@@ -113,10 +113,10 @@ _BASES = {
     f"flickr8k_{seed}": Phase([], "flickr8k.yaml", f"--seed_everything {seed} --trainer.max_epochs 9")
     for seed in (21, 22, 23, 24)
 }
-_WHOLE_CNN = f"{_FOUR} --model.train_encoder_from conv_stem"
+_WHOLE_CNN = f"{_FOUR} --model.encoder.unfreeze_from conv_stem"
 _BOTH = ["flickr8k_more_rewarded", "flickr8k_longer_rewarded"]
 _HEAD = "encoder.trunk.conv_head"
-_TAUGHT = "--model.self_critical 0.9333 --model.distillation 0.357"
+_TAUGHT = "--model.self_critical.weight 0.9333 --model.distillation.weight 0.357"
 PHASES: Mapping[str, Part] = {
     **_BASES,
     "flickr8k_members": Phase(["flickr8k_21", "flickr8k_22"], "flickr8k/members.yaml"),
@@ -140,7 +140,7 @@ PHASES: Mapping[str, Part] = {
     "flickr8k_taught": Phase(
         ["flickr8k_one"],
         "flickr8k/self_critical.yaml",
-        f"--seed_everything 35 --trainer.max_epochs 4 {_TAUGHT} --model.feature_dropout 0.3 "
+        f"--seed_everything 35 --trainer.max_epochs 4 {_TAUGHT} --model.noise.feature_dropout 0.3 "
         "--data.feature_cache data/flickr8k/flickr8k_four_features.safetensors",
         ["flickr8k_four"],
     ),
@@ -149,8 +149,8 @@ PHASES: Mapping[str, Part] = {
         ["flickr8k_short"],
         "flickr8k/self_critical.yaml",
         # Teachers with longer vectors have to look for themselves, and of shorter ones none can be spared.
-        f"--seed_everything 38 --trainer.max_epochs 2 {_TAUGHT} --model.feature_size 512 --model.learning_rate 1e-4 "
-        "--model.feature_dropout 0 --data.feature_cache null",
+        f"--seed_everything 38 --trainer.max_epochs 2 {_TAUGHT} --model.encoder.feature_size 512 "
+        "--model.optimizer.learning_rate 1e-4 --model.noise.feature_dropout 0 --data.feature_cache null",
         ["flickr8k_four"],
     ),
 }
@@ -181,8 +181,9 @@ def train_phases(phases: Mapping[str, Part], output: Path, overrides: Sequence[s
             checkpoint.write(folder / WHOLE, made)
         else:
             starts, teachers = ([_made(output, phases, run) for run in runs] for runs in (phase.before, phase.teachers))
-            start = ["--model.start_from", starts[0] if len(starts) == 1 else json.dumps(starts)] if starts else []
-            taught = ["--model.teachers", json.dumps(teachers)] if teachers else []
+            first = starts[0] if len(starts) == 1 else json.dumps(starts)
+            start = ["--model.start.checkpoint", first] if starts else []
+            taught = ["--model.distillation.teachers", json.dumps(teachers)] if teachers else []
             resume = ["--resume", str(folder / LAST)] if (folder / LAST).exists() else []
             root = ["--trainer.default_root_dir", str(folder)]
             config = ["--config", str(CONFIGS / phase.config), *phase.changes.split()]

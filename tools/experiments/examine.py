@@ -23,6 +23,7 @@ from captioner.pipeline import Captioner, load
 from captioner.text.vocabulary import join_words
 from captioner.training.datamodule import CaptionData
 from captioner.training.language_module import LanguageModule
+from captioner.training.options import OptimizerOptions, WordNoiseOptions
 from captioner.training.tasks import TASKS
 from captioner.training.text_datamodule import TextData
 
@@ -52,7 +53,7 @@ class Examiner(lightning.LightningModule):
 
     def __init__(self, captioner: Captioner, options: DecodingOptions) -> None:
         super().__init__()
-        self.model = captioner.model  # `CaptionData` asks it for the preprocessing
+        self.model = captioner.model
         [self.decoder] = captioner._decoders()
         self.vocabulary = captioner.vocabulary
         self.options = options
@@ -86,7 +87,9 @@ def examine_captioner(run: Path, beam_size: int) -> Mapping[str, float]:
         ``BLEU-4``, ``CIDEr``, ``images``, ``parameters`` of the decoder and ``captions_per_second``.
     """
     data = CaptionData(**settings(run)["data"])
-    examiner = Examiner(load(run / TASKS["captioning"].file), DecodingOptions(beam_size=beam_size))
+    captioner = load(run / TASKS["captioning"].file)
+    data.prepare_for(lambda: captioner.model)
+    examiner = Examiner(captioner, DecodingOptions(beam_size=beam_size))
     trainer = lightning.Trainer(**QUIET)
     trainer.validate(examiner, datamodule=data, verbose=False)
     references = {index: data.val.records[index].captions for index in examiner.captions}
@@ -148,8 +151,9 @@ def training_speed(run: Path) -> float:
     """Tokens a second of a language model's training: the median of a few steps, so that a pause is not counted."""
     wanted = settings(run)
     data = TextData(**wanted["data"])
-    decoder = DecoderConfig(**wanted["model"].pop("decoder"))
-    module = LanguageModule(data.vocabulary, data.unit, decoder, **wanted["model"])
+    options, kinds = wanted["model"], (DecoderConfig, OptimizerOptions, WordNoiseOptions)
+    parts = [kind(**options[name]) for name, kind in zip(("decoder", "optimizer", "noise"), kinds, strict=True)]
+    module = LanguageModule(data, *parts)
     watch, precision = Stopwatch(), wanted["trainer"]["precision"]
     trainer = lightning.Trainer(
         **QUIET, max_steps=TIMED_STEPS, limit_val_batches=0, precision=precision, callbacks=[watch]

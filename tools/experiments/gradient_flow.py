@@ -30,13 +30,13 @@ from gradient_figure import draw
 from gradients import GATES, gate_values, gradient_norms, largest_singular_value, no_pictures
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-from captioner.losses import word_loss
 from make_shapes import RELATIONS, arrange, combinations
 from torch import Tensor
 
 from captioner.errors import CaptionerError
 from captioner.models.decoder import Decoder, DecoderConfig
 from captioner.text.vocabulary import END, START, Vocabulary
+from captioner.training.objectives.words import word_loss
 from captioner.utils.files import replacing
 
 MOST_CAPTIONS = 8000

@@ -1,0 +1,100 @@
+"""Options of training that have another name now, and what becomes of a configuration that still has the old one."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from captioner.errors import CaptionerError
+
+RENAMED = {
+    "encoder": "encoder.name",
+    "encoder_weights": "encoder.weights",
+    "encoder_stage": "encoder.last_stage",
+    "feature_size": "encoder.feature_size",
+    "train_encoder_from": "encoder.unfreeze_from",
+    "image_size": "encoder.image_size",
+    "resize": "encoder.resize",
+    "start_from": "start.checkpoint",
+    "start_part": "start.part",
+    "word_vectors": "start.word_vectors",
+    "learning_rate": "optimizer.learning_rate",
+    "encoder_learning_rate": "optimizer.encoder_learning_rate",
+    "weight_decay": "optimizer.weight_decay",
+    "warmup_steps": "optimizer.warmup_steps",
+    "ema": "optimizer.ema",
+    "label_smoothing": "losses.label_smoothing",
+    "attention_regularization": "losses.attention_regularization",
+    "location_reward": "losses.location_reward",
+    "location_entropy": "losses.location_entropy",
+    "word_dropout": "noise.word_dropout",
+    "feature_dropout": "noise.feature_dropout",
+    "scheduled_sampling": "noise.scheduled_sampling",
+    "self_critical": "self_critical.weight",
+    "samples": "self_critical.samples",
+    "teachers": "distillation.teachers",
+    "distillation": "distillation.weight",
+}
+"""Old and new names below ``model``."""
+
+_GROUPS = frozenset(name.partition(".")[0] for name in RENAMED.values())
+"""Names that have fields now; the value tells whether an old option is meant."""
+
+
+def refuse_renamed(args: Sequence[str]) -> None:
+    """Refuses old names of options, and tells the new ones of all that a file or the command line has.
+
+    Args:
+        args: The command line of a run, as ``captioner train`` takes it.
+
+    Raises:
+        CaptionerError: There are some.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("-c", "--config", action="append", default=[])
+    try:
+        known, rest = parser.parse_known_args(args)
+    except argparse.ArgumentError:
+        return  # the command line's own parser says what is wrong with it
+    places = [*((f"{file}: ", _of_file(Path(file))) for file in known.config), ("", _of_command_line(rest))]
+    for place, options in places:
+        renamed = [name for name, value in options if _is_old(name, value)]
+        if renamed:
+            told = ", ".join(f"model.{name} is model.{RENAMED[name]} now" for name in dict.fromkeys(renamed))
+            raise CaptionerError(f"train: {place}{told}")
+
+
+def _of_file(path: Path) -> Iterator[tuple[str, Any]]:
+    """Names and values below ``model`` of a configuration file; none where it is no such file."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return
+    model = content.get("model") if isinstance(content, dict) else None
+    if isinstance(model, dict):
+        yield from ((str(name), value) for name, value in model.items())
+
+
+def _of_command_line(args: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """Names and values of arguments such as ``--model.NAME VALUE`` and ``--model.NAME=VALUE``."""
+    for argument, following in zip_longest(args, args[1:], fillvalue=""):
+        option, equals, value = argument.partition("=")
+        if option.startswith("--model."):
+            yield option.removeprefix("--model."), _parsed(value if equals else following)
+
+
+def _parsed(text: str) -> Any:  # noqa: ANN401 (whatever YAML has)
+    """A value of the command line; a file of options is the mapping that it holds."""
+    try:
+        return yaml.safe_load(Path(text).read_text(encoding="utf-8") if text.endswith((".yaml", ".yml")) else text)
+    except (OSError, ValueError, yaml.YAMLError):
+        return text
+
+
+def _is_old(name: str, value: Any) -> bool:  # noqa: ANN401 (whatever YAML has)
+    return name in RENAMED and not (name in _GROUPS and isinstance(value, dict))
