@@ -148,7 +148,7 @@ class CaptioningModule(TrainingModule):
         grid = drop_channels(features, self.noise.feature_dropout)
         outcome = self.model.decoder(grid, batch.captions, self._words_to_read(grid, batch.captions))
         seed = self.batch_seed(batch_index)
-        step = TrainingStep(batch, seed, self.model.decoder, pixels, features, grid, batch.captions, outcome)
+        step = TrainingStep(self.model, batch, seed, pixels, features, grid, batch.captions, outcome)
         loss, logged = combine(objective(step) for objective in self.objectives)
         for name, value in logged.items():
             self.log(f"train/{name}", value, prog_bar=name in _IN_PROGRESS_BAR, batch_size=len(batch.indices))

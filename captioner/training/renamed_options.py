@@ -89,12 +89,13 @@ def _of_command_line(args: Sequence[str]) -> Iterator[tuple[str, Any]]:
 
 
 def _parsed(text: str) -> Any:  # noqa: ANN401 (whatever YAML has)
-    """A value of the command line; a file of options is the mapping that it holds."""
+    """A value of the command line."""
     try:
-        return yaml.safe_load(Path(text).read_text(encoding="utf-8") if text.endswith((".yaml", ".yml")) else text)
-    except (OSError, ValueError, yaml.YAMLError):
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
         return text
 
 
 def _is_old(name: str, value: Any) -> bool:  # noqa: ANN401 (whatever YAML has)
-    return name in RENAMED and not (name in _GROUPS and isinstance(value, dict))
+    is_group = isinstance(value, dict) or str(value).endswith((".yaml", ".yml"))
+    return name in RENAMED and not (name in _GROUPS and is_group)

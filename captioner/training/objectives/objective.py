@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from captioner.data.dataset import Batch
-from captioner.models.decoder import Decoder, MemberDecoders, TeacherForced
+from captioner.models.captioner import CaptionModel
+from captioner.models.decoder import TeacherForced
 
 if TYPE_CHECKING:
     from captioner.training.datamodule import CaptionData
@@ -22,9 +23,9 @@ class TrainingStep:
     """A batch, and what the model made of it.
 
     Attributes:
+        model: The model, in training mode.
         batch: The batch, with all that the data has of its images.
         seed: A number that no other batch of the run has.
-        decoder: The decoder, in training mode.
         pixels: Normalized images, shape (images, 3, size, size); None where the batch holds features.
         features: The encoder's feature vectors, shape (images, cells, channels), with none left out.
         grid: What of them the decoder was shown, in the same shape.
@@ -32,9 +33,9 @@ class TrainingStep:
         outcome: What the decoder made of grid and captions.
     """
 
+    model: CaptionModel
     batch: Batch
     seed: int
-    decoder: Decoder | MemberDecoders
     pixels: Tensor | None
     features: Tensor
     grid: Tensor

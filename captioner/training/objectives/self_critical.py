@@ -62,7 +62,7 @@ class SelfCritical(Objective):
     def __call__(self, step: TrainingStep) -> Term:
         """Draws captions, and mixes their loss with that of the objectives beside."""
         places = step.batch.indices.tolist()
-        drawn = self_critical_loss(step.decoder, step.grid, places, self.reward, self.samples, step.seed)
+        drawn = self_critical_loss(step.model.decoder, step.grid, places, self.reward, self.samples, step.seed)
         rewarded = Term(drawn.loss, logged={"reward": drawn.reward})
         own_captions = replace(step, captions=drawn.captions, outcome=drawn.outcome)
         loss, logged = combine([rewarded, *(objective(own_captions) for objective in self.beside)])
