@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from captioner.errors import CaptionerError
+from captioner.text.articles import fit_articles
 
 PAD, START, END, UNKNOWN = range(4)
 SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
@@ -16,6 +17,10 @@ NEVER_WRITTEN = (PAD, START, UNKNOWN)
 
 _BRACKETS = frozenset({"-lrb-", "-rrb-", "-lsb-", "-rsb-", "-lcb-", "-rcb-"})
 """The tokeniser's names of brackets, which nobody wants to see in a caption."""
+
+
+_FREQUENT = 200
+"""The articles of an English vocabulary are among so many of its most frequent words."""
 
 
 def split_words(caption: str) -> list[str]:
@@ -47,22 +52,26 @@ class Vocabulary:
         self.words = tuple(words)
         # Without those of `SPECIAL_WORDS`: a text that says <end> does not end there.
         self._ids = {word: id_ for id_, word in enumerate(self.words) if word not in SPECIAL_WORDS}
+        self._is_english = {"a", "an", "the", "of"} <= set(self.words[:_FREQUENT])
         if len(self._ids) + len(SPECIAL_WORDS) != len(self.words):
             twice = next(word for word, count in Counter(self.words).items() if count > 1)
             raise CaptionerError(f"the vocabulary has the word {twice!r} twice; each word has one id")
 
     @classmethod
-    def from_captions(cls, captions: Iterable[str], min_count: int = 5) -> Vocabulary:
+    def from_captions(cls, captions: Iterable[str], min_count: int = 5, always: Iterable[str] = ()) -> Vocabulary:
         """The words seen at least ``min_count`` times, the most frequent first.
 
         Args:
             captions: Those of the training split alone: a word known only from a test caption would be leaked.
             min_count: Rarer words become `UNKNOWN`.
+            always: Words that it has however rare they are, after the others.
 
         Raises:
             CaptionerError: No word is frequent enough.
         """
-        return cls.from_counts(Counter(word for caption in captions for word in split_words(caption)), min_count)
+        counts = Counter(word for caption in captions for word in split_words(caption))
+        frequent = cls.from_counts(counts, min_count)
+        return cls([*frequent.words, *(word for word in dict.fromkeys(always) if word not in frequent)])
 
     @classmethod
     def from_counts(cls, counts: Mapping[str, int], min_count: int = 5) -> Vocabulary:
@@ -93,14 +102,14 @@ class Vocabulary:
         return [START, *(self.id(word) for word in split_words(caption)), END]
 
     def decode(self, ids: Iterable[int]) -> list[str]:
-        """The words of ids up to the first END, without PAD and START."""
+        """The words of ids up to the first END, without PAD and START; English articles fit the words after them."""
         words = []
         for id_ in ids:
             if id_ == END:
                 break
             if id_ not in (PAD, START):
                 words.append(self.words[id_])
-        return words
+        return fit_articles(words) if self._is_english else words
 
 
 Unit = Literal["words", "characters"]
