@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from captioner.decoding import DecodingOptions
     from captioner.metrics import Evaluation
     from captioner.metrics.grounding import Grounding, Scene
+    from captioner.metrics.naming import Naming
     from captioner.pipeline import Captioner
 
 SUMMARY = "caption a split of a data set, score the captions and measure the attention"
@@ -51,6 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("generated", "reference"),
         help="whose words are looked up: the model's, or those of the captions in --data (default: generated)",
     )
+    text = "which of COCO's 80 things captions name: hallucinated ones (CHAIR), recall, precision; boxes by --grounding"
+    parser.add_argument("--naming", action="store_true", help=text)
     text = "share of images, or of captions, that may be unusable and are skipped; more are an error (default: 0.01)"
     parser.add_argument("--max-skipped", type=float, default=USUAL_SHARE, metavar="SHARE", help=text)
     add_decoding_arguments(parser)
@@ -90,6 +94,8 @@ def run(args: argparse.Namespace) -> int:
         evaluation = _score(records, captions, args.output)
         others = {name: whole for name, (whole, _) in score_with_java(evaluation, args).items()}
         results |= {"split": args.split, **describe(evaluation), **others}
+        if args.naming:
+            results["naming"] = _describe_naming(_name(records, captions, placed))
     if args.grounding:
         grounding = _ground(model, records, captions, placed, args.grounding_words)
         results["grounding"] = {"words": args.grounding_words, **_describe(grounding)}
@@ -99,6 +105,8 @@ def run(args: argparse.Namespace) -> int:
     if args.data:
         method = f"sampled with seed {options.seed}" if options.sample else f"beam {options.beam_size}"
         print_report(f"split {args.split}, {method}", results)
+        if args.naming:
+            print_naming(results["naming"])
     if grounding:
         _print(grounding, args.grounding_words)
     return 0
@@ -111,6 +119,7 @@ def _check(args: argparse.Namespace) -> None:
         for option, given in (
             ("--grounding-words reference", args.grounding_words == "reference"),
             ("--output", args.output),
+            ("--naming", args.naming),
             ("--meteor", args.meteor),
             ("--spice", args.spice),
         ):
@@ -199,6 +208,39 @@ def _ground(
             yield from ((each, scene) for each in read)
 
     return measure(pairs())
+
+
+def _name(records: Sequence[Record], captions: Sequence[Caption], scenes: dict[Path, Scene]) -> Naming:
+    from captioner.metrics.naming import measure_naming
+
+    pairs = list(zip(records, captions, strict=True))
+    return measure_naming(
+        {record.image_id: caption.text for record, caption in pairs},
+        {record.image_id: record.captions for record in records},
+        {record.image_id: scenes[record.image].boxes for record in records if record.image in scenes},
+    )
+
+
+def _describe_naming(naming: Naming) -> dict[str, Any]:
+    """The JSON object; a share of nothing is null."""
+    shares, intervals = naming.corpus(), naming.intervals()
+    return {
+        **{name: None if math.isnan(share) else share for name, share in shares.items()},
+        "intervals": {name: None if math.isnan(intervals[name].low) else intervals[name] for name in shares},
+        "categories": naming.categories(),
+    }
+
+
+def print_naming(naming: Mapping[str, Any]) -> None:
+    """The same for people, with the categories that are named wrongly or missed most."""
+    for name in ("CHAIRi", "CHAIRs", "recall", "precision"):
+        if naming[name] is not None:
+            low, high = naming["intervals"][name]
+            print(f"{name:<12} {naming[name]:8.4f}   {low:.4f} to {high:.4f}")
+    print(f"{'category':<16} {'named':>6} {'hallucinated':>13} {'agreed':>7} {'found':>6}")
+    for category, counts in sorted(naming["categories"].items(), key=lambda item: -item[1]["agreed"]):
+        named, wrong, agreed, found = counts.values()
+        print(f"{category:<16} {named:>6} {wrong:>13} {agreed:>7} {found:>6}")
 
 
 def _describe(grounding: Grounding) -> dict[str, float | None]:

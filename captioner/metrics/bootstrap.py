@@ -48,8 +48,8 @@ def intervals(evaluation: Evaluation[ImageId], samples: int = SAMPLES, seed: int
     Returns:
         By name of the score. CIDEr's document frequencies stay those of the whole set.
     """
-    weights = _weights(len(evaluation.images), samples, seed)
-    return {name: _interval(values) for name, values in _resampled(evaluation, weights).items()}
+    weights = bootstrap_weights(len(evaluation.images), samples, seed)
+    return {name: percentile_interval(values) for name, values in _resampled(evaluation, weights).items()}
 
 
 def compare(
@@ -71,7 +71,7 @@ def compare(
     """
     if first.images != second.images:
         raise CaptionerError("only captions of the same images, in the same order, can be compared")
-    weights = _weights(len(first.images), samples, seed)
+    weights = bootstrap_weights(len(first.images), samples, seed)
     one, other = _resampled(first, weights), _resampled(second, weights)
     whole_one, whole_other = first.corpus(), second.corpus()
     results = {}
@@ -80,11 +80,11 @@ def compare(
         drawn = other[name] - one[name]
         against = np.count_nonzero(drawn <= 0 if difference > 0 else drawn >= 0)
         p_value = 1.0 if difference == 0 else min(1.0, 2 * (int(against) + 1) / (samples + 1))
-        results[name] = Difference(difference, _interval(drawn), p_value)
+        results[name] = Difference(difference, percentile_interval(drawn), p_value)
     return results
 
 
-def _weights(images: int, samples: int, seed: int) -> Floats:
+def bootstrap_weights(images: int, samples: int, seed: int) -> Floats:
     """How often each sample has each image, shape (samples, images)."""
     drawn = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=samples)
     return drawn.astype(np.float64)
@@ -96,6 +96,7 @@ def _resampled(evaluation: Evaluation[ImageId], weights: Floats) -> dict[str, Fl
     return dict(zip(BLEU_NAMES, bleu.T, strict=True)) | means
 
 
-def _interval(values: Floats) -> Interval:
+def percentile_interval(values: Floats) -> Interval:
+    """The middle 95 % of values."""
     low, high = np.quantile(values, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
     return Interval(float(low), float(high))
