@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from captioner.data.augmentation import Augmentation
+from captioner.data.concepts import ConceptWords, as_targets
 from captioner.data.feature_cache import FeatureCache
 from captioner.data.images import open_image
 from captioner.data.records import Record
@@ -27,11 +28,13 @@ class Example(NamedTuple):
         image: Pixels, uint8, (3, size, size); or cached features, float16, (cells, channels).
         captions: Word ids, START to END.
         image_index: Its place in the dataset.
+        concepts: Probabilities of the concepts that its captions and tags name, shape (concepts,); None without them.
     """
 
     image: Tensor
     captions: list[list[int]]
     image_index: int
+    concepts: Tensor | None = None
 
 
 class Batch(NamedTuple):
@@ -42,11 +45,13 @@ class Batch(NamedTuple):
         captions: Word ids, START first, END last, then PAD, shape (images, captions an image, length). Where an image
             has fewer captions than another, the rest are all PAD.
         indices: Places in the dataset, shape (images,).
+        concepts: Probabilities of concepts, shape (images, concepts); None without them.
     """
 
     images: Tensor
     captions: Tensor
     indices: Tensor
+    concepts: Tensor | None = None
 
 
 class CaptionDataset(Dataset[Example]):
@@ -59,6 +64,7 @@ class CaptionDataset(Dataset[Example]):
         max_captions: Captions taken of an image; more are drawn from anew each epoch.
         augmentation: How images vary.
         cache: Features in place of pixels; mirror images are its second view.
+        concepts: What can be a concept; None without them.
 
     Raises:
         CaptionerError: A caption has no words.
@@ -72,7 +78,10 @@ class CaptionDataset(Dataset[Example]):
         max_captions: int,
         augmentation: Augmentation | None = None,
         cache: FeatureCache | None = None,
+        concepts: ConceptWords | None = None,
     ) -> None:
+        self.concepts = concepts
+        self.named = [concepts.of(record) for record in records] if concepts else []
         self.records = records
         self.transform = transform
         self.max_captions = max_captions
@@ -99,7 +108,8 @@ class CaptionDataset(Dataset[Example]):
             image = self.cache.grid(draw.image_index, int(flip))
         else:
             image = to_pixels(self._photograph(self.records[draw.image_index], flip, generator))
-        return Example(image, captions, draw.image_index)
+        named = as_targets([self.named[draw.image_index]], len(self.concepts))[0] if self.concepts else None
+        return Example(image, captions, draw.image_index, named)
 
     def _photograph(self, record: Record, flip: bool, generator: torch.Generator) -> Image.Image:
         image = self.augmentation.cut(open_image(record.image, self.transform.enough), generator)
@@ -118,4 +128,6 @@ def collate(examples: Sequence[Example]) -> Batch:
         for column, caption in enumerate(sorted_captions[i]):
             ids[row, column, : len(caption)] = torch.tensor(caption)
     images = torch.stack([examples[i].image for i in order])
-    return Batch(images, ids, torch.tensor([examples[i].image_index for i in order]))
+    named = [examples[i].concepts for i in order]
+    concepts = None if named[0] is None else torch.stack(named)  # type: ignore[arg-type]
+    return Batch(images, ids, torch.tensor([examples[i].image_index for i in order]), concepts)

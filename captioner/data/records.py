@@ -35,6 +35,8 @@ class Record:
     captions: tuple[str, ...]
     split: str
     image_id: int | str
+    tags: tuple[tuple[str, float], ...] = ()
+    human: bool = True
 
 
 def parse_jsonl(text: str, captions: Path, split: str, skipped: Skipped) -> list[Record]:
@@ -68,7 +70,9 @@ def _record(value: object, where: str, split: str, skipped: Skipped) -> Record:
         except CaptionerError as error:
             skipped.caption(MALFORMED, image, error)
     part = field(entry, "split", str, where) if "split" in entry else split
-    return Record(Path(image), tuple(texts), part, identity(entry.get("image_id", image), where))
+    tags = tuple((str(name), float(score)) for name, score in entry.get("tags", ()))
+    human = bool(entry.get("human", True))
+    return Record(Path(image), tuple(texts), part, identity(entry.get("image_id", image), where), tags, human)
 
 
 def write_jsonl(records: Iterable[Record], path: Path) -> None:

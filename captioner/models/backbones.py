@@ -105,6 +105,16 @@ def _timm_network(name: str, weights: str) -> nn.Module:
     return network
 
 
+def packaged_classifier(name: str) -> tuple[Tensor, Tensor]:
+    """The pretrained classifier of a packaged network: weight (classes, channels) and bias (classes,).
+
+    Raises:
+        CaptionerError: There is no such package, or it is not installed.
+    """
+    tensors = list(_read_state(_packaged_file(name), name).values())
+    return tensors[-2].float(), tensors[-1].float()
+
+
 def _no_download(name: str, error: Exception) -> CaptionerError:
     return CaptionerError(
         f"the hub's weights of {name} cannot be had ({first_line(error)}); connect to the internet, give a file, or "

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from captioner.data.augmentation import Augmentation
 from captioner.data.caption_files import read_records
+from captioner.data.concepts import ConceptWords, wanted_words
 from captioner.data.dataset import CaptionDataset, collate
 from captioner.data.feature_cache import FeatureCache
 from captioner.data.filters import not_before, with_pictures, with_words
@@ -57,6 +58,8 @@ class CaptionData(lightning.LightningDataModule):
         max_skipped: Share of a caption file's images, and of its captions, that may be unusable and are skipped, in
             [0, 1]; more are an error.
         max_pixels: Pixels of the largest image that is read, for the whole process; None for 178,956,970.
+        concepts: Whether batches tell which concepts captions and tags of an image name, and the vocabulary has the
+            words of ImageNet's classes; for decoders with concepts.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class CaptionData(lightning.LightningDataModule):
         images_anywhere: bool = False,
         max_skipped: float = USUAL_SHARE,
         max_pixels: int | None = None,
+        concepts: bool = False,
     ) -> None:
         super().__init__()
         for name, value in (("min_count", min_count), ("batch_size", batch_size), ("max_captions", max_captions)):
@@ -102,6 +106,7 @@ class CaptionData(lightning.LightningDataModule):
         self.max_pixels = max_pixels
         if max_pixels is not None:
             limit_pixels(max_pixels)
+        self.concepts = concepts
         self._seen = (0, 0)
         self._model: Callable[[], CaptionModel]
         self.train: CaptionDataset
@@ -140,7 +145,9 @@ class CaptionData(lightning.LightningDataModule):
     def vocabulary(self) -> Vocabulary:
         """The words of the training captions."""
         return Vocabulary.from_captions(
-            (caption for record in self.records["train"] for caption in record.captions), self.min_count
+            (caption for record in self.records["train"] for caption in record.captions),
+            self.min_count,
+            wanted_words() if self.concepts else (),
         )
 
     def describe(self) -> dict[str, Any]:
@@ -179,8 +186,9 @@ class CaptionData(lightning.LightningDataModule):
             origin = self._origin()
             train_cache = FeatureCache(self.feature_cache, origin)
             val_cache = FeatureCache(self.feature_cache, origin, first=len(train))
+        words = ConceptWords(self.vocabulary) if self.concepts else None
         self.train = CaptionDataset(
-            train, self.vocabulary, transform, self.max_captions, self.augmentation, train_cache
+            train, self.vocabulary, transform, self.max_captions, self.augmentation, train_cache, words
         )
         self.val = CaptionDataset(val, self.vocabulary, transform, self.max_captions, cache=val_cache)
 

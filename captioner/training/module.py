@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 
+from captioner.data.concepts import ConceptWords
 from captioner.data.dataset import Batch
 from captioner.decoding import DecodingOptions, decode
 from captioner.errors import CaptionerError
 from captioner.metrics import score
+from captioner.models.backbones import PACKAGED_WEIGHTS
 from captioner.models.captioner import CaptionerConfig, CaptionModel
 from captioner.models.decoder import DecoderConfig
 from captioner.models.decoder.ops import drop_channels
@@ -23,6 +26,7 @@ from captioner.training.datamodule import CaptionData
 from captioner.training.distributed import Validated
 from captioner.training.noising import drop_tokens, sample_tokens
 from captioner.training.objectives.attention import AttentionPenalty
+from captioner.training.objectives.concepts import ConceptLoss, KeptClasses, PretrainedClassifier, begin_concepts
 from captioner.training.objectives.distillation import Distillation, Teachers
 from captioner.training.objectives.location import LocationLoss
 from captioner.training.objectives.objective import Objective, TrainingStep, combine
@@ -189,18 +193,24 @@ class CaptioningModule(TrainingModule):
     def _network(self) -> CaptionModel:
         """Encoder and decoder with the weights that they begin with."""
         options, vocabulary = self.encoder, self.vocabulary
+        decoder, concepts = self.decoder, self._concept_words()
+        if concepts is not None:
+            classes = len(concepts.classes) if options.name in PACKAGED_WEIGHTS else 0
+            decoder = replace(decoder, concept_words=len(concepts), concept_classes=classes)
         encoder = GridEncoder(options.name, options.weights, options.last_stage, options.feature_size)
         projection = encoder.projection
         drawn = None if projection is None else projection.weight.detach().clone()
         encoder.train_from(options.unfreeze_from)
         encoder.grid_shape(options.image_size)  # refuses what is too small
         transform = encoder.default_transform(options.image_size, options.resize)
-        config = CaptionerConfig(options.name, options.last_stage, options.feature_size, self.decoder, transform)
+        config = CaptionerConfig(options.name, options.last_stage, options.feature_size, decoder, transform)
         model = CaptionModel(config, len(vocabulary), encoder)
         if isinstance(self.start.checkpoint, list):
             warm_start_members(model, vocabulary, self.start.checkpoint)
         elif self.start.checkpoint is not None:
             warm_start(model, vocabulary, self.start.checkpoint, self.start.part)
+        if concepts is not None:
+            begin_concepts(model, concepts, options.name)
         if projection is not None and encoder.is_frozen and torch.equal(projection.weight, drawn):  # type: ignore[arg-type]
             raise CaptionerError(
                 f"model.encoder.feature_size {options.feature_size} is the length of a map that nothing would teach; "
@@ -224,13 +234,31 @@ class CaptioningModule(TrainingModule):
         objectives: list[Objective] = [WordLoss(losses.label_smoothing)]
         if rewards.weight == 0:
             objectives += taught
+        if self.decoder.concepts != "none" and losses.concepts > 0:
+            objectives.append(ConceptLoss(losses.concepts))
+        if losses.kept_classes > 0:
+            objectives.append(KeptClasses(losses.kept_classes, PretrainedClassifier(self.encoder.name)))
         if self.decoder.attention != "none" and losses.attention_regularization > 0:
             objectives.append(AttentionPenalty(losses.attention_regularization))
         if self.decoder.attention == "hard":
             objectives.append(LocationLoss(losses.location_reward, losses.location_entropy, self))
         if rewards.weight > 0:
-            objectives.append(SelfCritical(rewards.weight, rewards.samples, taught))
+            objectives.append(SelfCritical(rewards, taught))
         return objectives
+
+    def _concept_words(self) -> ConceptWords | None:
+        """The concepts of a decoder that has some."""
+        if self.decoder.concepts == "none":
+            if self.losses.kept_classes > 0:
+                raise CaptionerError(
+                    "model.losses.kept_classes needs a decoder with concepts; set model.decoder.concepts to copy"
+                )
+            return None
+        if not self.data.concepts:
+            raise CaptionerError(
+                f"model.decoder.concepts {self.decoder.concepts} needs targets; set data.concepts to true"
+            )
+        return ConceptWords(self.vocabulary)
 
     def _encode(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """The CNN's grid, and the pixels that it was shown; None where the batch holds features."""

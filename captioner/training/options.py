@@ -111,15 +111,21 @@ class LossOptions:
         attention_regularization: Weight λ of the doubly stochastic term (Show, Attend and Tell, equation 14).
         location_reward: Weight of learning where to look by reward, for hard attention.
         location_entropy: Weight of the entropy of where it looks, within that.
+        concepts: Weight of which words captions and tags name, where the decoder has concepts.
+        kept_classes: Weight of what the pretrained CNN knew of its classes; for one with packaged weights.
     """
 
     label_smoothing: float = 0.0
     attention_regularization: float = 1.0
     location_reward: float = 1.0
     location_entropy: float = 0.01
+    concepts: float = 0.1
+    kept_classes: float = 0.0
 
     def __post_init__(self) -> None:
         _refuse_no_rest("losses.label_smoothing", self.label_smoothing)
+        for name in ("concepts", "kept_classes"):
+            _refuse_negative(f"losses.{name}", getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -163,12 +169,20 @@ class SelfCriticalOptions:
     Attributes:
         weight: Weight of the rewards in the loss, in [0, 1]; cross-entropy has the rest.
         samples: Captions drawn of each image.
+        hallucination_penalty: Taken off CIDEr-D, which is in [0, 10], for each of COCO's things that a caption names
+            and neither a reference nor a tag of its image has.
+        repetition_penalty: Taken off for each content word or pair of words that a caption says again, and for each
+            "a" in the place of "an".
     """
 
     weight: float = 0.0
     samples: int = 5
+    hallucination_penalty: float = 0.0
+    repetition_penalty: float = 0.0
 
     def __post_init__(self) -> None:
+        for name in ("hallucination_penalty", "repetition_penalty"):
+            _refuse_negative(f"self_critical.{name}", getattr(self, name))
         _refuse_no_share("self_critical.weight", self.weight)
         if self.samples < 2:
             raise CaptionerError(

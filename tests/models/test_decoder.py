@@ -49,8 +49,15 @@ CONFIGS = [
     vary(attention="spatial", cell="gru", layers=2),
     vary(attention="adaptive", cell="peephole", layers=2),
     vary(attention="none", image_input="none"),
+    *(
+        vary(attention=attention, concepts=concepts, concept_size=4, concept_words=6, concept_classes=classes)
+        for attention, concepts, classes in itertools.product(("none", "multiplicative"), ("attend", "copy"), (0, 9))
+    ),
 ]
 """One of each kind, and the pairs that meet in the code."""
+
+LEARNING_FROM_CONCEPTS = ("concepts.words.", "concepts.classes.")
+"""What captions do not teach: the classifiers of concepts have a loss of their own."""
 
 SEVERAL = [vary(members=2, attention="multiplicative", tied_embedding=True), vary(members=3, attention="none")]
 """Those of several members, which read known captions; `tests/models/test_decoder_ensemble.py` holds what they
@@ -71,12 +78,16 @@ def make(config: DecoderConfig) -> tuple[Any, Tensor]:
     decoder = make_decoder(config, CHANNELS, WORDS).double().eval()
     for parameter in decoder.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
+    for concepts in (member.concepts for member in decoder.members if member.concepts is not None):
+        concepts.word_ids.copy_(torch.tensor([0, *range(5, 4 + len(concepts.word_ids))]))
+        concepts.class_words.copy_(torch.arange(len(concepts.class_words)) % len(concepts.word_ids))
     return decoder, torch.randn(len(CAPTIONS), CELLS, CHANNELS, dtype=torch.double)
 
 
 def describe(config: DecoderConfig) -> str:
     tied = "tied" if config.tied_embedding else "untied"
-    return f"{config.cell}-{config.attention}-{config.image_input}-{config.layers}-{tied}-{config.members}"
+    shape = f"{config.cell}-{config.attention}-{config.image_input}-{config.layers}-{tied}-{config.members}"
+    return shape if config.concepts == "none" else f"{shape}-{config.concepts}-{config.concept_classes}"
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=describe)
@@ -144,7 +155,8 @@ def test_every_part_learns_from_the_first_step(config: DecoderConfig) -> None:
     if outcome.chosen is not None:
         loss = loss + location_loss(outcome, torch.zeros(()), 0.1)[0]
     loss.backward()  # type: ignore[no-untyped-call]
-    without = [name for name, p in decoder.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    learning = [(n, p) for n, p in decoder.named_parameters() if not n.startswith(LEARNING_FROM_CONCEPTS)]
+    without = [name for name, p in learning if p.grad is None or not p.grad.abs().sum() > 0]
     assert not without
     if config.image_input != "none" or config.attention != "none":
         assert grid.grad is not None
@@ -311,7 +323,9 @@ def test_a_context_may_be_multiplied_before_it_is_mixed(attention: str, monkeypa
         torch.testing.assert_close(early, late)
 
 
-@pytest.mark.parametrize("config", [each for each in CONFIGS if each.attention != "hard"], ids=describe)
+@pytest.mark.parametrize(
+    "config", [each for each in CONFIGS if each.attention != "hard" and each.concepts == "none"], ids=describe
+)
 def test_variational_dropout_has_masks_of_its_own_for_each_sentence(config: DecoderConfig) -> None:
     """Against a loop of steps, whose sentences stay in their order, with masks drawn by the same seed."""
     decoder, grid = make(replace(config, dropout=0.5, variational_dropout=True))

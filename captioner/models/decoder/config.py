@@ -10,6 +10,7 @@ from captioner.errors import CaptionerError
 Cell = Literal["rnn", "gru", "lstm", "peephole"]
 Attention = Literal["none", "soft", "multiplicative", "multi_head", "hard", "spatial", "adaptive", "top_down"]
 ImageInput = Literal["none", "first_word", "initial_state", "every_step"]
+ConceptUse = Literal["none", "attend", "copy"]
 
 CELLS_WITH_MEMORY = ("lstm", "peephole")
 """Those that carry c beside h."""
@@ -38,6 +39,11 @@ class DecoderConfig:
         variational_dropout: Whether a sentence has one mask for all its words, which then drops from h along time too
             (Gal and Ghahramani, 2016).
         tied_embedding: Whether E also maps the output to words (Press and Wolf, 2017).
+        concepts: Whether the decoder is given words that the picture suggests (`captioner.models.decoder.concepts`):
+            ``attend`` lets it attend to them, ``copy`` lets it also copy them into the caption.
+        concept_size: Length of the space in which concepts are compared.
+        concept_words: How many words can be concepts; 0 without them.
+        concept_classes: How many classes of the pretrained CNN are kept; 0 for none.
         members: Decoders of this shape that learn side by side on one CNN and write together.
     """
 
@@ -52,6 +58,10 @@ class DecoderConfig:
     dropout: float = 0.5
     variational_dropout: bool = False
     tied_embedding: bool = False
+    concepts: ConceptUse = "none"
+    concept_size: int = 128
+    concept_words: int = 0
+    concept_classes: int = 0
     members: int = 1
 
     def __post_init__(self) -> None:
@@ -60,7 +70,7 @@ class DecoderConfig:
             value, known = getattr(self, field.name), get_args(hints[field.name])
             if known and value not in known:
                 raise CaptionerError(f"decoder.{field.name} {value!r} is unknown; choose {' or '.join(known)}")
-        for name in ("embedding_size", "hidden_size", "attention_size", "heads", "layers", "members"):
+        for name in ("embedding_size", "hidden_size", "attention_size", "concept_size", "heads", "layers", "members"):
             if getattr(self, name) < 1:
                 raise CaptionerError(f"decoder.{name} is {getattr(self, name)}; it must be at least 1")
         if not 0 <= self.dropout < 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from captioner.models.decoder.concepts import Candidates, Concepts
 from captioner.models.decoder.config import DecoderConfig
 from captioner.models.decoder.cores import AdaptiveCore, Core, CoreOutput, SpatialCore, TopDownCore
 from captioner.models.decoder.ops import Dropout, Linear, Unrolled, linear
@@ -31,6 +32,7 @@ class Decoder(nn.Module):
         self.embedding = nn.Embedding(vocabulary_size, config.embedding_size, padding_idx=PAD)
         cores: dict[str, type[Core]] = {"spatial": SpatialCore, "adaptive": AdaptiveCore, "top_down": TopDownCore}
         self.core = cores.get(config.attention, Core)(config, channels)
+        self.concepts = None if config.concepts == "none" else Concepts(config, channels)
         self.dropout = Dropout(config.dropout)
         # A tied E needs the output in word-embedding space.
         needs_reduction = config.tied_embedding and size != config.embedding_size
@@ -63,7 +65,10 @@ class Decoder(nn.Module):
         Returns:
             The state of one sentence for each image.
         """
-        return self.core.start(grid)
+        state = self.core.start(grid)
+        if self.concepts is None:
+            return state
+        return state._replace(cache=state.cache._replace(concepts=self.concepts.start(grid)))
 
     def step(self, tokens: Tensor, state: State, grid: Tensor) -> Step:
         """Advances every sentence by one word.
@@ -77,7 +82,10 @@ class Decoder(nn.Module):
             Next-word logits, the new state, and where the decoder looked on its way to it.
         """
         state, output, attention, _ = self.core.compute_output(self.core.advance(self._project(tokens), state, grid))
-        return Step(self._logits(self.dropout(output)), state, attention)
+        concepts = state.cache.concepts
+        if concepts is not None:
+            concepts = concepts.select(state.layout.image(len(output), output.device))
+        return Step(self._tell(output, concepts, None), state, attention)
 
     def forward(self, grid: Tensor, captions: Tensor, inputs: Tensor | None = None) -> TeacherForced:
         """Reads known captions, each word with the words before it (teacher forcing).
@@ -101,7 +109,8 @@ class Decoder(nn.Module):
         state, mask = self._with_masks(self.start(grid).repeat(captions.shape[1]))
         if self.core.fuses(state):
             outputs, _ = self.core.unroll(self.dropout(self._embed(tokens)), state, grid)
-            return TeacherForced(self._logits(self.dropout(outputs[real.flatten(0, 1)])), targets[real], None)
+            outputs = outputs[real.flatten(0, 1)]
+            return TeacherForced(self._tell(outputs, _of_words(state, real), None), targets[real], None)
         packing = Packing(real)
         embedded = self._embed(tokens[packing.sentence, packing.step])
         embedded = self._drop(embedded, None if mask is None else mask[packing.sentence])
@@ -110,7 +119,8 @@ class Decoder(nn.Module):
         )
         mask = None if state.masks is None else state.masks[:, 1, -1][packing.caption_after_caption(packing.sentence)]
         attention, chosen = (None if each is None else packing.laid_out(each) for each in attended)
-        return TeacherForced(self._logits(self._drop(output, mask)), targets[real], attention, chosen)
+        logits = self._tell(output, _of_words(state, real), mask)
+        return TeacherForced(logits, targets[real], attention, chosen)
 
     def unroll(self, tokens: Tensor, state: State, grid: Tensor) -> tuple[Tensor, State]:
         """Reads known words of sentences that go on before and after.
@@ -179,7 +189,32 @@ class Decoder(nn.Module):
         """The vectors of words, as precise as the core computes."""
         return self.embedding(tokens).to(next(self.core.parameters()).dtype)  # type: ignore[no-any-return]
 
+    def _tell(self, output: Tensor, concepts: Candidates | None, mask: Tensor | None) -> Tensor:
+        """Next-word logits after outputs of the core, shape (sentences, hidden_size).
+
+        Args:
+            output: The outputs.
+            concepts: Of each sentence's picture.
+            mask: Of variational dropout; None for a new one.
+        """
+        if self.concepts is None or concepts is None:
+            return self._logits(self._drop(output, mask))
+        weights, mixed = self.concepts.attend(output, concepts)
+        logits = self._logits(self._drop(output + mixed, mask))
+        if not self.concepts.copies:
+            return logits
+        return self.concepts.copy(logits, output, mixed, weights, concepts)
+
     def _logits(self, output: Tensor) -> Tensor:
         """From the core's output, shape (…, hidden_size), to next-word logits (…, vocabulary)."""
         weight = self.embedding.weight if self.output is None else self.output.weight
         return linear(self.reduction(output).to(weight.dtype), weight, self.output_bias)
+
+
+def _of_words(state: State, real: Tensor) -> Candidates | None:
+    """The concepts of each real word's picture, caption after caption; real has the shape (images, captions, steps)."""
+    concepts = state.cache.concepts
+    if concepts is None:
+        return None
+    image = torch.arange(len(real), device=real.device).repeat_interleave(real.flatten(1).sum(1))
+    return concepts.select(image)

@@ -41,6 +41,13 @@ class Layout(NamedTuple):
         sentences[indices] = torch.arange(len(indices), device=indices.device)
         return cls(images, indices, sentences)
 
+    def image(self, sentences: int, device: torch.device) -> Tensor:
+        """The index of the image that each of so many sentences describes, shape (sentences,)."""
+        if self.indices is None:
+            return torch.arange(self.images, device=device).repeat_interleave(sentences // self.images)
+        assert self.sentences is not None
+        return self.indices // (len(self.sentences) // self.images)
+
     def to_block(self, x: Tensor) -> Tensor:
         """From (sentences, size) to (images, rows, size); the gaps hold the first sentence's numbers."""
         if self.indices is None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from captioner.models.decoder.concepts import Candidates
 from captioner.models.decoder.ops import Unrolled
 from captioner.models.decoder.ragged import Layout
 
@@ -21,19 +22,24 @@ class KeyValueCache(NamedTuple):
             mix stands beside it.
         values: What attention mixes where it is not the grid itself, shape (images, cells, any size).
         update: The picture's share of every update, shape (images, gates · hidden_size).
+        concepts: The words that the picture suggests.
     """
 
     keys: Tensor | None = None
     values: Tensor | None = None
     update: Tensor | None = None
+    concepts: Candidates | None = None
 
     def select(self, images: Tensor) -> KeyValueCache:
         """Chosen images, by index."""
-        return KeyValueCache(*(None if part is None else part.index_select(0, images) for part in self))
+        parts = (None if part is None else part.index_select(0, images) for part in self[:3])
+        return KeyValueCache(*parts, None if self.concepts is None else self.concepts.select(images))
 
     def crop(self, images: int) -> KeyValueCache:
         """The first images."""
-        return KeyValueCache(*(None if part is None else Unrolled.first(part, images) for part in self))
+        parts = (None if part is None else Unrolled.first(part, images) for part in self[:3])
+        # Concepts are attended to when the loop over words is done, by all images at once.
+        return KeyValueCache(*parts, self.concepts)
 
 
 class State(NamedTuple):

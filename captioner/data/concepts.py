@@ -1,0 +1,88 @@
+"""Which words can be concepts, and which of them a picture's captions and tags name.
+
+``concepts.json`` beside this module holds what is known ahead: for each of ImageNet's 1,000 classes the
+everyday word that people would use for it (``classes``), the same for the 80 things of COCO (``things``), and words
+that name nothing in a picture (``never``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from captioner.data.records import Record
+from captioner.text.vocabulary import SPECIAL_WORDS, Vocabulary, split_words
+
+FILE = Path(__file__).with_name("concepts.json")
+
+FREQUENT = 1200
+"""So many of the vocabulary's most frequent words can be concepts, beside those of classes and things."""
+
+
+class _Known(NamedTuple):
+    classes: tuple[str | None, ...]
+    things: dict[str, str | None]
+    never: frozenset[str]
+
+
+@lru_cache(maxsize=1)
+def known() -> _Known:
+    """The content of ``concepts.json``."""
+    content = json.loads(FILE.read_text(encoding="utf-8"))
+    return _Known(tuple(content["classes"]), content["things"], frozenset(content["never"]))
+
+
+def wanted_words() -> list[str]:
+    """Words of classes and things, which a vocabulary needs though no caption may have them."""
+    named = [*known().classes, *known().things.values()]
+    return sorted({word for word in named if word is not None})
+
+
+class ConceptWords:
+    """The concepts of a vocabulary: its frequent content words, and those of classes and things.
+
+    Args:
+        vocabulary: The vocabulary.
+
+    Attributes:
+        ids: The word of each concept, shape (concepts,); the first is PAD, for classes without a word.
+        classes: The concept of each class, shape (1000,).
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        frequent = [word for word in vocabulary.words[len(SPECIAL_WORDS) :][:FREQUENT] if word not in known().never]
+        words = [word for word in dict.fromkeys([*frequent, *wanted_words()]) if word in vocabulary]
+        self._index = {word: index for index, word in enumerate(words, start=1)}
+        self.ids = torch.tensor([0, *map(vocabulary.id, words)])
+        self.classes = torch.tensor([self._index.get(word or "", 0) for word in known().classes])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def of(self, record: Record) -> list[tuple[int, float]]:
+        """The concepts that a picture's captions and tags name, with a probability each."""
+        found: dict[int, float] = {}
+        for tag, probability in record.tags:
+            index = self._index.get(known().things.get(tag) or tag)
+            if index is not None:
+                found[index] = max(found.get(index, 0.0), probability)
+        for word in {word for caption in record.captions for word in split_words(caption)}:
+            for form in (word, word.removesuffix("s"), word.removesuffix("es")):
+                if form in self._index:
+                    found[self._index[form]] = 1.0
+        return list(found.items())
+
+
+def as_targets(concepts: Sequence[Iterable[tuple[int, float]]], size: int) -> Tensor:
+    """Probabilities of all concepts of some pictures, shape (pictures, size)."""
+    targets = torch.zeros(len(concepts), size)
+    for row, found in enumerate(concepts):
+        for index, probability in found:
+            targets[row, index] = probability
+    return targets

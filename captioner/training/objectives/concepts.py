@@ -1,0 +1,123 @@
+"""How concepts are learned: which words a picture suggests, and what the pretrained CNN knew before it was trained."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, kl_div
+
+from captioner.data.concepts import ConceptWords
+from captioner.models import backbones
+from captioner.models.captioner import CaptionModel
+from captioner.models.decoder.concepts import Concepts
+from captioner.models.encoder import GridEncoder
+from captioner.training.objectives.objective import Objective, Term, TrainingStep
+
+_SHARE_KEPT = 4
+"""One image in so many is shown to the pretrained CNN too, which takes half as long as to train on it."""
+
+
+class PretrainedClassifier:
+    """A pretrained CNN with its classifier, as it was before training.
+
+    Args:
+        name: Name of the CNN, as `GridEncoder` takes it; one of `backbones.PACKAGED_WEIGHTS`.
+
+    Raises:
+        CaptionerError: Its package is not installed.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.encoder = GridEncoder(name, backbones.WEIGHTS_PACKAGE).eval()
+        self.weight, self.bias = backbones.packaged_classifier(name)
+
+    def to(self, device: torch.device) -> None:
+        """Moves it to where images are."""
+        self.encoder.to(device)
+        self.weight, self.bias = self.weight.to(device), self.bias.to(device)
+
+    @torch.no_grad()
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Log-probabilities of its classes, shape (images, classes), of images (images, 3, size, size)."""
+        mean = self.encoder(pixels).to(self.weight.dtype).mean(dim=1)
+        return (mean @ self.weight.T + self.bias).log_softmax(-1)
+
+
+@torch.no_grad()
+def begin_concepts(model: CaptionModel, words: ConceptWords, encoder: str) -> None:
+    """Tells a new model's concepts which words they are, and its classes what the pretrained classifier knows.
+
+    Args:
+        model: The model, changed in place, unless a checkpoint has told its concepts already.
+        words: The concepts.
+        encoder: Name of the CNN.
+    """
+    for member in model.decoder.members:
+        concepts = member.concepts
+        if concepts is None or concepts.word_ids.any():
+            continue
+        concepts.word_ids.copy_(words.ids)
+        if concepts.classes is not None:
+            concepts.class_words.copy_(words.classes)
+            weight, bias = backbones.packaged_classifier(encoder)
+            if weight.shape == concepts.classes.weight.shape:  # otherwise a projection lies between
+                concepts.classes.weight.copy_(weight)
+                concepts.classes.bias.copy_(bias)
+
+
+class ConceptLoss(Objective):
+    """Which words captions and tags name, by binary cross-entropy (word detectors: Fang et al., 2015).
+
+    Args:
+        weight: Of the loss, the sum over the concepts, an image, in nats.
+    """
+
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
+
+    def __call__(self, step: TrainingStep) -> Term:
+        """Compares what the classifiers say with the batch's targets."""
+        loss = torch.stack([concept_loss(each, step) for each in _concepts(step.model)]).mean()
+        return Term(loss, self.weight, logged={"concepts": loss})
+
+
+class KeptClasses(Objective):
+    """What the pretrained CNN said of the classes it knows, by Kullback-Leibler divergence (Li and Hoiem, 2016).
+
+    While the CNN learns from captions, it would forget all that no caption names.
+
+    Args:
+        weight: Of the loss, an image, in nats.
+        pretrained: The CNN as it was.
+    """
+
+    def __init__(self, weight: float, pretrained: PretrainedClassifier) -> None:
+        self.weight = weight
+        self.pretrained = pretrained
+
+    def __call__(self, step: TrainingStep) -> Term:
+        """Compares the classes of some of the images; without pixels there is nothing to compare."""
+        if step.pixels is None:
+            return Term(torch.zeros(()), 0.0)
+        count = max(1, len(step.pixels) // _SHARE_KEPT)
+        self.pretrained.to(step.pixels.device)
+        before = self.pretrained(step.pixels[:count])
+        losses = []
+        for concepts in _concepts(step.model):
+            classes = concepts.classify(step.features[:count]).classes
+            assert classes is not None
+            losses.append(kl_div(classes.float().log_softmax(-1), before, reduction="batchmean", log_target=True))
+        loss = torch.stack(losses).mean()
+        return Term(loss, self.weight, logged={"kept_classes": loss})
+
+
+def concept_loss(concepts: Concepts, step: TrainingStep) -> Tensor:
+    """Binary cross-entropy of the concept words: summed over the concepts, the mean over the images, in nats."""
+    assert step.batch.concepts is not None
+    logits = concepts.classify(step.features).words.float()
+    losses = binary_cross_entropy_with_logits(logits, step.batch.concepts.to(logits.device), reduction="none")
+    return losses[:, 1:].sum(dim=1).mean()  # concept 0 has no word
+
+
+def _concepts(model: CaptionModel) -> list[Concepts]:
+    return [member.concepts for member in model.decoder.members if member.concepts is not None]
