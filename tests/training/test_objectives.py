@@ -14,6 +14,7 @@ from captioner.training.objectives.location import BASELINE_RATE, LocationLoss, 
 from captioner.training.objectives.objective import Objective, Term, TrainingStep, combine
 from captioner.training.objectives.self_critical import SelfCritical, make_reward
 from captioner.training.objectives.words import WordLoss, word_loss
+from captioner.training.options import SelfCriticalOptions
 
 CAPTIONS = torch.tensor([[[START, 4, 6, 8, END]], [[START, 5, 7, END, PAD]]])
 
@@ -72,7 +73,7 @@ class Read(Objective):
 
 def test_what_is_learned_beside_rewards_is_learned_of_the_captions_drawn() -> None:
     step, beside = make_step(), Read()
-    objective = SelfCritical(0.8, 3, [beside])
+    objective = SelfCritical(SelfCriticalOptions(0.8, 3), [beside])
     objective.reward = make_reward([[[START, 4, 6, 8, END]], [[START, 5, 7, 9, END]]])
     term = objective(step)
     [given] = beside.steps
@@ -81,7 +82,7 @@ def test_what_is_learned_beside_rewards_is_learned_of_the_captions_drawn() -> No
     assert torch.equal(given.outcome.targets, given.captions[:, :, 1:][real])
     assert given.batch is step.batch
 
-    alone = SelfCritical(0.8, 3)
+    alone = SelfCritical(SelfCriticalOptions(0.8, 3))
     alone.reward = objective.reward
     torch.testing.assert_close(term.loss, 0.75 * alone(step).loss + 0.25 * torch.tensor(11.0))
     assert (term.weight, term.rest) == (0.8, pytest.approx(0.2))
@@ -96,7 +97,7 @@ def test_rewards_are_of_the_images_of_the_batch() -> None:
         asked.append(image)
         return [1.0, 2.0]
 
-    objective = SelfCritical(1.0, 2)
+    objective = SelfCritical(SelfCriticalOptions(1.0, 2))
     objective.reward = reward
     assert objective(step).logged == {"reward": 1.5}
     assert asked == step.batch.indices.tolist()

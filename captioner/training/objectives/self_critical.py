@@ -19,6 +19,8 @@ from captioner.metrics.cider import CiderReward
 from captioner.models.decoder import Decoder, MemberDecoders, TeacherForced
 from captioner.text.vocabulary import END, NEVER_WRITTEN, PAD, START
 from captioner.training.objectives.objective import Objective, Term, TrainingStep, combine
+from captioner.training.objectives.rewards import PenalizedReward
+from captioner.training.options import SelfCriticalOptions
 
 if TYPE_CHECKING:
     from captioner.training.datamodule import CaptionData
@@ -42,31 +44,33 @@ class SelfCritical(Objective):
     """Rewards for captions that the decoder draws itself; the objectives before it keep the rest of the loss.
 
     Args:
-        weight: Share of the rewards in the loss, in [0, 1].
-        samples: Captions drawn of each image, at least 2.
+        options: Share of the rewards in the loss, how many captions are drawn, and what takes off from a reward.
         beside: Objectives that learn from the captions drawn too.
     """
 
-    def __init__(self, weight: float, samples: int, beside: Sequence[Objective] = ()) -> None:
-        self.weight = weight
-        self.samples = samples
+    def __init__(self, options: SelfCriticalOptions, beside: Sequence[Objective] = ()) -> None:
+        self.options = options
         self.beside = beside
         self.reward: Reward
 
     def begin(self, data: CaptionData, device: torch.device) -> None:
         """Counts what rewards are computed from."""
         self.reward = make_reward(data.train.captions)
+        penalties = self.options.hallucination_penalty, self.options.repetition_penalty
+        if any(penalties):
+            self.reward = PenalizedReward(self.reward, data.train.records, data.vocabulary.words, *penalties)
         for objective in self.beside:
             objective.begin(data, device)
 
     def __call__(self, step: TrainingStep) -> Term:
         """Draws captions, and mixes their loss with that of the objectives beside."""
         places = step.batch.indices.tolist()
-        drawn = self_critical_loss(step.model.decoder, step.grid, places, self.reward, self.samples, step.seed)
+        drawn = self_critical_loss(step.model.decoder, step.grid, places, self.reward, self.options.samples, step.seed)
         rewarded = Term(drawn.loss, logged={"reward": drawn.reward})
         own_captions = replace(step, captions=drawn.captions, outcome=drawn.outcome)
         loss, logged = combine([rewarded, *(objective(own_captions) for objective in self.beside)])
-        return Term(loss, self.weight, 1 - self.weight, logged)
+        weight = self.options.weight
+        return Term(loss, weight, 1 - weight, logged)
 
 
 class Drawn(NamedTuple):

@@ -1,0 +1,81 @@
+"""What a rewarded caption must not do: name things that are not there, repeat itself, or write "a orange".
+
+CIDEr-D alone lets all three pass: a phrase that is often right pays even where it is wrong.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+
+from captioner.data.records import Record
+from captioner.metrics.cider import CiderReward
+from captioner.metrics.grounding import named_categories
+from captioner.text.articles import wrong_articles
+from captioner.text.vocabulary import END, split_words
+
+_SURE = 0.3
+"""From this probability on a detector's tag counts as a thing that is there."""
+
+_MAY_REPEAT = frozenset(
+    ["a", "an", "the", "of", "in", "on", "at", "with", "and", "to", "by", "is", "are", "its", "his", "her", "their"]
+)
+
+
+class PenalizedReward:
+    """CIDEr-D less a penalty for each fault.
+
+    Args:
+        cider: The reward for what is right.
+        records: The images, in the reward's order.
+        words: The vocabulary's words, by id.
+        hallucination: Taken off for each of COCO's things that a caption names and neither a reference nor a tag has.
+        repetition: Taken off for each word or pair of words that a caption says again, and for each wrong article.
+    """
+
+    def __init__(
+        self,
+        cider: CiderReward,
+        records: Sequence[Record],
+        words: Sequence[str],
+        hallucination: float,
+        repetition: float,
+    ) -> None:
+        self.cider = cider
+        self.words = words
+        self.hallucination = hallucination
+        self.repetition = repetition
+        self._present = [_things(record) for record in records]
+
+    def __call__(self, image: int, captions: Sequence[Sequence[int]]) -> list[float]:
+        """The rewards of captions of an image.
+
+        Args:
+            image: Its index among the records.
+            captions: Token ids of each caption.
+        """
+        texts = [[self.words[id_] for id_ in ids if id_ != END] for ids in captions]
+        rewards = self.cider(image, captions)
+        return [
+            reward
+            - self.hallucination * len(_named(text) - self._present[image])
+            - self.repetition * (_repeats(text) + wrong_articles(text))
+            for reward, text in zip(rewards, texts, strict=True)
+        ]
+
+
+def _things(record: Record) -> frozenset[str]:
+    tagged = {tag for tag, probability in record.tags if probability >= _SURE}
+    return frozenset(tagged.union(*(_named(split_words(caption)) for caption in record.captions)))
+
+
+def _named(words: Sequence[str]) -> frozenset[str]:
+    return frozenset(category for _, category in named_categories(words))
+
+
+def _repeats(words: Sequence[str]) -> int:
+    """Words and pairs of words that were said before."""
+    content = Counter(word for word in words if word not in _MAY_REPEAT)
+    pairs = Counter(itertools.pairwise(words))
+    return sum(count - 1 for counts in (content, pairs) for count in counts.values())
