@@ -1,6 +1,6 @@
-"""Writing captions over ``start`` and ``step`` of any decoder: beam search, sampling, scoring of given captions.
+"""Decoding with any model that has ``start`` and ``step``: beam search, sampling, and scoring of given captions.
 
-Everything is batched over images and their sentences, and knows word ids only: nothing of CNNs, files or vocabularies.
+Everything is batched over images and their hypotheses. Decoding sees token ids only: no CNN, file or vocabulary.
 """
 
 from captioner.decoding.generate import decode

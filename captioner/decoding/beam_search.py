@@ -14,12 +14,12 @@ from captioner.text.vocabulary import PAD
 
 
 def rank(scores: Tensor, lengths: Tensor | float, options: DecodingOptions) -> Tensor:
-    """Log-probabilities, normalised by length as the options say.
+    """Normalize log-probabilities by length, as the options say.
 
     Args:
-        scores: Log-probabilities of sentences.
-        lengths: Their words, END included; broadcast to the shape of ``scores``.
-        options: Which normalisation, and its exponent.
+        scores: Log-probabilities of hypotheses.
+        lengths: Their numbers of tokens, END included; broadcast to the shape of ``scores``.
+        options: The normalization and its exponent.
     """
     if options.length_normalization == "gnmt":
         lengths = (5 + lengths) / 6
@@ -29,15 +29,15 @@ def rank(scores: Tensor, lengths: Tensor | float, options: DecodingOptions) -> T
 class BeamSearch:
     """Plain beam search.
 
-    A finished sentence stays in the beam, unchanged, as long as no better ones push it out.
+    A finished hypothesis stays in the beam, unchanged, until better ones push it out.
 
     Args:
-        options: Width of the beam and so on.
+        options: Beam size and other decoding options.
 
     Attributes:
-        width: Sentences kept for each image.
-        active: Sentences that there are at the start: all begin alike, so that only the first may be extended.
-        first: Where in the width the captions stand, the best first.
+        width: Hypotheses kept for each image.
+        active: Indices of the hypotheses that are active at the start: since all begin alike, only the first is.
+        first: Index within the width at which the captions begin, the best first.
     """
 
     def __init__(self, options: DecodingOptions) -> None:
@@ -47,25 +47,25 @@ class BeamSearch:
         self.first = 0
 
     def choose(self, state: BeamState, log_probabilities: Tensor) -> Candidates:
-        """The best extensions of each image, the best first.
+        """Select the best candidates of each image, the best first.
 
         Args:
-            state: The sentences.
-            log_probabilities: Of their next words, -inf for what may not come, shape (images, width, vocabulary).
+            state: The hypotheses.
+            log_probabilities: Of their next tokens, -inf for what is ruled out, shape (images, width, vocabulary).
         """
         candidates = top_candidates(log_probabilities, state.finished, self.width)
         ranks = rank_candidates(state, candidates, self.options)
         return candidates.gather(ranks.topk(self.width).indices)
 
     def done(self, state: BeamState) -> Tensor:
-        """Which images are done, shape (images,): the captions wanted are finished and nothing better can come."""
+        """Mask of the images whose requested captions are finished and cannot be beaten, shape (images,)."""
         ranks = rank(state.scores, state.lengths, self.options)
         wanted = slice(self.first, self.first + self.options.num_captions)
         complete = state.finished[:, wanted] | state.scores[:, wanted].isneginf()
-        # Scores only fall as a sentence grows, while a length penalty divides them by more: an open sentence can rank
-        # no higher than its present score over the greatest length.
+        # Scores only fall as a hypothesis grows, while the length penalty divides them by more: an unfinished one can
+        # rank no higher than its present score over the greatest length.
         hope = rank(state.scores, self.options.max_words, self.options).masked_fill(state.finished, -math.inf)
-        # Not "at least as high": where a broken network tells NaN, that would never be.
+        # Not "at least as high": with NaN from a broken network, that would never become true.
         done: Tensor = complete.all(1) & ~(ranks[:, wanted.stop - 1] < hope.max(dim=1).values)
         return done
 
@@ -75,12 +75,12 @@ class BeamSearch:
 
 
 def top_candidates(log_probabilities: Tensor, finished: Tensor, count: int) -> Candidates:
-    """The likeliest extensions of each sentence; a finished one has itself alone.
+    """Most likely candidates of each hypothesis; a finished one is its own only candidate.
 
     Args:
-        log_probabilities: Of the next words, shape (images, width, vocabulary).
-        finished: Shape (images, width).
-        count: Extensions of each sentence: as many as are kept of all together are enough.
+        log_probabilities: Of the next tokens, shape (images, width, vocabulary).
+        finished: Mask of the finished hypotheses, shape (images, width).
+        count: Candidates per hypothesis; the number kept per image is always enough.
     """
     _, width, vocabulary = log_probabilities.shape
     top, tokens = log_probabilities.topk(min(count, vocabulary))
@@ -93,20 +93,20 @@ def top_candidates(log_probabilities: Tensor, finished: Tensor, count: int) -> C
 
 
 def rank_candidates(state: BeamState, candidates: Candidates, options: DecodingOptions) -> Tensor:
-    """What each extension would rank as a sentence, shape (images, extensions)."""
+    """Length-normalized score of each candidate, shape (images, candidates)."""
     lengths = state.lengths + ~state.finished
     scores = state.scores.gather(1, candidates.parents) + candidates.log_probabilities
     return rank(scores, lengths.gather(1, candidates.parents), options)
 
 
 class DiverseBeamSearch(BeamSearch):
-    """Beam search in groups, one after the other at each step.
+    """Beam search in groups that take turns at each step (Vijayakumar et al., 2018).
 
-    A word that earlier groups have just chosen counts less (the paper's Hamming diversity): the comparison of this step
-    alone is changed, never the sentence's log-probability.
+    A token that earlier groups have chosen at this step is penalized (the paper's Hamming diversity). The penalty
+    changes the comparison at this step only, never the log-probability of a hypothesis.
 
     Args:
-        options: Groups, penalty, and the width of all groups together.
+        options: Number of groups, penalty, and the total beam size.
     """
 
     def __init__(self, options: DecodingOptions) -> None:
@@ -115,11 +115,11 @@ class DiverseBeamSearch(BeamSearch):
         self.active = list(range(0, self.width, self.group))
 
     def choose(self, state: BeamState, log_probabilities: Tensor) -> Candidates:
-        """The best extensions of each group of each image, in the order of the groups.
+        """Select the best candidates of each group of each image, in the order of the groups.
 
         Args:
-            state: The sentences.
-            log_probabilities: Of their next words, -inf for what may not come, shape (images, width, vocabulary).
+            state: The hypotheses.
+            log_probabilities: Of their next tokens, -inf for what is ruled out, shape (images, width, vocabulary).
         """
         vocabulary = log_probabilities.shape[2]
         used = torch.zeros_like(log_probabilities[:, 0])  # (images, vocabulary)
@@ -135,7 +135,7 @@ class DiverseBeamSearch(BeamSearch):
             candidates = candidates.gather(indices)
             own = log_probabilities.flatten(1).gather(1, candidates.parents * vocabulary + candidates.tokens)
             own = own.masked_fill(state.finished.gather(1, candidates.parents), 0)
-            # A group with too few sentences is filled up with what cannot be, even a finished one once more.
+            # A group with too few candidates is filled up with impossible ones, even a finished one once more.
             filling = best.isneginf()
             chosen.append(candidates._replace(log_probabilities=own.masked_fill(filling, -math.inf)))
             used.scatter_add_(1, candidates.tokens, (~filling).to(used.dtype))
@@ -143,14 +143,14 @@ class DiverseBeamSearch(BeamSearch):
         return Candidates(*(torch.cat(parts, dim=1) for parts in zip(*chosen, strict=True)))
 
     def done(self, state: BeamState) -> Tensor:
-        """Which images have nothing but finished sentences, shape (images,)."""
+        """Mask of the images all of whose hypotheses are finished, shape (images,)."""
         done: Tensor = (state.finished | state.scores.isneginf()).all(1)
         return done
 
     def best(self, snapshot: BeamSnapshot, row: int) -> list[Hypothesis]:
-        """The captions of one image: first each group's best, then each one's second, equal ones once."""
+        """Captions of one image: each group's best, then each group's second best; duplicates once."""
         ranks = rank(snapshot.scores[row], snapshot.lengths[row], self.options).tolist()
-        # In the beam they stand as the penalty of the last step had them.
+        # In the beam they are in the order that the last step's penalty gave them.
         groups = [sorted(range(begin, begin + self.group), key=lambda index: -ranks[index]) for begin in self.active]
         distinct: dict[tuple[int, ...], int] = {}
         for index in (group[depth] for depth in range(self.group) for group in groups):
@@ -160,14 +160,14 @@ class DiverseBeamSearch(BeamSearch):
 
 
 class RequiredWordsSearch(BeamSearch):
-    """Beam search with a beam for each number of required words said so far (Hokamp and Liu, 2017).
+    """Beam search with one beam for each number of required words written so far (Hokamp and Liu, 2017).
 
-    A sentence competes only with those that have said as many of the required words, so that likelier ones which put
-    them off do not push it out. The last beam, whose sentences have said them all, holds the captions.
+    A hypothesis competes only with those that contain equally many required words, so that likelier hypotheses
+    without them do not push it out. The last beam, whose hypotheses contain all of them, holds the captions.
 
     Args:
-        options: Width of each beam and so on.
-        constraints: Knows the required words, and rules out what leaves no room for them.
+        options: Size of each beam and other decoding options.
+        constraints: Holds the required words, and rules out tokens that leave no room for them.
     """
 
     def __init__(self, options: DecodingOptions, constraints: Constraints) -> None:
@@ -178,11 +178,11 @@ class RequiredWordsSearch(BeamSearch):
         self.first = self.width - options.beam_size
 
     def choose(self, state: BeamState, log_probabilities: Tensor) -> Candidates:
-        """The best extensions for each beam of each image: from the beam itself, or by a required word from the last.
+        """Select the best candidates of each beam: from the beam itself, or by a required word from the one before.
 
         Args:
-            state: The sentences.
-            log_probabilities: Of their next words, -inf for what may not come, shape (images, width, vocabulary).
+            state: The hypotheses.
+            log_probabilities: Of their next tokens, -inf for what is ruled out, shape (images, width, vocabulary).
         """
         beam, required = self.options.beam_size, self.constraints.required
         missing = self.constraints.missing(state.tokens)
@@ -201,5 +201,5 @@ class RequiredWordsSearch(BeamSearch):
         ranks = rank_candidates(state, candidates, self.options).unsqueeze(1).masked_fill(elsewhere, -math.inf)
         best, indices = (each.flatten(1) for each in ranks.topk(beam))  # (images, width)
         chosen = candidates.gather(indices)
-        # A beam with too few sentences is filled up with what belongs elsewhere.
+        # A beam with too few candidates is filled up with those of other beams.
         return chosen._replace(log_probabilities=chosen.log_probabilities.masked_fill(best.isneginf(), -math.inf))

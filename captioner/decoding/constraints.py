@@ -1,4 +1,4 @@
-"""Words that may not come next: what the options rule out, for all sentences at once."""
+"""Constraints on the next token: forbidden, required and repeated words."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ IMPOSSIBLE = -math.inf
 
 
 class Constraints:
-    """Gives every word that may not come next the log-probability -inf; the others keep theirs.
+    """Sets the log-probability of every token that may not come next to -inf.
 
     Args:
-        options: What is ruled out.
-        device: Where the sentences are.
+        options: The constraints.
+        device: Device of the hypotheses.
 
     Attributes:
         required: Ids of the words that must appear, shape (required words,).
@@ -34,11 +34,11 @@ class Constraints:
         self._may_end = ~torch.isin(self.required, self.bad_endings)
 
     def apply(self, log_probabilities: Tensor, tokens: Tensor) -> None:
-        """Rules words out, in place.
+        """Apply the constraints in place.
 
         Args:
-            log_probabilities: Of the next word, shape (images, width, vocabulary).
-            tokens: The words so far, shape (images, width, words).
+            log_probabilities: Of the next token, shape (images, width, vocabulary).
+            tokens: The tokens so far, shape (images, width, steps).
         """
         log_probabilities[:, :, self.never] = IMPOSSIBLE
         if tokens.shape[2] < self.options.min_words:
@@ -51,7 +51,7 @@ class Constraints:
             self._leave_room(log_probabilities, tokens)
 
     def missing(self, tokens: Tensor) -> Tensor:
-        """Which required words are still to come, shape (images, width, required words)."""
+        """Mask of the required words that are still missing, shape (images, width, required words)."""
         return ~(tokens.unsqueeze(3) == self.required).any(2)
 
     def _block_repetition(self, log_probabilities: Tensor, tokens: Tensor) -> None:
@@ -71,7 +71,7 @@ class Constraints:
             log_probabilities[:, :, self.bad_endings] = IMPOSSIBLE
 
     def _leave_room(self, log_probabilities: Tensor, tokens: Tensor) -> None:
-        """Rules out END, and words after which too few could follow, while required words are missing."""
+        """Rule out END, and tokens that leave too little room, while required words are missing."""
         room = self.options.max_words - tokens.shape[2] - 1
         missing = self.missing(tokens)
         log_probabilities[:, :, END].masked_fill_(missing.any(2), IMPOSSIBLE)
@@ -84,7 +84,7 @@ class Constraints:
 
 
 def _words_needed(count: Tensor, good: Tensor) -> Tensor:
-    """Words that must still come: those missing, and one more if none of those may end the caption."""
+    """Number of words that must still come: the missing ones, and one more if none of them may end the caption."""
     return count + ((count > 0) & (good == 0))
 
 

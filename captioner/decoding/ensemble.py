@@ -1,4 +1,4 @@
-"""Several decoders that write the same sentences together; one decoder is an ensemble of one."""
+"""Ensembles of decoders that extend the same hypotheses together; a single decoder is an ensemble of one."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from captioner.models.decoder.ragged import Layout
 
 
 class StepDecoder(Protocol):
-    """What decoding needs of a decoder."""
+    """The interface that decoding needs of a decoder."""
 
     def start(self, grid: Tensor) -> State:
-        """The state of one sentence for each image."""
+        """Initial state with one hypothesis per image."""
 
     def step(self, tokens: Tensor, state: State, grid: Tensor) -> Step:
-        """Reads one word in every sentence."""
+        """Advance every hypothesis by one token."""
 
 
 AnyDecoder = StepDecoder | MemberDecoders
-"""What writes sentences: one decoder, or several on one CNN."""
+"""One decoder, or several on one CNN."""
 
 
 class Ensemble:
-    """Decoders, each with its own view of the same images and its own state of the same sentences.
+    """Decoders, each with its own features of the same images and its own state of the same hypotheses.
 
-    At first there is one sentence for each image; `repeat` makes several of it.
+    Initially there is one hypothesis per image; `repeat` makes several of it.
 
     Args:
-        decoders: They share one vocabulary. Each of several `MemberDecoders` counts as much as a decoder by itself.
-        grids: The feature vectors of each one's own encoder, shape (images, cells, channels).
+        decoders: Decoders with one vocabulary. Each of several `MemberDecoders` weighs as much as a single decoder.
+        grids: Feature vectors from the encoder of each, shape (images, regions, channels).
     """
 
     def __init__(self, decoders: Sequence[AnyDecoder], grids: Sequence[Tensor]) -> None:
@@ -45,38 +45,38 @@ class Ensemble:
 
     @property
     def images(self) -> int:
-        """How many images it sees."""
+        """Number of images."""
         return len(self.grids[0])
 
     def step(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Reads one word in every sentence.
+        """Advance every hypothesis by one token.
 
         Args:
-            tokens: Ids, shape (sentences,).
+            tokens: Token ids, shape (hypotheses,).
 
         Returns:
-            Log-probabilities of the next word, the mean over the decoders (not normalised again, so that a caption's
-            log-probability is the mean of theirs), float32, shape (sentences, vocabulary); and their mean attention,
-            shape (sentences, cells), None where one has none or they look at other grids.
+            Log-probabilities of the next token, float32, shape (hypotheses, vocabulary): the mean over the decoders,
+            not renormalized, so that the log-probability of a caption is the mean of theirs; and their mean
+            attention, shape (hypotheses, regions), None if one has none or if their grids differ.
         """
         steps = [d.step(tokens, s, self.grids[p]) for (d, p), s in zip(self.decoders, self.states, strict=True)]
         self.states = [step.state for step in steps]
         return average_log_probabilities(steps)
 
     def repeat(self, times: int) -> None:
-        """Makes ``times`` sentences of each, side by side."""
+        """Repeat each hypothesis ``times`` times, side by side."""
         self.states = [state.repeat(times) for state in self.states]
 
     def select(self, sentences: Tensor, layout: Layout) -> None:
-        """Keeps chosen sentences.
+        """Keep the selected hypotheses.
 
         Args:
-            sentences: Indices, in the order wanted, shape (chosen sentences,).
-            layout: How these stand beside the images.
+            sentences: Indices of the hypotheses, in the new order, shape (selected,).
+            layout: Assignment of these hypotheses to images.
         """
         self.states = [state.select(sentences, layout) for state in self.states]
 
     def keep(self, images: Tensor) -> None:
-        """Lets go of all images but those of the given indices; `select` must follow, with a layout beside these."""
+        """Drop all images but those of the given indices; `select` must follow, with a layout over these."""
         self.states = [state.keep(images) for state in self.states]
         self.grids = [grid.index_select(0, images) for grid in self.grids]

@@ -1,4 +1,4 @@
-"""The one loop that writes captions, whatever the method."""
+"""The decoding loop that all methods share."""
 
 from __future__ import annotations
 
@@ -17,51 +17,51 @@ from captioner.decoding.sampling import Sampling
 from captioner.errors import CaptionerError
 
 HYPOTHESES_AT_ONCE = 1280
-"""Sentences written together: their next-word probabilities take 49 MB for COCO's 9,490 words, and more rows make
-matrix products no faster."""
+"""Hypotheses decoded together: their next-token probabilities take 49 MB for COCO's 9,490 words, and more rows do not
+make matrix products faster."""
 
 
 class Method(Protocol):
-    """How words are chosen.
+    """A rule for choosing tokens.
 
     Attributes:
-        width: Sentences kept for each image.
-        active: Which of them there are at the start.
+        width: Hypotheses kept for each image.
+        active: Indices of those that are active at the start.
     """
 
     width: int
     active: list[int]
 
     def choose(self, state: BeamState, log_probabilities: Tensor) -> Candidates:
-        """The next sentences of each image, ``width`` of them."""
+        """Select the next hypotheses of each image, ``width`` of them."""
 
     def done(self, state: BeamState) -> Tensor:
-        """Which images are done, shape (images,)."""
+        """Mask of the images that are done, shape (images,)."""
 
     def best(self, snapshot: BeamSnapshot, row: int) -> list[Hypothesis]:
-        """The captions of one image, the best first."""
+        """Captions of one image, the best first."""
 
 
 @torch.inference_mode()
 def decode(
     decoder: AnyDecoder | Sequence[AnyDecoder], grid: Tensor | Sequence[Tensor], options: DecodingOptions
 ) -> list[list[Hypothesis]]:
-    """Writes captions for a batch of images.
+    """Generate captions for a batch of images.
 
-    An image leaves the batch when it is done. What is written for it does not depend on the images beside it. UNKNOWN
-    is never written.
+    An image leaves the batch when it is done. Its captions do not depend on the other images of the batch. UNKNOWN is
+    never generated.
 
     Args:
-        decoder: Anything with ``start`` and ``step``, or `MemberDecoders`; several write together as an `Ensemble`.
-        grid: Feature vectors, shape (images, cells, channels); for several decoders those of each.
-        options: How captions are written; its words are ids.
+        decoder: Anything with ``start`` and ``step``, or `MemberDecoders`; several are an `Ensemble`.
+        grid: Feature vectors, shape (images, regions, channels); a list of these for several decoders.
+        options: Decoding options, whose words are token ids.
 
     Returns:
-        For each image its captions, the best first; fewer than ``num_captions`` only where fewer sentences exist, or
-        where diverse groups have written the same.
+        The captions of each image, the best first; fewer than ``num_captions`` only where fewer exist, or where
+        diverse groups have found the same.
 
     Raises:
-        CaptionerError: No caption meets the options.
+        CaptionerError: No caption satisfies the options.
     """
     decoders = decoder if isinstance(decoder, Sequence) else [decoder]
     grids = [grid] if isinstance(grid, Tensor) else list(grid)

@@ -1,4 +1,4 @@
-"""The sentences that are being written."""
+"""Hypotheses and the state of the beam."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from captioner.models.decoder.ragged import Layout
 from captioner.text.vocabulary import END, START
 
 SPARSE = 0.75
-"""Images that are done are let go once at most this share of those held is left: to let each go by itself would copy
-what belongs to the others every time."""
+"""Finished images are dropped from the ensemble once at most this share is left: dropping each one by itself would
+copy the tensors of all others every time."""
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One caption as word ids.
+    """One caption as token ids.
 
     Attributes:
-        words: Ids without START and END.
-        log_probabilities: Natural logarithm of the probability of each word, then of END unless the caption was cut at
-            ``max_words``.
-        attention: Where the decoder looked for each word, shape (words, cells), rows sum to 1; the weight of a visual
-            sentinel is one more cell, the last. None without attention.
+        words: Token ids without START and END.
+        log_probabilities: Natural logarithm of the probability of each token, then of END unless the caption was cut
+            at ``max_words``.
+        attention: Attention weights for each token, shape (tokens, regions), rows sum to 1; the weight of a visual
+            sentinel is one more region, the last. None without attention.
     """
 
     words: list[int]
@@ -37,17 +37,17 @@ class Hypothesis:
 
     @property
     def log_probability(self) -> float:
-        """Natural logarithm of the caption's probability, END included unless it was cut."""
+        """Natural logarithm of the probability of the caption, END included unless it was cut."""
         return sum(self.log_probabilities)
 
 
 class Candidates(NamedTuple):
-    """Ways to go on: a sentence and its next word. Shapes (images, extensions).
+    """Candidates for the next step: a hypothesis and its next token. Shapes (images, candidates).
 
     Attributes:
-        parents: Which of the image's sentences.
-        tokens: Id of the word, PAD for a finished sentence.
-        log_probabilities: Of the word, 0 for a finished sentence.
+        parents: Index of the hypothesis among those of its image.
+        tokens: Token ids, PAD for a finished hypothesis.
+        log_probabilities: Of the tokens, 0 for a finished hypothesis.
     """
 
     parents: Tensor
@@ -55,12 +55,12 @@ class Candidates(NamedTuple):
     log_probabilities: Tensor
 
     def gather(self, indices: Tensor) -> Candidates:
-        """Chosen ones of each image, by their places, shape (images, chosen)."""
+        """Select candidates of each image by their indices, shape (images, selected)."""
         return Candidates(*(each.gather(1, indices) for each in self))
 
 
 class BeamSnapshot(NamedTuple):
-    """Sentences of images that are done; the fields are those of `BeamState`."""
+    """The hypotheses of finished images; the fields are those of `BeamState`."""
 
     images: Tensor
     tokens: Tensor
@@ -70,7 +70,7 @@ class BeamSnapshot(NamedTuple):
     attention: Tensor | None
 
     def hypotheses(self, row: int, indices: Sequence[int]) -> list[Hypothesis]:
-        """Sentences of one image, those that can be, in the order of the places given."""
+        """Hypotheses of one image in the order of the given indices, without the impossible ones."""
         hypotheses = []
         for index in indices:
             if self.scores[row, index] == -math.inf:
@@ -85,20 +85,20 @@ class BeamSnapshot(NamedTuple):
 
 
 class BeamState:
-    """The sentences of all images that are not done, equally many for each image.
+    """The hypotheses of all unfinished images, equally many for each image.
 
     Args:
-        ensemble: Who reads them, at the start: one sentence an image, since all of them begin alike.
+        ensemble: The decoders in their initial state: one hypothesis per image, since all begin alike.
         images: Number of images.
-        width: Sentences of each image.
-        active: Which of an image's sentences there are at the start; the others are impossible until they are replaced.
+        width: Hypotheses per image.
+        active: Indices of the hypotheses that are active at the start; the others are impossible until replaced.
 
     Attributes:
-        images: Which images these are, shape (images,).
-        tokens: Shape (images, width, words so far), PAD after END.
-        scores: Log-probability, shape (images, width); -inf for a sentence that cannot be.
-        lengths: Words, END included, shape (images, width).
-        finished: Whether END was said, shape (images, width).
+        images: Indices of the unfinished images, shape (images,).
+        tokens: Token ids, shape (images, width, steps so far), PAD after END.
+        scores: Log-probabilities, shape (images, width); -inf for an impossible hypothesis.
+        lengths: Numbers of tokens, END included, shape (images, width).
+        finished: Mask of the hypotheses that have ended, shape (images, width).
     """
 
     def __init__(self, ensemble: Ensemble, images: int, width: int, active: Sequence[int]) -> None:
@@ -107,22 +107,22 @@ class BeamState:
         self.images = torch.arange(images, device=device)
         self.tokens = torch.empty(images, width, 0, dtype=torch.long, device=device)
         self.log_probabilities = torch.empty(images, width, 0, device=device)
-        self.attention: Tensor | None = None  # (images, width, words so far, cells)
+        self.attention: Tensor | None = None  # (images, width, steps so far, regions)
         self.scores = torch.full((images, width), -math.inf, device=device)
         self.scores[:, list(active)] = 0
         self.lengths = torch.zeros(images, width, device=device)
         self.finished = torch.zeros(images, width, dtype=torch.bool, device=device)
         self._looked: Tensor | None = None
-        # Where the ensemble has each image, and the sentence that each one here goes on from.
+        # The index of each image in the ensemble, and of the hypothesis there that each one here continues.
         self._held = torch.arange(images, device=device)
         self._rows = self._held.unsqueeze(1).expand(images, width)
 
     def step(self) -> Tensor:
-        """Reads the last word of every sentence that goes on.
+        """Advance every unfinished hypothesis by its last token.
 
         Returns:
-            Log-probabilities of the next word, shape (images, width, vocabulary); after the first one -inf for a
-            sentence that is finished or cannot be.
+            Log-probabilities of the next token, shape (images, width, vocabulary); after the first step -inf for a
+            finished or impossible hypothesis.
         """
         width = self.scores.shape[1]
         if not self.tokens.shape[2]:
@@ -143,13 +143,13 @@ class BeamState:
         return self._spread(log_probabilities, indices, -math.inf)
 
     def _spread(self, values: Tensor, indices: Tensor, elsewhere: float) -> Tensor:
-        """Values of some sentences, shape (sentences, …), in their places among all: (images, width, …)."""
+        """Scatter values of some hypotheses, shape (hypotheses, …), to all of them: (images, width, …)."""
         images, width = self.scores.shape
         spread = values.new_full((images * width, *values.shape[1:]), elsewhere)
         return spread.index_copy_(0, indices, values).view(images, width, *values.shape[1:])
 
     def extend(self, chosen: Candidates) -> None:
-        """Replaces the sentences by extensions of them, as many for each image as before."""
+        """Replace the hypotheses by candidates, as many for each image as before."""
         parents, tokens, log_probabilities = chosen
         self.lengths = self.lengths.gather(1, parents) + ~self.finished.gather(1, parents)
         self.scores = self.scores.gather(1, parents) + log_probabilities
@@ -162,14 +162,14 @@ class BeamState:
             self.attention = looked.unsqueeze(2) if self.attention is None else _grow(self.attention, parents, looked)
 
     def keep(self, rows: Tensor) -> None:
-        """Drops all images but those of the given rows."""
+        """Drop all images but those of the given rows."""
         for name in ("images", "tokens", "log_probabilities", "scores", "lengths", "finished", "_held", "_rows"):
             setattr(self, name, getattr(self, name)[rows])
         if self.attention is not None:
             self.attention = self.attention[rows]
 
     def snapshot(self, rows: Tensor) -> BeamSnapshot:
-        """A copy of what stands for some images, on the CPU, so that it can be read number by number."""
+        """Copy the hypotheses of some images to the CPU, to be read value by value."""
         return BeamSnapshot(
             images=self.images[rows].cpu(),
             tokens=self.tokens[rows].cpu(),
@@ -181,10 +181,10 @@ class BeamState:
 
 
 def _grow(history: Tensor, parents: Tensor, new: Tensor) -> Tensor:
-    """Gives each sentence the past of its parent and one step more: (images, width, words, …) by (images, width, …)."""
+    """Extend the history of each hypothesis's parent by one step: (images, width, steps, …) by (images, width, …)."""
     return torch.cat([_of_parents(history, parents), new.unsqueeze(2)], dim=2)
 
 
 def _of_parents(values: Tensor, parents: Tensor) -> Tensor:
-    """What each sentence has from its parent: (images, width, …) by (images, width)."""
+    """Select the values of each hypothesis's parent: (images, width, …) by (images, width)."""
     return values[torch.arange(len(parents), device=parents.device).unsqueeze(1), parents]

@@ -1,4 +1,4 @@
-"""How captions are written: one frozen dataclass, checked once."""
+"""Decoding options: one frozen dataclass, validated once."""
 
 from __future__ import annotations
 
@@ -12,38 +12,39 @@ from captioner.errors import CaptionerError
 from captioner.text.vocabulary import SPECIAL_WORDS
 
 Word: TypeAlias = int | str
-"""A word's id; `captioner.pipeline.Captioner` takes its text too."""
+"""A token id; `captioner.pipeline.Captioner` accepts the word's text, too."""
 
 
 @dataclass(frozen=True)
 class DecodingOptions:
-    """How captions are written.
+    """Options of caption generation.
 
-    Log-probabilities that are returned are always the model's own: neither temperature nor anything that is ruled out
-    changes them.
+    The log-probabilities that are returned are always the model's own: neither temperature nor constraints change
+    them.
 
     Attributes:
         beam_size: Hypotheses kept for each image; 1 is greedy decoding. Not used by sampling.
         num_captions: Captions returned for each image, at most ``beam_size`` unless they are sampled.
-        max_words: Longest caption.
-        length_penalty: Exponent a of the length by which a log-probability is divided before hypotheses are compared,
-            in [0, 10]: 0 compares log-probabilities, which favours short captions.
-        length_normalization: The length n (words, END counts) enters as n^a (``average``: 1 is the mean a word) or as
-            ((5 + n) / 6)^a (``gnmt``: Wu et al., 2016, equation 14).
-        min_words: Shortest caption.
-        no_repeat_ngram: No run of so many words occurs twice in a caption; 0 allows repetition.
-        forbidden_words: Words that are never written.
-        required_words: Words that every caption has, in any order (beam search only).
+        max_words: Maximum number of words.
+        length_penalty: Exponent a of the length by which log-probabilities are divided before hypotheses are compared,
+            in [0, 10]; 0 compares plain log-probabilities, which favors short captions.
+        length_normalization: Whether the length n (words, END counts) enters as n^a (``average``: with a = 1, the mean
+            per word) or as ((5 + n) / 6)^a (``gnmt``: Wu et al., 2016, equation 14).
+        min_words: Minimum number of words.
+        no_repeat_ngram: Length of the word sequences that may not occur twice in a caption; 0 allows repetition.
+        forbidden_words: Words that no caption contains.
+        required_words: Words that every caption contains, in any order (beam search only).
         bad_endings: Words that no caption ends with.
-        diverse_groups: Groups into which the beam is divided, each kept from the words of those before it (Vijayakumar
-            et al., 2018); 1 is plain beam search.
-        diversity_penalty: What each use of a word by an earlier group at the same position takes off its
-            log-probability in the comparison, the paper's λ, in [0, 1000].
-        sample: Whether each word is drawn at random, from the model's distribution, instead of searched for.
-        temperature: Divides the logits before drawing, at least 10⁻⁶; below 1 the likely words become likelier.
-        top_k: Only so many of the likeliest words are drawn from; 0 means all.
-        top_p: Only the fewest words whose probabilities reach this sum are drawn from (nucleus, Holtzman et al., 2020).
-        seed: Of what is drawn. With one seed, a picture's captions depend on nothing but the picture and the options.
+        diverse_groups: Number of groups that the beam is divided into, each discouraged from the words of those before
+            it (Vijayakumar et al., 2018); 1 is plain beam search.
+        diversity_penalty: Amount subtracted from the log-probability of a word for each earlier group that has chosen
+            it at the same step, the paper's λ, in [0, 1000]. It only affects the comparison.
+        sample: Whether words are sampled from the model's distribution rather than searched for.
+        temperature: Divisor of the logits before sampling, at least 10⁻⁶; below 1 it favors likely words.
+        top_k: Number of most likely words to sample from; 0 means all.
+        top_p: Probability mass of the smallest set of most likely words to sample from (nucleus sampling, Holtzman et
+            al., 2020).
+        seed: Seed of the sampling. With one seed, the captions of an image depend on nothing but image and options.
 
     Raises:
         CaptionerError: A value is out of range, or two options exclude each other.
@@ -82,7 +83,7 @@ class DecodingOptions:
             self._check(name, f"at least {least}", getattr(self, name) >= least)
         for name in ("length_penalty", "diversity_penalty", "temperature", "top_p"):
             self._check(name, "a number", isinstance(getattr(self, name), Real))
-        # Beyond these, what float32 holds overflows.
+        # Beyond these, float32 overflows.
         for name, most in (("length_penalty", 10), ("diversity_penalty", 1000)):
             self._check(name, f"a number of at least 0 and at most {most}", 0 <= getattr(self, name) <= most)
         self._check("temperature", "a number of at least 0.000001", 1e-6 <= self.temperature < math.inf)
@@ -146,7 +147,7 @@ def _words(name: str, given: Sequence[Word]) -> tuple[Word, ...]:
         raise CaptionerError(f"{_title(name)} is the text {given!r}; give a list of words")
     if not isinstance(given, Iterable):
         raise CaptionerError(f"{_title(name)} is {given!r}; give a list of words")
-    # NumPy's whole numbers are ids too.
+    # NumPy integers are ids, too.
     words = tuple(dict.fromkeys(int(word) if isinstance(word, Integral) else word for word in given))
     for word in words:
         if not isinstance(word, (int, str)):

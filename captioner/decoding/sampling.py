@@ -1,4 +1,4 @@
-"""Drawing captions at random from the model's distribution."""
+"""Sampling of captions from the model's distribution."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from captioner.text.vocabulary import PAD
 
 
 class Sampling:
-    """Independent sentences, word by word.
+    """Independent sampling, token by token.
 
-    The word with the greatest log-probability + Gumbel noise is a draw from the distribution (Gumbel, 1954). The noise
-    is one for all images, and drawn on the CPU: so a picture's captions depend neither on the pictures beside it nor on
-    the device, as they would if images took turns in one stream of random numbers.
+    The token with the greatest log-probability plus Gumbel noise is a sample of the distribution (Gumbel, 1954). All
+    images share the noise, which is drawn on the CPU: so the captions of an image depend neither on the rest of the
+    batch nor on the device, as they would if images took turns in one stream of random numbers.
 
     Args:
-        options: Temperature and so on, and how many captions.
-        device: Where the sentences are.
+        options: Number of captions, temperature and other decoding options.
+        device: Device of the hypotheses.
     """
 
     def __init__(self, options: DecodingOptions, device: torch.device) -> None:
@@ -33,11 +33,11 @@ class Sampling:
         self.generator = torch.Generator().manual_seed(options.seed)
 
     def choose(self, state: BeamState, log_probabilities: Tensor) -> Candidates:
-        """One word for each sentence.
+        """Sample one token for each hypothesis.
 
         Args:
-            state: The sentences.
-            log_probabilities: Of their next words, -inf for what may not come, shape (images, width, vocabulary).
+            state: The hypotheses.
+            log_probabilities: Of their next tokens, -inf for what is ruled out, shape (images, width, vocabulary).
         """
         kept = filter_logits(log_probabilities / self.options.temperature, self.options.top_k, self.options.top_p)
         noise = -torch.empty(kept.shape[1:]).exponential_(generator=self.generator).log()
@@ -47,23 +47,23 @@ class Sampling:
         return Candidates(parents, tokens.masked_fill(state.finished, PAD), chosen.masked_fill(state.finished, 0))
 
     def done(self, state: BeamState) -> Tensor:
-        """Which images have nothing but finished sentences, shape (images,)."""
+        """Mask of the images all of whose hypotheses are finished, shape (images,)."""
         done: Tensor = (state.finished | state.scores.isneginf()).all(1)
         return done
 
     def best(self, snapshot: BeamSnapshot, row: int) -> list[Hypothesis]:
-        """The captions of one image, the best first; independent draws may be equal."""
+        """Captions of one image, the most likely first; independent samples may be equal."""
         ranks = rank(snapshot.scores[row], snapshot.lengths[row], self.options)
         return snapshot.hypotheses(row, ranks.argsort(descending=True, stable=True).tolist())
 
 
 def filter_logits(logits: Tensor, top_k: int, top_p: float) -> Tensor:
-    """Logits with those of unlikely words at -inf.
+    """Set the logits of unlikely tokens to -inf.
 
     Args:
-        logits: Shape (…, vocabulary).
-        top_k: Only so many of the likeliest stay; 0 keeps all.
-        top_p: Of these, only the fewest whose probabilities reach this sum stay.
+        logits: Logits or log-probabilities, shape (…, vocabulary).
+        top_k: Number of most likely tokens to keep; 0 keeps all.
+        top_p: Probability mass of the smallest set of these to keep.
     """
     if 0 < top_k < logits.shape[-1]:
         kept = logits.topk(top_k)

@@ -1,4 +1,4 @@
-"""How likely given captions are."""
+"""Log-probabilities of given captions."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from captioner.text.vocabulary import END, PAD
 def score_captions(
     decoder: AnyDecoder | Sequence[AnyDecoder], grid: Tensor | Sequence[Tensor], captions: Tensor
 ) -> list[list[Hypothesis]]:
-    """Reads given captions with the arithmetic that writes them.
+    """Score given captions, with the same computation that generates them.
 
     Args:
-        decoder: Anything with ``start`` and ``step``, or `MemberDecoders`; several read together as an `Ensemble`.
-        grid: Feature vectors, shape (images, cells, channels); for several decoders those of each.
-        captions: Word ids, START first, END last (left out to score an open sentence), then PAD, shape (images,
-            captions an image, length).
+        decoder: Anything with ``start`` and ``step``, or `MemberDecoders`; several are an `Ensemble`.
+        grid: Feature vectors, shape (images, regions, channels); a list of these for several decoders.
+        captions: Token ids, START first, END last (left out to score an unfinished caption), then PAD, shape (images,
+            captions per image, length).
 
     Returns:
-        For each image its captions with log-probabilities and attention.
+        The captions of each image with log-probabilities and attention.
     """
     decoders = decoder if isinstance(decoder, Sequence) else [decoder]
     grids = [grid] if isinstance(grid, Tensor) else list(grid)
     images, count, length = captions.shape
     ensemble = Ensemble(decoders, grids)
     ensemble.repeat(count)
-    tokens = captions.to(grids[0].device).flatten(0, 1)  # (sentences, length)
+    tokens = captions.to(grids[0].device).flatten(0, 1)  # (hypotheses, length)
     log_probabilities, maps = [], []
     for position in range(length - 1):
         each, attention = ensemble.step(tokens[:, position])
