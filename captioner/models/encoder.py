@@ -1,6 +1,6 @@
-"""The encoder: a CNN without its classifier, read as a grid of feature vectors v_1 … v_L.
+"""The encoder: a CNN without its classifier, whose output is a grid of feature vectors v_1 … v_L.
 
-Show, Attend and Tell (Xu et al., 2015), section 3.1.1, calls them annotation vectors: one for each cell of the last
+Show, Attend and Tell (Xu et al., 2015), section 3.1.1, calls them annotation vectors: one for each region of the last
 convolutional layer.
 """
 
@@ -19,35 +19,35 @@ from captioner.models.backbones import TIMM_PREFIX, WEIGHTS_NONE
 from captioner.models.efficientnet_lite import EfficientNetLite
 
 IMAGES_AT_ONCE = 4
-"""Images that a CPU sees together where nothing is kept for gradients: what layers pass on then stays in its cache, and
-at 288 pixels below the 32 MiB from which on malloc has the system map each block anew."""
+"""Images per forward pass on a CPU without gradients: activations then stay in its cache, and at 288 pixels below the
+32 MiB above which malloc maps and unmaps each block."""
 
 PROJECTION = "projection"
-"""The name of the stage that shortens feature vectors."""
+"""Name of the stage that projects feature vectors to a lower dimension."""
 
 
 class GridEncoder(nn.Module):
-    """A CNN that turns images into a grid of feature vectors.
+    """A CNN that maps images to a grid of feature vectors.
 
-    It starts frozen: its parameters have no gradients, whatever ``train()`` says; `train_from` changes that. Batch norm
-    keeps the statistics it came with even then: those of a few images at a time are poor ones.
+    It starts frozen: its parameters have no gradients, whatever ``train()`` says, until `train_from` unfreezes stages.
+    Even then, batch norm keeps its pretrained statistics: those of small batches are poor estimates.
 
     Args:
         name: A CNN of torchvision (``resnet101``) or of timm (``timm/tf_efficientnet_lite0``).
         weights: ``hub`` (downloaded by torchvision or timm), ``package`` (EfficientNet-Lite, from the extra
             ``captioner[weights]``), ``none`` (random), or the path of a state dict of the whole network
-            (``.safetensors``, or ``.pth`` that holds tensors alone).
-        last_stage: One of `stages`: the grid is what this stage puts out, and the later ones are cut off. An earlier
-            grid is finer, and each of its cells sees less of the picture. None keeps all.
-        feature_size: Length to which a linear map, the stage `PROJECTION`, brings the CNN's feature vectors: a decoder
-            multiplies them at every word, and attention reads all of them. None leaves them as they are.
+            (``.safetensors``, or ``.pth`` with tensors only).
+        last_stage: One of `stages`, whose output is the grid; later stages are removed. An earlier stage has a finer
+            grid, whose regions have smaller receptive fields. None keeps all.
+        feature_size: Length to which a linear map, the stage `PROJECTION`, reduces the CNN's feature vectors, to speed
+            up the decoder. None keeps their length.
 
     Attributes:
         channels: Length of each feature vector.
 
     Raises:
-        CaptionerError: The network is unknown or has no grid, its weights cannot be had or do not fit, or the size is
-            less than 1.
+        CaptionerError: The network is unknown or has no grid, its weights are not available or do not fit, or the size
+            is less than 1.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class GridEncoder(nn.Module):
         """Rows and columns of the grid for square images of ``size`` pixels.
 
         Raises:
-            CaptionerError: The network cannot read such images, as when they are too small.
+            CaptionerError: The network cannot process such images, for example because they are too small.
         """
         try:
             _, rows, columns = self._shape(size)
@@ -95,7 +95,7 @@ class GridEncoder(nn.Module):
         return rows, columns
 
     def sees_as(self, other: GridEncoder) -> bool:
-        """Whether the other makes the same grids, since it is the same network with the same weights, to the bit."""
+        """Whether another encoder computes the same grids: the same network with bitwise equal weights."""
         mine, theirs = self.state_dict(), other.state_dict()
         return (
             (self.name, self.last_stage) == (other.name, other.last_stage)
@@ -104,7 +104,7 @@ class GridEncoder(nn.Module):
         )
 
     def default_transform(self, size: int, resize: str = "squash") -> Transform:
-        """The preprocessing that the network's published weights were trained with, at another size."""
+        """Preprocessing of the network's published weights, at the given size."""
         if self.name.startswith(TIMM_PREFIX):
             published: dict[str, Any] = self.trunk.pretrained_cfg  # type: ignore[assignment]
             mean, std, interpolation = published["mean"], published["std"], published["interpolation"]
@@ -116,11 +116,11 @@ class GridEncoder(nn.Module):
         return Transform(size, resize, interpolation, tuple(mean), tuple(std))  # type: ignore[arg-type]
 
     def stages(self) -> list[str]:
-        """Names of the network's parts in the order in which an image passes them."""
+        """Names of the stages, in the order of the forward pass."""
         return [name for name, _ in self._stages()]
 
     def train_from(self, stage: str | None) -> None:
-        """Unfreezes the network from a stage on.
+        """Unfreeze the network from a stage on.
 
         Args:
             stage: One of `stages`; ``all`` for the whole network; None to freeze it.
@@ -147,11 +147,11 @@ class GridEncoder(nn.Module):
 
     @property
     def is_frozen(self) -> bool:
-        """Whether no part of the network is trained."""
+        """Whether no stage is trained."""
         return self._first_trained is None
 
     def train(self, mode: bool = True) -> GridEncoder:
-        """Sets training mode for the trained stages alone, and for no batch norm: its statistics must not drift."""
+        """Set training mode for the unfrozen stages, except batch norm, whose statistics must not drift."""
         super().train(mode)
         self.trunk.train(mode and not self.is_frozen)
         for index, (_, module) in enumerate(self._stages()):
@@ -162,17 +162,17 @@ class GridEncoder(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """Sees a batch of images.
+        """Encode a batch of images.
 
         Args:
-            images: Normalised RGB, shape (images, 3, height, width).
+            images: Normalized RGB, shape (images, 3, height, width).
 
         Returns:
-            Feature vectors, row by row, shape (images, rows · columns, channels). Images that require gradients get
-            them from a frozen network too.
+            Feature vectors, row by row, shape (images, rows · columns, channels). A frozen network passes gradients on
+            to images that require them.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and (images.requires_grad or not self.is_frozen)):
-            # Convolutions on a CPU run up to half as fast again with the channels last.
+            # Convolutions on a CPU are up to 1.5 times as fast in channels-last format.
             images = images.contiguous(memory_format=torch.channels_last)
             at_once = IMAGES_AT_ONCE if images.is_cpu and not torch.is_grad_enabled() else max(1, len(images))
             maps = [self._map(self.trunk, part) for part in images.split(at_once)]  # type: ignore[no-untyped-call]
@@ -180,7 +180,7 @@ class GridEncoder(nn.Module):
             return regions if self.projection is None else self.projection(regions.to(self.projection.weight.dtype))
 
     def _stages(self) -> Iterator[tuple[str, nn.Module]]:
-        """The parts that have parameters."""
+        """Modules with parameters."""
         yield from ((name, part) for name, part in _parts(self.trunk) if any(True for _ in part.parameters()))
         if self.projection is not None:
             yield PROJECTION, self.projection
@@ -192,7 +192,7 @@ class GridEncoder(nn.Module):
             )
         parts = [name for name, _ in _parts(self.trunk)]
         for name in parts[parts.index(stage) + 1 :]:
-            # The network's own forward asks for each of its parts by name.
+            # The network's own forward accesses each of its modules by name.
             self.trunk.set_submodule(name, nn.Identity())
 
     @staticmethod
@@ -204,11 +204,11 @@ class GridEncoder(nn.Module):
     def _shape(self, size: int) -> tuple[int, int, int]:
         if isinstance(self.trunk, EfficientNetLite):
             return self.trunk.map_shape(size)
-        # On the meta device nothing is computed: a forward pass costs milliseconds and tells the shape of any network.
+        # On the meta device nothing is computed: a forward pass takes milliseconds and gives the shape.
         trunk = _meta_copy(self.trunk)
         with torch.no_grad():
             features = self._map(trunk, torch.empty(1, 3, size, size, device="meta"))
-        # timm says how many channels the whole network has, which finds out what is channels last.
+        # timm knows the number of channels of the whole network, which identifies a channels-last output.
         channels = None if self.last_stage else getattr(trunk, "num_features", None)
         if features.ndim != 4 or channels not in (None, features.shape[1]):
             raise CaptionerError(
@@ -222,7 +222,7 @@ _PROBE_SIZE = 224
 
 
 def _trunk(network: nn.Module, name: str) -> nn.Module:
-    """The network up to its last feature map."""
+    """Build a network up to its last feature map."""
     if isinstance(network, EfficientNetLite):
         return network
     if name.startswith(TIMM_PREFIX):
@@ -240,7 +240,7 @@ def _trunk(network: nn.Module, name: str) -> nn.Module:
 
 
 def _parts(trunk: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Children of the trunk; lists and sequences with no name of their own are opened once."""
+    """Children of the trunk; lists and sequences are flattened once."""
     for name, child in trunk.named_children():
         if name in _CONTAINERS and isinstance(child, (nn.Sequential, nn.ModuleList)):
             yield from ((f"{name}.{inner}", part) for inner, part in child.named_children())
@@ -252,7 +252,7 @@ _CONTAINERS = frozenset({"blocks", "stages", "layers", "features", "trunk_output
 
 
 def _meta_copy(module: nn.Module) -> nn.Module:
-    """A copy of a module in evaluation mode whose tensors have shapes but no values, made without touching them."""
+    """Copy a module to the meta device, in evaluation mode, without copying values."""
     import copy
 
     tensors = [*module.parameters(), *module.buffers()]

@@ -1,4 +1,4 @@
-"""How precisely captions are computed: float32, or bfloat16 where the processor multiplies that faster."""
+"""Precision of inference: float32, or bfloat16 where the processor is faster with it."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ DecoderT = TypeVar("DecoderT", bound=Decoder | MemberDecoders)
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 _FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
-"""What Linux calls the instructions that multiply bfloat16; without them it is slower than float32."""
+"""Linux's names of the instructions for bfloat16 products; without them bfloat16 is slower than float32."""
 
 
 class Dtypes(NamedTuple):
-    """What the two halves of a network compute with."""
+    """Data types of encoder and decoder."""
 
     encoder: torch.dtype
     decoder: torch.dtype
 
 
 def choose_dtypes(precision: str, device: torch.device) -> Dtypes:
-    """The types to compute with.
+    """Choose the data types of encoder and decoder.
 
     Args:
-        precision: One of `PRECISIONS`; ``auto`` is bfloat16 for the decoder on CPUs that multiply it faster, otherwise
-            float32. The embedded model's scores stay within 0.5 % with ``auto``, and within about 1 % with both halves
+        precision: One of `PRECISIONS`; ``auto`` is bfloat16 for the decoder on CPUs where that is faster, otherwise
+            float32. The scores of the embedded model change by up to 0.5 % with ``auto``, and by about 1 % with both
             in bfloat16 (docs/performance.md).
-        device: Where the network runs.
+        device: Device of the network.
 
     Raises:
         CaptionerError: There is no such precision.
@@ -52,10 +52,10 @@ def choose_dtypes(precision: str, device: torch.device) -> Dtypes:
 
 
 def has_fast_bfloat16(cpu: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this CPU has instructions for bfloat16, as far as Linux tells.
+    """Whether this CPU has instructions for bfloat16, according to Linux.
 
     Args:
-        cpu: The file in which it does.
+        cpu: The file with the CPU's features.
     """
     try:
         lines = cpu.read_text(encoding="ascii", errors="replace").splitlines()
@@ -65,15 +65,15 @@ def has_fast_bfloat16(cpu: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def prepare(model: CaptionModel, dtypes: Dtypes, encoder: GridEncoder | None = None) -> CaptionModel:
-    """A network that computes the same captions faster and is good for nothing else.
+    """Build a copy of a network that is optimized for inference.
 
     Args:
-        model: The network, which stays as it is.
-        dtypes: What to compute with.
-        encoder: The prepared encoder of another network that sees the same; None prepares the network's own.
+        model: The network, which is not changed.
+        dtypes: Data types of encoder and decoder.
+        encoder: The prepared encoder of another network if it is the same; None prepares the network's own.
 
     Returns:
-        A copy, but for an encoder that stays as it is.
+        The copy, which shares an encoder that needs no preparation.
     """
     if encoder is None and dtypes.encoder == torch.float32 and not isinstance(model.encoder.trunk, EfficientNetLite):
         encoder = model.encoder
@@ -83,28 +83,28 @@ def prepare(model: CaptionModel, dtypes: Dtypes, encoder: GridEncoder | None = N
             prepared.encoder.trunk.fold_batch_norm()
         prepared.encoder.to(dtypes.encoder)
         if prepared.encoder.projection is not None:
-            prepared.encoder.projection.to(dtypes.decoder)  # one product for all images, in what the decoder reads
+            prepared.encoder.projection.to(dtypes.decoder)  # one product for all images, in the decoder's precision
     convert(prepared.decoder, dtypes.decoder)
     return prepared
 
 
 def convert(decoder: DecoderT, dtype: torch.dtype) -> DecoderT:
-    """Has a decoder write captions in a type, with its matrices laid out for that.
+    """Convert a decoder to a data type for inference, and pack its matrices.
 
-    bfloat16 rounds a logit of 10 by up to 0.03, which decides between captions that are nearly as likely. So all of
-    them are lowered by log Σ exp of the bias, which changes no probability: those of likely words are then nearer to 0,
-    and rounded less.
+    bfloat16 rounds a logit of 10 by up to 0.03, which can decide between captions of similar probability. So all logits
+    are lowered by log Σ exp of the bias, which changes no probability: those of likely tokens are then closer to 0, and
+    rounded less.
 
     Args:
-        decoder: Changed in place, and returned; its weights must stay as they are from now on.
-        dtype: What grids have to be of from now on.
+        decoder: The decoder, which is changed in place and returned; its weights must not change afterwards.
+        dtype: Data type of the decoder, and of its grids from now on.
     """
     for member in decoder.members:
         member.core.to(dtype)
         member.reduction.to(dtype)
-        # Rows of an embedding that is no output layer too are read, not multiplied.
+        # An embedding that is not the output layer as well is only indexed, never multiplied.
         words = member.output or member.embedding
-        # Elsewhere words stay float32: torch's own products round before a bias of float32 is added.
+        # Without packing, the output layer stays float32: torch's own products round before a float32 bias is added.
         if dtype == torch.bfloat16 and can_pack(words.weight, dtype):
             words.to(dtype)
             member.output_bias.data -= member.output_bias.data.logsumexp(0)

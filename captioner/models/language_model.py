@@ -1,4 +1,4 @@
-"""A decoder that sees nothing: the probability of the next word, given those before it."""
+"""Language model: a decoder without an image."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from captioner.models.decoder import Decoder, DecoderConfig, State, Step
 from captioner.text.vocabulary import END, Unit
 
 BLIND = DecoderConfig(attention="none", image_input="none")
-"""The decoder of a language model, where nothing else is said."""
+"""Default decoder of a language model."""
 
 
 @dataclass(frozen=True)
 class LanguageConfig:
-    """All that is needed, beside weights and words, to build a language model.
+    """Configuration of a language model: everything but weights and vocabulary.
 
     Attributes:
-        decoder: Shape of the decoder, without attention and image.
-        unit: What it reads and writes: ``words`` or ``characters``.
+        decoder: Configuration of the decoder, without attention and image.
+        unit: Kind of the tokens: ``words`` or ``characters``.
     """
 
     decoder: DecoderConfig = field(default_factory=lambda: BLIND)
@@ -40,11 +40,11 @@ class LanguageConfig:
 
 
 class LanguageModel(nn.Module):
-    """A decoder by itself. Its weights have the names that they have in a captioner, which can start from them.
+    """A decoder by itself, whose weights have the same names as in a captioner, which can start from them.
 
     Args:
-        config: Its shape.
-        vocabulary_size: Number of words or characters, the special ones included.
+        config: Configuration of the language model.
+        vocabulary_size: Number of tokens, the special ones included.
     """
 
     def __init__(self, config: LanguageConfig, vocabulary_size: int) -> None:
@@ -53,14 +53,14 @@ class LanguageModel(nn.Module):
         self.decoder = Decoder(config.decoder, 0, vocabulary_size)
 
     def start(self, grid: Tensor) -> State:
-        """The state between two lines: text is read as one stream, where a line's START comes after an END."""
+        """Compute the state between two lines: in the stream of text, a line's START follows an END."""
         end = torch.full((len(grid),), END, device=grid.device)
         return self.decoder.step(end, self.decoder.start(grid), grid).state
 
     def step(self, tokens: Tensor, state: State, grid: Tensor) -> Step:
-        """As `Decoder.step`."""
+        """Advance every sentence by one token, as `Decoder.step` does."""
         return self.decoder.step(tokens, state, grid)
 
     def nothing(self, sentences: int) -> Tensor:
-        """What the decoder is shown: a grid of no cells for each sentence."""
+        """Empty grid, of no regions, for each sentence."""
         return self.decoder.embedding.weight.new_zeros(sentences, 0, 0)

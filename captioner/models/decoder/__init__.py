@@ -1,6 +1,6 @@
-"""The decoder: a recurrent network that writes a caption word by word, looking at the picture as it goes.
+"""The decoder: a recurrent network that generates a caption token by token while it attends to the image.
 
-Its parts are chosen by `DecoderConfig`: cells remember, attention looks, a core says in which order they work.
+`DecoderConfig` selects its parts: recurrent cells, attention, and a core that defines the order of the two.
 """
 
 from captioner.models.decoder.config import DecoderConfig

@@ -15,12 +15,12 @@ from captioner.models.decoder.ragged import Layout
 
 
 class AttentionOutput(NamedTuple):
-    """The outcome of looking at a picture.
+    """The result of attending to an image.
 
     Attributes:
-        context: What was seen, shape (sentences, context_size).
-        weights: Where, shape (sentences, cells), rows sum to 1.
-        chosen: Logarithm of the weight of the cell that was drawn, shape (sentences,); None where none is drawn.
+        context: Context vectors, shape (sentences, context_size).
+        weights: Attention weights, shape (sentences, regions), rows sum to 1.
+        chosen: Logarithm of the weight of the sampled region, shape (sentences,); None where none is sampled.
     """
 
     context: Tensor
@@ -29,21 +29,21 @@ class AttentionOutput(NamedTuple):
 
 
 class GridAttention(nn.Module):
-    """Attention whose weights p are the softmax over the cells of a score, and whose context is gated.
+    """Attention over the regions of a grid, with a gated context; subclasses define the score.
 
-    The context is z = β Σ p_i v_i with the gate β = σ(w_β h + b_β), a number that lets a word such as "of" ignore the
-    picture (Show, Attend and Tell, section 4.2.1). Subclasses say what the score is.
+    The weights p are the softmax of the scores. The context is z = β Σ p_i v_i with the scalar gate β = σ(w_β h + b_β),
+    which lets a word such as "of" ignore the image (Show, Attend and Tell, section 4.2.1).
 
     Args:
         channels: Length of a feature vector.
         hidden_size: Length of the decoder's hidden state.
-        size: Length of the space in which both are compared.
+        size: Dimension of the space in which both are compared.
     """
 
     context_size: int
     """Length of the context."""
     mixes_features = True
-    """Whether the context is a weighted mean of the cells' vectors, whatever these are."""
+    """Whether the context is a weighted mean of one vector per region, so that these can be projected in advance."""
 
     def __init__(self, channels: int, hidden_size: int, size: int) -> None:
         super().__init__()
@@ -53,67 +53,68 @@ class GridAttention(nn.Module):
         self.gate = Linear(hidden_size, 1)
 
     def keys(self, grid: Tensor) -> Tensor:
-        """What no word changes of the scores.
+        """Project the grid to keys, once per image.
 
         Args:
-            grid: Feature vectors, shape (images, cells, channels).
+            grid: Feature vectors, shape (images, regions, channels).
 
         Returns:
-            Shape (images, cells, size); with several heads, what they mix stands beside it.
+            Keys, shape (images, regions, size); with several heads, followed by their values.
         """
         keys: Tensor = self.key(grid)
         return keys
 
     def queries(self, hidden: Tensor) -> Tensor:
-        """What a sentence asks of the cells: from the state (sentences, hidden_size) to (sentences, size)."""
+        """Project the hidden state to queries: (sentences, hidden_size) → (sentences, size)."""
         return Unrolled.linear(hidden, self.query.weight)
 
     def compare(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """How much each cell matters, up to a number that all cells of a sentence share.
+        """Score each region for each query, up to a constant per query.
 
         Args:
-            queries: Of the sentences of each image, shape (images, sentences an image, size).
-            keys: What `keys` returned.
+            queries: Queries of the sentences of each image, shape (images, sentences per image, size).
+            keys: Return value of `keys`.
 
         Returns:
-            Shape (images, sentences an image, cells).
+            Scores, shape (images, sentences per image, regions).
         """
         raise NotImplementedError
 
     def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> AttentionOutput:
-        """Looks at the image of each sentence.
+        """Attend to the image of each sentence.
 
         Args:
-            hidden: The decoder's state, shape (sentences, hidden_size).
-            keys: What `keys` returned.
-            values: The vectors v_i that are mixed, shape (images, cells, size of the context).
-            layout: How the sentences stand beside the images.
+            hidden: Hidden state of the decoder, shape (sentences, hidden_size).
+            keys: Return value of `keys`.
+            values: The vectors v_i, shape (images, regions, size of the context).
+            layout: Assignment of sentences to images.
 
         Returns:
-            The gated context, and the weights p.
+            The gated context and the weights p.
         """
         weights = self.compare(layout.to_block(self.queries(hidden)), keys).softmax(-1)
         context = layout.to_sentences(Unrolled.matmul(weights, values))
         return AttentionOutput(self.gated(context, hidden), layout.to_sentences(weights))
 
     def gated(self, context: Tensor, hidden: Tensor) -> Tensor:
-        """β z for a context z, shape (sentences, context_size)."""
+        """Gate a context z: β z, shape (sentences, context_size)."""
         return torch.sigmoid(self.gate(hidden)) * context
 
 
 SCRATCH_VALUES = 1 << 20
-"""Numbers that comparing states with cells keeps at a time, 4 MB in float32: what a CPU's cache holds."""
+"""Intermediate values held at a time while queries and keys are compared: 4 MB in float32, which fit a CPU's cache."""
 
 LARGEST = 40.0
-"""Where W_v v and W_h h are cut: e^(2 · 40) and its inverse are still float32 numbers, so that no product is 0 · ∞."""
+"""Bound to which W_v v and W_h h are clamped: e^(2 · 40) and its inverse are finite in float32, so that no product is
+0 · ∞."""
 
 
 class AdditiveAttention(GridAttention):
-    """The score of a cell is wᵀ tanh(W_v v_i + b_v + W_h h) (Bahdanau et al., 2015; Show, Attend and Tell).
+    """Additive attention: the score is wᵀ tanh(W_v v_i + b_v + W_h h) (Bahdanau et al., 2015; Show, Attend and Tell).
 
-    Since tanh(a + b) = 1 - 2 / (1 + e^2a e^2b), the exponentials of keys and queries are taken apart, before they meet:
-    each pair of a cell and a sentence costs a product and a division where tanh took ten times as long on a CPU. The
-    constant Σ w is left out of the scores.
+    Since tanh(a + b) = 1 - 2 / (1 + e^2a e^2b), the exponentials of keys and queries are computed separately: each pair
+    of a region and a sentence then costs a product and a division, a tenth of the time of tanh on a CPU. The constant
+    Σ w is left out of the scores.
     """
 
     def __init__(self, channels: int, hidden_size: int, size: int) -> None:
@@ -121,11 +122,11 @@ class AdditiveAttention(GridAttention):
         self.energy = Linear(size, 1, bias=False)  # a bias would cancel in the softmax
 
     def keys(self, grid: Tensor) -> Tensor:
-        """e^(2 (W_v v_i + b_v)) for each cell, at least float32."""
+        """Compute e^(2 (W_v v_i + b_v)) for each region, in float32 or higher."""
         return exponential(self.key(grid))
 
     def queries(self, hidden: Tensor) -> Tensor:
-        """e^(2 W_h h) for each sentence, at least float32."""
+        """Compute e^(2 W_h h) for each sentence, in float32 or higher."""
         return exponential(super().queries(hidden))
 
     def compare(self, queries: Tensor, keys: Tensor) -> Tensor:
@@ -134,7 +135,7 @@ class AdditiveAttention(GridAttention):
         return scores
 
     def compare_pairs(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """The score of one key for each sentence: both of shape (sentences, size), scores of shape (sentences,)."""
+        """Score one key per sentence: both have the shape (sentences, size), the scores (sentences,)."""
         return _quotients(keys, queries) @ self._weight(keys)
 
     def _weight(self, keys: Tensor) -> Tensor:
@@ -142,10 +143,10 @@ class AdditiveAttention(GridAttention):
 
 
 class _Scores(Function):
-    """Σ_d w_d / (1 + k_d q_d) for all pairs of the cells and the sentences of an image.
+    """Σ_d w_d / (1 + k_d q_d) for all pairs of regions and sentences of an image.
 
-    On a CPU, as many images at a time as its cache holds; backward computes the quotients anew, since there they cost
-    less than fetching them from memory.
+    A CPU takes as many images at a time as fit its cache; backward recomputes the quotients, which is cheaper there
+    than reading them from memory.
     """
 
     @staticmethod
@@ -162,7 +163,7 @@ class _Scores(Function):
         of_keys, of_queries, of_weight = torch.empty_like(keys), torch.empty_like(queries), torch.zeros_like(weight)
         for part in _parts(keys, queries):
             key, query = keys[part].unsqueeze(1), queries[part].unsqueeze(2)
-            share = _quotients(key, query)  # (images, n, cells, size)
+            share = _quotients(key, query)  # (images, n, regions, size)
             of_weight += gradient[part].flatten() @ share.flatten(0, 2)
             # With s = 1 / (1 + k q), k ds/dk and q ds/dq are the same s² - s, so that one product serves both.
             slope = torch.addcmul(share, share, share, value=-1, out=share).mul_(gradient[part].unsqueeze(3))
@@ -172,31 +173,31 @@ class _Scores(Function):
 
 
 def _quotients(keys: Tensor, queries: Tensor) -> Tensor:
-    """1 / (1 + k q) for all pairs."""
+    """Compute 1 / (1 + k q) for all pairs."""
     return torch.addcmul(keys.new_ones(()), keys, queries).reciprocal_()
 
 
 def _parts(keys: Tensor, queries: Tensor) -> list[slice]:
-    """Images that are compared together."""
+    """Chunks of images that are compared together."""
     images, regions, size = keys.shape
     at_once = images if keys.is_cuda else max(1, SCRATCH_VALUES // (regions * size * queries.shape[1]))
     return [slice(begin, begin + at_once) for begin in range(0, images, at_once)]
 
 
 def exponential(x: Tensor) -> Tensor:
-    """e^2x, at least in float32."""
+    """Compute e^2x in float32 or higher."""
     return (2 * x.to(torch.promote_types(x.dtype, torch.float32)).clamp(-LARGEST, LARGEST)).exp()
 
 
 class MultiplicativeAttention(GridAttention):
-    """The score of a cell is (W_h h)ᵀ (W_v v_i + b_v) / √size.
+    """Multiplicative attention: the score is (W_h h)ᵀ (W_v v_i + b_v) / √size.
 
-    This is hᵀ W v (Luong et al., 2015, "general") with W = W_hᵀ W_v of low rank, scaled so that its spread does not
+    This is hᵀ W v (Luong et al., 2015, "general") with a low-rank W = W_hᵀ W_v, scaled so that the variance does not
     grow with the size (Vaswani et al., 2017).
     """
 
     def keys(self, grid: Tensor) -> Tensor:
-        """(W_v v_i + b_v) / √size, as columns: shape (images, size, cells)."""
+        """Compute (W_v v_i + b_v) / √size, as columns: shape (images, size, regions)."""
         keys = super().keys(grid)
         return keys.mT / math.sqrt(keys.shape[2])
 
@@ -206,16 +207,16 @@ class MultiplicativeAttention(GridAttention):
 
 
 class MultiHeadAttention(GridAttention):
-    """Several multiplicative attentions side by side (Vaswani et al., 2017).
+    """Multi-head attention (Vaswani et al., 2017).
 
-    Head j compares in its own part of the space and sees its own projection: z_j = W_j Σ p_{j,i} v_i. The context is
-    all z_j in a row, and the weights shown are the mean over the heads.
+    Head j compares in its own subspace and has its own values: z_j = W_j Σ p_{j,i} v_i. The context is the
+    concatenation of all z_j, and the returned weights are the mean over the heads.
 
     Args:
         channels: Length of a feature vector.
         hidden_size: Length of the decoder's hidden state.
-        size: Length of the space of all heads together, a multiple of their number.
-        heads: How many.
+        size: Dimension of the space of all heads together, a multiple of their number.
+        heads: Number of heads.
     """
 
     mixes_features = False
@@ -229,14 +230,15 @@ class MultiHeadAttention(GridAttention):
         nn.init.uniform_(self.value, -bound, bound)
 
     def keys(self, grid: Tensor) -> Tensor:
-        """Of each cell, keys of all heads and then values W_j v_i of all heads.
+        """Keys of all heads and then values W_j v_i of all heads, for each region.
 
-        A projection of a mixture is the mixture of projections, and a picture has about as many words as cells.
+        The projection of a mean is the mean of the projections, and the captions of an image have about as many tokens
+        as it has regions.
         """
         return torch.cat([super().keys(grid), linear(grid, self.value.flatten(0, 1))], dim=-1)
 
     def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> AttentionOutput:
-        """Looks at the image of each sentence, with every head."""
+        """Attend to the image of each sentence with every head."""
         images, regions, _ = keys.shape
         size = self.context_size
         key, value = keys.view(images, regions, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
@@ -248,20 +250,20 @@ class MultiHeadAttention(GridAttention):
 
 
 class HardAttention(AdditiveAttention):
-    """Stochastic "hard" attention: the context is β v_s of a single cell s (Show, Attend and Tell, section 4.1).
+    """Stochastic "hard" attention: the context is β v_s of a single region s (Show, Attend and Tell, section 4.1).
 
-    While it learns, s is drawn from the weights p, and since no gradient flows through a draw, p learns by REINFORCE
-    (`captioner.training.module.objectives.location.location_loss`). When it writes, s is the likeliest cell, so that
-    captions do not depend on luck.
+    In training, s is sampled from the weights p, and since sampling has no gradient, p is trained by REINFORCE
+    (`captioner.training.objectives.location.location_loss`). In inference, s is the most likely region, so that
+    captions are deterministic.
     """
 
     def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, layout: Layout) -> AttentionOutput:
-        """Looks at one cell of the image of each sentence."""
-        scores = self.compare(layout.to_block(self.queries(hidden)), keys)  # (images, n, cells)
+        """Attend to one region of the image of each sentence."""
+        scores = self.compare(layout.to_block(self.queries(hidden)), keys)  # (images, n, regions)
         logarithms = scores.log_softmax(-1)
         weights = logarithms.exp()
         if self.training:
-            # As `multinomial` draws, which raises an error of its own where training has diverged.
+            # Sampling as `multinomial` does it, which would raise its own error where training has diverged.
             regions = (weights.detach() / torch.empty_like(weights).exponential_()).argmax(-1, keepdim=True)
         else:
             regions = weights.argmax(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""The shape of a decoder."""
+"""Configuration of a decoder."""
 
 from __future__ import annotations
 
@@ -13,38 +13,39 @@ ImageInput = Literal["none", "first_word", "initial_state", "every_step"]
 ConceptUse = Literal["none", "attend", "copy"]
 
 CELLS_WITH_MEMORY = ("lstm", "peephole")
-"""Those that carry c beside h."""
+"""Cells with a memory c beside h."""
 
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """The shape of a decoder, one field for each choice.
+    """Configuration of a decoder.
 
     Attributes:
-        cell: ``rnn`` is the vanilla network with tanh; ``gru``; ``lstm``; ``peephole`` is an LSTM whose gates see c.
-        attention: ``none`` sees the picture through ``image_input`` alone. The others look at the grid at every word:
-            ``soft`` compares by addition (Bahdanau), ``multiplicative`` by a product (Luong), ``multi_head`` in several
-            ways at once, ``hard`` at one cell, ``spatial`` looks after it has read the last word, not before, and
-            ``adaptive`` may then look away (visual sentinel); ``top_down`` has an LSTM to look and another to write.
-        image_input: How the picture as a whole enters: ``initial_state`` computes the first state from the mean feature
-            vector (Show, Attend and Tell); ``first_word`` projects it into the word-embedding space and reads it before
-            the first word (Show and Tell); ``every_step`` adds its projection to every update; ``none`` leaves it out,
-            and without attention makes a language model.
+        cell: Recurrent cell: ``rnn`` (vanilla, tanh), ``gru``, ``lstm``, or ``peephole`` (an LSTM whose gates see c).
+        attention: Attention over the grid at every token: ``soft`` is additive (Bahdanau), ``multiplicative`` a scaled
+            product (Luong), ``multi_head`` several products, ``hard`` samples one region, ``spatial`` attends after
+            the recurrent update instead of before, ``adaptive`` also has a visual sentinel, and ``top_down`` attends
+            between two recurrent layers. ``none`` sees the image through ``image_input`` only.
+        image_input: Use of the mean feature vector: ``initial_state`` computes the first state from it (Show, Attend
+            and Tell); ``first_word`` projects it to a word embedding that precedes the first word (Show and Tell);
+            ``every_step`` adds its projection to every update; ``none`` omits it, which without attention is a
+            language model.
         embedding_size: Length of a word vector, a row of E.
         hidden_size: Length of the state h.
-        attention_size: Length of the space in which state and cells of the grid are compared.
-        heads: Ways of looking at once; for ``multi_head`` alone.
+        attention_size: Dimension of the space in which the state and the regions of the grid are compared.
+        heads: Number of heads of ``multi_head`` attention.
         layers: Number of stacked recurrent layers.
-        dropout: Share of values dropped from word vectors, between layers and before the output, in [0, 1).
-        variational_dropout: Whether a sentence has one mask for all its words, which then drops from h along time too
-            (Gal and Ghahramani, 2016).
-        tied_embedding: Whether E also maps the output to words (Press and Wolf, 2017).
-        concepts: Whether the decoder is given words that the picture suggests (`captioner.models.decoder.concepts`):
-            ``attend`` lets it attend to them, ``copy`` lets it also copy them into the caption.
-        concept_size: Length of the space in which concepts are compared.
-        concept_words: How many words can be concepts; 0 without them.
-        concept_classes: How many classes of the pretrained CNN are kept; 0 for none.
-        members: Decoders of this shape that learn side by side on one CNN and write together.
+        dropout: Dropout rate of word vectors, between layers and before the output, in [0, 1).
+        variational_dropout: Whether a sentence has one mask for all its tokens, which is then also applied to h along
+            time (Gal and Ghahramani, 2016).
+        tied_embedding: Whether E is also the output matrix (Press and Wolf, 2017).
+        concepts: Use of words that the image suggests (`captioner.models.decoder.concepts`): ``attend`` attends to
+            them, ``copy`` also copies them into the caption.
+        concept_size: Dimension of the space in which concepts are compared.
+        concept_words: Number of words that can be concepts; 0 without concepts.
+        concept_classes: Number of classes of the pretrained CNN that are kept; 0 for none.
+        members: Number of decoders of this configuration that are trained side by side on one CNN and decode as an
+            ensemble.
     """
 
     cell: Cell = "lstm"

@@ -24,18 +24,18 @@ from captioner.models.decoder.rnn import CELLS, stack_layers
 from captioner.models.decoder.state import KeyValueCache, State
 
 FEW_REGIONS = 64
-"""Up to how many cells of a grid it is cheaper to multiply each by W_z than each context: captions of five to an image,
-or beams of five, have about as many words."""
+"""Up to this many regions of a grid, multiplying each of them by W_z is cheaper than multiplying each context: five
+captions of an image, or a beam of five, have about as many tokens."""
 
 
 class CoreOutput(NamedTuple):
-    """The outcome of one step, or of several at once, whose words then stand as sentences do in one.
+    """The result of one step, or of several at once, whose tokens then take the place of sentences.
 
     Attributes:
-        state: The state after the word.
-        output: What the next word is told from, shape (sentences, hidden_size); before `Core.compute_output`, what that
-            needs.
-        attention: Weights over the cells, as in `captioner.models.decoder.state.Step`.
+        state: The state after the token.
+        output: Input of the output layer, shape (sentences, hidden_size); before `Core.compute_output`, the input of
+            that.
+        attention: Attention weights, as in `captioner.models.decoder.state.Step`.
         chosen: As in `captioner.models.decoder.attention.AttentionOutput`.
     """
 
@@ -46,15 +46,15 @@ class CoreOutput(NamedTuple):
 
 
 class Core(nn.Module):
-    """Looks, if it has attention, then remembers (Show, Attend and Tell); subclasses have other orders.
+    """Attention, if any, and then the recurrent update (Show, Attend and Tell); subclasses have other orders.
 
-    The context z of h_{t-1} enters the lowest layer beside the word: W_x x + W_z z + W_h h + b, and so does, with
-    ``every_step``, the mean feature vector. The output is the top layer's h_t.
+    The context z of h_{t-1} enters the lowest layer beside the word vector: W_x x + W_z z + W_h h + b, and so does the
+    mean feature vector with ``every_step``. The output is the top layer's h_t.
 
     Args:
-        config: Its shape.
+        config: Configuration of the decoder.
         channels: Length of the encoder's feature vectors.
-        layers: Recurrent layers; the configuration's by default.
+        layers: Number of recurrent layers; the configuration's by default.
     """
 
     def __init__(self, config: DecoderConfig, channels: int, layers: int | None = None) -> None:
@@ -65,7 +65,7 @@ class Core(nn.Module):
         self.attention = make_attention(config, channels)
         update_size = self.cells.gates * config.hidden_size
         if self.attention is not None:
-            # The columns of the lowest W_x that multiply the context; the words' columns are in the cells.
+            # The columns of the lowest W_x that multiply the context; those of the word vectors are in `cells`.
             self.context = Linear(self.attention.context_size, update_size, bias=False)
         if config.image_input == "every_step":
             self.image_update = Linear(channels, update_size, bias=False)
@@ -75,11 +75,11 @@ class Core(nn.Module):
             self.initial_state = Linear(channels, self.cells.parts * layers * config.hidden_size)
 
     def fuses(self, state: State) -> bool:
-        """Whether known sentences need no loop over their words: nothing but words enters, and no mask along time."""
+        """Whether known sentences need no loop over tokens: only word vectors enter, and no mask along time."""
         return self.cells.fused and self.attention is None and state.cache.update is None and state.masks is None
 
     def start(self, grid: Tensor) -> State:
-        """Shows the pictures, shape (images, cells, channels), before any word: the state of a sentence for each."""
+        """Compute the initial state, one sentence per image, from a grid of shape (images, regions, channels)."""
         config = self.config
         cache = self.cache_image(grid)
         shape = (len(grid), self.cells.num_layers, config.hidden_size)
@@ -93,7 +93,7 @@ class Core(nn.Module):
         return state
 
     def cache_image(self, grid: Tensor) -> KeyValueCache:
-        """What is computed once an image."""
+        """Compute the tensors that all steps of an image share."""
         every_step = self.config.image_input == "every_step"
         return KeyValueCache(
             keys=None if self.attention is None else self.attention.keys(grid),
@@ -102,23 +102,23 @@ class Core(nn.Module):
         )
 
     def values(self, grid: Tensor) -> Tensor | None:
-        """What attention mixes, if not the grid itself: W_z v_i, as W_z Σ p_i v_i = Σ p_i W_z v_i."""
+        """Values of the attention if not the grid itself: W_z v_i, as W_z Σ p_i v_i = Σ p_i W_z v_i."""
         if self.attention is None or not self.attention.mixes_features or grid.shape[1] > FEW_REGIONS:
             return None
         values: Tensor = self.context(grid)
         return values
 
     def project(self, embedded: Tensor) -> Tensor:
-        """What a word changes by itself, for any number of words: (…, embedding_size) → (…, size)."""
+        """Project word vectors to their share of the update: (…, embedding_size) → (…, size)."""
         return self.cells.project(embedded)
 
     def advance(self, projected: Tensor, state: State, grid: Tensor) -> CoreOutput:
-        """Reads one word.
+        """Advance every sentence by one token.
 
         Args:
-            projected: What `project` made of the word, shape (sentences, size).
-            state: The state after the words before it.
-            grid: Feature vectors, shape (images, cells, channels).
+            projected: Projected word vectors (see `project`), shape (sentences, size).
+            state: The state after the previous tokens.
+            grid: Feature vectors, shape (images, regions, channels).
         """
         projected = add_update(projected, state)
         attention = chosen = None
@@ -129,11 +129,11 @@ class Core(nn.Module):
         return CoreOutput(state._replace(recurrent=recurrent), recurrent[0][:, -1], attention, chosen)
 
     def compute_output(self, result: CoreOutput) -> CoreOutput:
-        """What is left to do for the outputs of any number of words at once: nothing, once it has looked."""
+        """Finish the outputs of any number of tokens at once; the identity where `advance` has done everything."""
         return result
 
     def attend(self, hidden: Tensor, state: State, grid: Tensor) -> AttentionOutput:
-        """Looks at the grid with h, shape (sentences, hidden_size); the context is multiplied by W_z."""
+        """Attend to the grid with h, shape (sentences, hidden_size); the context is multiplied by W_z."""
         cache = state.cache
         assert self.attention is not None
         assert cache.keys is not None
@@ -144,15 +144,15 @@ class Core(nn.Module):
         return attended._replace(context=Unrolled.linear(attended.context, self.context.weight))
 
     def unroll(self, embedded: Tensor, state: State, grid: Tensor) -> tuple[Tensor, State]:
-        """Reads many words that are known.
+        """Advance every sentence by several known tokens.
 
         Args:
-            embedded: Their vectors, shape (sentences, steps, embedding_size).
-            state: The state after the words before them.
-            grid: Feature vectors, shape (images, cells, channels).
+            embedded: Word vectors, shape (sentences, steps, embedding_size).
+            state: The state after the previous tokens.
+            grid: Feature vectors, shape (images, regions, channels).
 
         Returns:
-            The output after each, shape (sentences, steps, hidden_size), and the state after the last.
+            The outputs, shape (sentences, steps, hidden_size), and the state after the last token.
         """
         if self.fuses(state):
             outputs, recurrent = self.cells.unroll(embedded, state.recurrent)
@@ -166,22 +166,22 @@ class Core(nn.Module):
 
 
 def add_update(projected: Tensor, state: State) -> Tensor:
-    """Adds the picture's share of the update, if it has one, to that of each of its sentences."""
+    """Add the image's share of the update, if there is one, to each of its sentences."""
     if state.cache.update is None:
         return projected
     return state.layout.to_sentences(state.layout.to_block(projected) + state.cache.update.unsqueeze(1))
 
 
 def mean_of_regions(grid: Tensor) -> Tensor:
-    """The mean feature vector, shape (images, channels)."""
+    """Mean feature vector, shape (images, channels)."""
     if grid.dtype != torch.bfloat16:
         return grid.mean(dim=1)
-    # torch takes four times as long to sum bfloat16.
+    # torch's own sum takes four times as long in bfloat16.
     return (grid.new_ones(1, 1, grid.shape[1]).expand(len(grid), -1, -1) @ grid).squeeze(1) / grid.shape[1]
 
 
 def make_attention(config: DecoderConfig, channels: int) -> GridAttention | None:
-    """The attention that a configuration names."""
+    """Build the attention of a configuration."""
     sizes = (channels, config.hidden_size, config.attention_size)
     if config.attention == "none":
         return None
@@ -195,33 +195,33 @@ def make_attention(config: DecoderConfig, channels: int) -> GridAttention | None
 
 
 class SpatialCore(Core):
-    """Asks with h_t, which has read the last word, and tells the next one from both (Lu et al., 2017, section 2.2).
+    """Spatial attention: the query is h_t, the state after the last token (Lu et al., 2017, section 2.2).
 
-    The output is W (Σ p_{t,i} relu(V v_i) + h_t) + b with the softmax p_t over the cells of the scores of h_t. What was
-    seen enters no recurrence, so that all words of known captions look at once. Scores are products (Luong et al.,
-    2015), where the paper adds.
+    The output is W (Σ p_{t,i} relu(V v_i) + h_t) + b, where p_t is the softmax of the scores of h_t over the regions.
+    The context does not enter the recurrence, so that all tokens of known captions attend at once. The scores are
+    products (Luong et al., 2015), where the paper's are additive.
     """
 
     def __init__(self, config: DecoderConfig, channels: int) -> None:
         super().__init__(config, channels)
         size = config.hidden_size
         assert self.attention is not None
-        # What is seen enters after the recurrence, not before, and beside h_t, which can outweigh it.
+        # The context enters after the recurrence, not before, and beside h_t, which can outweigh it.
         del self.context, self.attention.gate
         self.value = Linear(channels, size)
         self.mix = Linear(size, size)
 
     def values(self, grid: Tensor) -> Tensor:
-        """relu(V v_i), as long as h."""
+        """Compute relu(V v_i), as long as h."""
         return relu(self.value(grid))
 
     def advance(self, projected: Tensor, state: State, grid: Tensor) -> CoreOutput:
-        """Reads one word; `compute_output` looks."""
+        """Advance the recurrent state; `compute_output` attends."""
         recurrent = self.cells.step(add_update(projected, state), state.recurrent, state.masks)
         return CoreOutput(state._replace(recurrent=recurrent), recurrent[0][:, -1])
 
     def compute_output(self, result: CoreOutput) -> CoreOutput:
-        """Looks with every h_t."""
+        """Attend with every h_t."""
         hidden, cache, layout = result.output, result.state.cache, result.state.layout
         assert self.attention is not None
         assert cache.keys is not None
@@ -232,11 +232,11 @@ class SpatialCore(Core):
 
 
 class AdaptiveCore(SpatialCore):
-    """Looks at the cells and at a visual sentinel (Lu et al., 2017, "Knowing When to Look").
+    """Adaptive attention over the regions and a visual sentinel (Lu et al., 2017, "Knowing When to Look").
 
-    The sentinel s_t = σ(W_x x_t + W_h h_{t-1}) · tanh(c_t) is what the decoder knows without looking. It competes with
-    the cells: (p_t, β_t) is the softmax over the scores of cells and sentinel, each wᵀ tanh(W_· · + W_h h_t), and the
-    output is W (Σ p_{t,i} relu(V v_i) + β_t s_t + h_t). β_t is the attention's last column.
+    The sentinel s_t = σ(W_x x_t + W_h h_{t-1}) · tanh(c_t) holds what the decoder knows without the image. It competes
+    with the regions: (p_t, β_t) is the softmax over the scores of regions and sentinel, each wᵀ tanh(W_· · + W_h h_t),
+    and the output is W (Σ p_{t,i} relu(V v_i) + β_t s_t + h_t). β_t is the last column of the attention.
     """
 
     def __init__(self, config: DecoderConfig, channels: int) -> None:
@@ -247,11 +247,11 @@ class AdaptiveCore(SpatialCore):
         self.sentinel_key = Linear(size, config.attention_size)
 
     def project(self, embedded: Tensor) -> Tensor:
-        """What a word changes of the gates, and of the sentinel after them."""
+        """Project word vectors to their share of the gates, followed by that of the sentinel."""
         return torch.cat([super().project(embedded), self.sentinel_word(embedded)], dim=-1)
 
     def advance(self, projected: Tensor, state: State, grid: Tensor) -> CoreOutput:
-        """Reads one word: h_t, and s_t beside it."""
+        """Advance the recurrent state; the output is h_t followed by s_t."""
         size = self.config.hidden_size
         result = super().advance(projected[:, :-size], state, grid)
         gate = torch.sigmoid(projected[:, -size:] + Unrolled.linear(state.hidden[:, -1], self.sentinel_state.weight))
@@ -259,7 +259,7 @@ class AdaptiveCore(SpatialCore):
         return result._replace(output=torch.cat([result.output, sentinel], dim=1))
 
     def compute_output(self, result: CoreOutput) -> CoreOutput:
-        """Looks with every h_t, or trusts its s_t."""
+        """Attend with every h_t to the regions and to s_t."""
         hidden, sentinel = result.output.chunk(2, dim=1)
         cache, layout = result.state.cache, result.state.layout
         assert isinstance(self.attention, AdditiveAttention)
@@ -275,10 +275,11 @@ class AdaptiveCore(SpatialCore):
 
 
 class TopDownCore(Core):
-    """Two recurrent layers, with the attention between them (Anderson et al., 2018), on the cells of a grid.
+    """Top-down attention: two recurrent layers with attention between them (Anderson et al., 2018), on grid regions.
 
-    The lower reads the word, the upper one's h²_{t-1} and, with ``every_step`` as in the paper, the mean feature
-    vector; its h¹_t says where to look; the upper reads what was seen and h¹_t, and its h²_t is the output.
+    The inputs of the lower layer are the word vector, the upper layer's h²_{t-1} and, with ``every_step`` as in the
+    paper, the mean feature vector. Its h¹_t is the query. The inputs of the upper layer are the context and h¹_t; its
+    h²_t is the output.
     """
 
     def __init__(self, config: DecoderConfig, channels: int) -> None:
@@ -286,7 +287,7 @@ class TopDownCore(Core):
         self.feedback = Linear(config.hidden_size, self.cells.gates * config.hidden_size, bias=False)
 
     def advance(self, projected: Tensor, state: State, grid: Tensor) -> CoreOutput:
-        """Reads one word: the lower layer, a look, the upper layer."""
+        """Advance the lower layer, attend, and advance the upper layer."""
         cells, masks = self.cells, state.masks
         heard = state.hidden[:, 1] if masks is None else state.hidden[:, 1] * masks[:, 0, 1]
         lower = cells.step_layer(

@@ -1,4 +1,4 @@
-"""The decoder: words in, logits of the next word out."""
+"""The decoder: tokens in, logits of the next token out."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ from captioner.text.vocabulary import PAD
 
 
 class Decoder(nn.Module):
-    """A recurrent language model that is shown a picture.
-
-    Word embedding, a core that reads and looks, and the output layer.
+    """A recurrent language model conditioned on an image: word embedding, core and output layer.
 
     Args:
-        config: Its shape.
+        config: Configuration of the decoder.
         channels: Length of the encoder's feature vectors.
-        vocabulary_size: Number of words, the special ones included.
+        vocabulary_size: Number of tokens, the special ones included.
     """
 
     def __init__(self, config: DecoderConfig, channels: int, vocabulary_size: int) -> None:
@@ -46,24 +44,24 @@ class Decoder(nn.Module):
 
     @property
     def members(self) -> tuple[Decoder]:
-        """Itself alone; `captioner.models.decoder.MemberDecoders` has several."""
+        """This decoder alone; `captioner.models.decoder.MemberDecoders` has several."""
         return (self,)
 
     @torch.no_grad()
     def project_tokens(self) -> None:
-        """Computes what each word changes by itself once and for all; the weights must stay as they are from now on."""
+        """Precompute the projections of all word vectors; the weights must not change afterwards."""
         self._projected = self.core.project(
             self._embed(torch.arange(len(self.output_bias), device=self.output_bias.device))
         )
 
     def start(self, grid: Tensor) -> State:
-        """Shows the decoder its pictures, before any word.
+        """Compute the initial state.
 
         Args:
-            grid: Feature vectors, shape (images, cells, channels); for a language model, of no cells.
+            grid: Feature vectors, shape (images, regions, channels); of no regions for a language model.
 
         Returns:
-            The state of one sentence for each image.
+            The state of one sentence per image.
         """
         state = self.core.start(grid)
         if self.concepts is None:
@@ -71,15 +69,15 @@ class Decoder(nn.Module):
         return state._replace(cache=state.cache._replace(concepts=self.concepts.start(grid)))
 
     def step(self, tokens: Tensor, state: State, grid: Tensor) -> Step:
-        """Advances every sentence by one word.
+        """Advance every sentence by one token.
 
         Args:
-            tokens: Ids of the words just read, shape (sentences,).
-            state: The state after the words before them.
-            grid: Feature vectors, shape (images, cells, channels).
+            tokens: Token ids, shape (sentences,).
+            state: The state after the previous tokens.
+            grid: Feature vectors, shape (images, regions, channels).
 
         Returns:
-            Next-word logits, the new state, and where the decoder looked on its way to it.
+            Next-token logits, the new state, and the attention weights.
         """
         state, output, attention, _ = self.core.compute_output(self.core.advance(self._project(tokens), state, grid))
         concepts = state.cache.concepts
@@ -88,19 +86,20 @@ class Decoder(nn.Module):
         return Step(self._tell(output, concepts, None), state, attention)
 
     def forward(self, grid: Tensor, captions: Tensor, inputs: Tensor | None = None) -> TeacherForced:
-        """Reads known captions, each word with the words before it (teacher forcing).
+        """Predict each token of known captions from those before it (teacher forcing).
 
-        The same arithmetic as `step` in a loop, with what is known ahead done at once: the input projection of all
-        words, the output of the real words alone, and where nothing but words enters, the whole recurrence.
+        The same computation as `step` in a loop, with everything that is known in advance done at once: the input
+        projections of all tokens, the outputs of the real tokens only, and the whole recurrence where only tokens
+        enter it.
 
         Args:
-            grid: Feature vectors, shape (images, cells, channels).
-            captions: Word ids, START first, END last, then PAD, shape (images, captions an image, length). Images and
-                captions that come with the longer ones first cost least.
-            inputs: Words to be read in the captions' places, shaped like them; their own by default.
+            grid: Feature vectors, shape (images, regions, channels).
+            captions: Token ids, START first, END last, then PAD, shape (images, captions per image, length). Sorting
+                images and captions by length, the longest first, is fastest.
+            inputs: Input tokens if they differ from ``captions``, same shape.
 
         Returns:
-            Logits and targets of the real words, and the attention.
+            Logits and targets of the real tokens, and the attention weights.
         """
         real = captions[:, :, 1:] != PAD  # (images, n, steps)
         steps = int(real.any(dim=(0, 1)).sum())
@@ -123,15 +122,15 @@ class Decoder(nn.Module):
         return TeacherForced(logits, targets[real], attention, chosen)
 
     def unroll(self, tokens: Tensor, state: State, grid: Tensor) -> tuple[Tensor, State]:
-        """Reads known words of sentences that go on before and after.
+        """Advance every sentence by several known tokens.
 
         Args:
-            tokens: Ids, shape (sentences, steps).
-            state: The state after the words before them.
-            grid: Feature vectors, shape (images, cells, channels).
+            tokens: Token ids, shape (sentences, steps).
+            state: The state after the previous tokens.
+            grid: Feature vectors, shape (images, regions, channels).
 
         Returns:
-            Next-word logits after each word, shape (sentences, steps, vocabulary), and the state after the last.
+            Next-token logits after each token, shape (sentences, steps, vocabulary), and the state after the last.
         """
         state, mask = self._with_masks(state)
         embedded = self._drop(self._embed(tokens), None if mask is None else mask.unsqueeze(1))
@@ -140,16 +139,16 @@ class Decoder(nn.Module):
         return self._logits(self._drop(outputs, mask)), state._replace(masks=None)
 
     def _unroll_packed(self, projected: Tensor, packing: Packing, state: State, grid: Tensor) -> CoreOutput:
-        """The recurrence over known captions.
+        """Run the recurrence over known captions.
 
         Args:
-            projected: What the core made of the words, step after step.
-            packing: Which words are read at each step.
-            state: State of all sentences at the start.
-            grid: Feature vectors, shape (images, cells, channels).
+            projected: Projected word vectors, in the order of the steps.
+            packing: The tokens of each step.
+            state: Initial state of all sentences.
+            grid: Feature vectors, shape (images, regions, channels).
 
         Returns:
-            What the core made of the real words, caption after caption, beside the state at the start.
+            The core's results for the real tokens, caption after caption, with the initial state.
         """
         advances: list[CoreOutput] = []
         start = state._replace(layout=packing.tokens)
@@ -164,13 +163,13 @@ class Decoder(nn.Module):
         return CoreOutput(start, packing.caption_after_caption(torch.cat(outputs)), *parts)
 
     def _project(self, tokens: Tensor) -> Tensor:
-        """What words change by themselves, shape (sentences, size)."""
+        """Projected word vectors, shape (sentences, size)."""
         if self._projected is not None:
             return self._projected.index_select(0, tokens)
         return self.core.project(self.dropout(self._embed(tokens)))
 
     def _with_masks(self, state: State) -> tuple[State, Tensor | None]:
-        """Draws the masks of variational dropout, where it is used: the state's, and one of the words' vectors.
+        """Sample the masks of variational dropout where it is used: those of the state, and one of the word vectors.
 
         The latter has the shape (sentences, embedding_size).
         """
@@ -181,12 +180,12 @@ class Decoder(nn.Module):
         return state._replace(masks=masks), self.dropout(state.hidden.new_ones(sentences, self.config.embedding_size))
 
     def _drop(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Dropout, by a mask that has been drawn or by a new one."""
+        """Apply dropout, with the given mask or a new one."""
         dropped: Tensor = self.dropout(x) if mask is None else x * mask
         return dropped
 
     def _embed(self, tokens: Tensor) -> Tensor:
-        """The vectors of words, as precise as the core computes."""
+        """Word vectors in the precision of the core."""
         return self.embedding(tokens).to(next(self.core.parameters()).dtype)  # type: ignore[no-any-return]
 
     def _tell(self, output: Tensor, concepts: Candidates | None, mask: Tensor | None) -> Tensor:
@@ -206,7 +205,7 @@ class Decoder(nn.Module):
         return self.concepts.copy(logits, output, mixed, weights, concepts)
 
     def _logits(self, output: Tensor) -> Tensor:
-        """From the core's output, shape (…, hidden_size), to next-word logits (…, vocabulary)."""
+        """Map the core's output, shape (…, hidden_size), to next-token logits (…, vocabulary)."""
         weight = self.embedding.weight if self.output is None else self.output.weight
         return linear(self.reduction(output).to(weight.dtype), weight, self.output_bias)
 

@@ -1,4 +1,4 @@
-"""Several decoders on one CNN that write each sentence together: an ensemble that is trained and kept as one."""
+"""An ensemble of decoders on one CNN that is trained and stored as one model."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from captioner.models.decoder.state import Step, TeacherForced
 
 
 def average_log_probabilities(outputs: Sequence[Step] | Sequence[TeacherForced]) -> tuple[Tensor, Tensor | None]:
-    """What several decoders tell of the same sentences, as one.
+    """Average the outputs of several decoders for the same sentences.
 
     Args:
-        outputs: By each decoder.
+        outputs: The output of each decoder.
 
     Returns:
-        The mean of their log-probabilities (not normalised again), float32, shaped as their logits; and their mean
-        attention, None where one has none or they look at other grids.
+        The mean log-probabilities (not renormalized), float32, in the shape of the logits; and the mean attention, None
+        if one has none or if their grids differ.
     """
     first, *others = outputs
     log_probabilities = first.logits.float().log_softmax(-1)
     for other in others:
-        # Not in place: gradients of the first need it as it is.
+        # Not in place: the gradient of the first needs its value.
         log_probabilities = log_probabilities + other.logits.float().log_softmax(-1)
     maps = [each.attention for each in outputs if each.attention is not None]
     attention = None
@@ -35,15 +35,15 @@ def average_log_probabilities(outputs: Sequence[Step] | Sequence[TeacherForced])
 
 
 class MemberDecoders(nn.Module):
-    """Decoders of one shape that began apart, each with its own words; the next word's log-probability is their mean.
+    """Decoders of one configuration with different initial weights, whose log-probabilities are averaged.
 
-    Known captions teach each of them by itself, which keeps them apart: what one gets wrong the others may get right.
-    Rewards teach all together, since together they have drawn the captions, as members of an `Ensemble`.
+    Teacher forcing trains each of them separately, which keeps them diverse. Self-critical training trains them
+    jointly, since they sample the captions together, as an `Ensemble`.
 
     Args:
-        config: The shape of each, and how many.
+        config: Configuration and number of the decoders.
         channels: Length of the encoder's feature vectors.
-        vocabulary_size: Number of words, the special ones included.
+        vocabulary_size: Number of tokens, the special ones included.
     """
 
     def __init__(self, config: DecoderConfig, channels: int, vocabulary_size: int) -> None:
@@ -52,9 +52,9 @@ class MemberDecoders(nn.Module):
         self.members: Sequence[Decoder] = made  # type: ignore[assignment]
 
     def forward(self, grid: Tensor, captions: Tensor, inputs: Tensor | None = None) -> TeacherForced:
-        """As `Decoder.forward`: logits are the mean of the members' log-probabilities, attention is their mean.
+        """Teacher forcing as in `Decoder.forward`, with mean log-probabilities as logits and the mean attention.
 
-        While they learn, the outcome of each stands beside them.
+        In training, the result includes the outputs of the members.
         """
         outcomes: list[TeacherForced] = [member(grid, captions, inputs) for member in self.members]
         log_probabilities, attention = average_log_probabilities(outcomes)
@@ -63,10 +63,10 @@ class MemberDecoders(nn.Module):
 
 
 def member_prefix(index: int, members: int) -> str:
-    """What the names of a member's parameters begin with, in a decoder of so many."""
+    """Prefix of the parameter names of a member, in a decoder with the given number of members."""
     return f"members.{index}." if members > 1 else ""
 
 
 def make_decoder(config: DecoderConfig, channels: int, vocabulary_size: int) -> Decoder | MemberDecoders:
-    """The decoder that a configuration describes, of one member or of several."""
+    """Build the decoder of a configuration, with one member or several."""
     return (Decoder if config.members == 1 else MemberDecoders)(config, channels, vocabulary_size)

@@ -16,17 +16,17 @@ from torch.nn import functional
 
 
 def pack(module: nn.Module) -> None:
-    """Lays all matrices of a module out once and for all.
+    """Pack all matrices of a module.
 
     Args:
-        module: Its weights must not be changed any more: `linear` would not see it.
+        module: A module whose weights must not change afterwards: `linear` would not notice.
     """
     for weight in module.parameters():
         weight.packed = packed(weight.detach())  # type: ignore[attr-defined]
 
 
 def can_pack(matrix: Tensor, dtype: torch.dtype) -> bool:
-    """Whether `packed` lays a matrix of some type out: on CPUs of the x86 family, where it was measured."""
+    """Whether `packed` supports a matrix: only on x86 CPUs, where it was measured."""
     known = platform.machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if not known or not matrix.is_cpu or matrix.ndim != 2:
         return False
@@ -37,15 +37,15 @@ def can_pack(matrix: Tensor, dtype: torch.dtype) -> bool:
 
 
 def packed(matrix: Tensor) -> Tensor | None:
-    """A matrix as oneDNN's kernels read it.
+    """Pack a matrix into the layout of oneDNN's kernels.
 
-    To lay a matrix out takes about as long as to multiply it by few rows, and torch does so at every product.
+    Packing takes about as long as a product with a few rows, and torch packs again for every product.
 
     Args:
         matrix: Shape (n, k).
 
     Returns:
-        What `multiply` takes; None where that is not possible.
+        The packed matrix for `multiply`; None where packing is not supported.
     """
     if not can_pack(matrix, matrix.dtype):
         return None
@@ -54,12 +54,12 @@ def packed(matrix: Tensor) -> Tensor | None:
 
 
 def multiply(x: Tensor, laid_out: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The product x Wᵀ + b, without a gradient.
+    """Compute x Wᵀ + b without a gradient.
 
     Args:
         x: Shape (…, k).
-        laid_out: What `packed` made of W, shape (n, k).
-        bias: b, shape (n,); one of float32 is added to a product of bfloat16 before that is rounded.
+        laid_out: W of shape (n, k), packed by `packed`.
+        bias: b, shape (n,); a float32 bias is added to a bfloat16 product before it is rounded.
 
     Returns:
         Shape (…, n).
@@ -69,44 +69,44 @@ def multiply(x: Tensor, laid_out: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def multiplier(matrix: Tensor) -> Callable[[Tensor], Tensor]:
-    """What multiplies by Wᵀ again and again, without a gradient, for W of shape (n, k)."""
+    """Build a function that multiplies by Wᵀ without a gradient, for W of shape (n, k)."""
     laid_out = packed(matrix)
     return (lambda x: x @ matrix.mT) if laid_out is None else (lambda x: multiply(x, laid_out))
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The product x Wᵀ + b; where `pack` has laid W out and no gradient is wanted, by that."""
+    """Compute x Wᵀ + b, with the packed W if `pack` has made one and no gradient is needed."""
     laid_out = getattr(weight, "packed", None)
     if laid_out is not None and not torch.is_grad_enabled() and x.device == laid_out.device:
         return multiply(x, laid_out, bias)
-    if bias is not None and bias.dtype != weight.dtype:  # torch's own product refuses that, `multiply` does not
+    if bias is not None and bias.dtype != weight.dtype:  # unlike `multiply`, torch's own product refuses that
         return functional.linear(x, weight) + bias
     return functional.linear(x, weight, bias)
 
 
 class Linear(nn.Linear):
-    """torch's layer, with `linear`."""
+    """`torch.nn.Linear` on top of `linear`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The product x Wᵀ + b."""
+        """Compute x Wᵀ + b."""
         return linear(x, self.weight, self.bias)
 
 
 _BITS = 16
-"""Of chance for a value: how finely the share is met, and how many bytes are drawn."""
+"""Random bits per value: the resolution of the dropout rate."""
 
 _DRAWN_BITS = 64
 
 
 class Dropout(nn.Dropout):
-    """Dropout (Srivastava et al., 2014), drawn on a CPU four values at a time.
+    """Dropout (Srivastava et al., 2014) that samples four values at a time on a CPU.
 
-    There torch draws a random number of 64 bits for each value, which took 6 % of a training step; here each has
-    sixteen of those bits. The share is met to 1/65,536, and what is kept is scaled by just that.
+    torch draws a random number of 64 bits for each value there, which took 6 % of a training step; here each value uses
+    16 of these bits. The rate is exact to 1/65,536, and the kept values are scaled by the exact rate.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Values of any shape, of which some are 0 and the others scaled up while it trains."""
+        """Set some values to 0 and scale the others up, in training; any shape."""
         if not self.training or self.p == 0 or x.device.type != "cpu":
             return super().forward(x)
         numbers = x.new_empty(-(-x.numel() * _BITS // _DRAWN_BITS), dtype=torch.int64).random_(-(2**63), None)
@@ -118,30 +118,30 @@ class Dropout(nn.Dropout):
 
 
 def drop_channels(grid: Tensor, share: float) -> Tensor:
-    """Spatial dropout (Tompson et al., 2015): a dropped channel is 0 in all cells of an image, the others scaled up.
+    """Spatial dropout (Tompson et al., 2015): zero a channel in all regions of an image, and scale the others up.
 
-    Cells are so alike that single values could be guessed from their neighbours.
+    Neighboring regions are so similar that single values could be inferred from them.
 
     Args:
-        grid: Feature vectors, shape (images, cells, channels).
-        share: Of the channels, in [0, 1).
+        grid: Feature vectors, shape (images, regions, channels).
+        share: Share of the channels to drop, in [0, 1).
     """
     return functional.dropout1d(grid.mT, share).mT if share else grid
 
 
 class Unrolled:
-    """While it is entered, gradients of matrices that steps multiply are put off until the loop's last step is done.
+    """Context manager of an unrolled loop, whose weight gradients are computed in one product after the last step.
 
-    A step multiplies a matrix by few rows, so that its gradient, a sum over the steps of products of those rows, costs
-    more for reading and writing the sum than for arithmetic. Kept until the end of the backward pass, all rows of all
-    steps make one product. A weight is laid out once for all steps.
+    A step multiplies a matrix by few rows, so that accumulating its gradient over the steps costs more for reading and
+    writing the sum than for arithmetic. Here the rows of all steps are collected until the end of the backward pass,
+    and make one product. A weight is packed once for all steps.
     """
 
     _entered: ClassVar[Unrolled | None] = None
 
     def __init__(self) -> None:
         self._matrices: dict[Tensor, tuple[Tensor, _Weight | _Matrices]] = {}
-        self._wholes: dict[Tensor, Tensor] = {}  # what `first` was given, for what it gave
+        self._wholes: dict[Tensor, Tensor] = {}  # from a return value of `first` to its argument
 
     def __enter__(self) -> None:
         Unrolled._entered = self
@@ -153,19 +153,19 @@ class Unrolled:
 
     @classmethod
     def linear(cls, x: Tensor, weight: Tensor) -> Tensor:
-        """The product x Wᵀ, of shapes (rows, k) and (n, k), within the loop that has been entered, if any."""
+        """Compute x Wᵀ, of shapes (rows, k) and (n, k), as part of the current loop, if any."""
         loop = cls._loop(weight)
         return linear(x, weight) if loop is None else loop._product(x, weight, _Weight)
 
     @classmethod
     def matmul(cls, x: Tensor, matrices: Tensor) -> Tensor:
-        """The products x M of shapes (n, rows, k) and (n, k, columns), within the loop that has been entered."""
+        """Compute the products x M, of shapes (n, rows, k) and (n, k, columns), as part of the current loop, if any."""
         loop = cls._loop(matrices)
         return x.to(matrices.dtype) @ matrices if loop is None else loop._product(x, matrices, _Matrices)
 
     @classmethod
     def first(cls, matrices: Tensor, count: int) -> Tensor:
-        """The first of many matrices. Within a loop, their gradients become part of the gradient of all at once."""
+        """Select the first of several matrices; within a loop, their gradients are part of the gradient of all."""
         if len(matrices) == count:
             return matrices
         part = matrices[:count]
@@ -191,7 +191,7 @@ class Unrolled:
 
 
 class _Weight:
-    """A weight, shape (n, k), and what each step multiplied with the gradient of what came out."""
+    """A weight, shape (n, k), with the inputs of each step and the gradients of its outputs."""
 
     def __init__(self, weight: Tensor) -> None:
         self.tape: list[tuple[Tensor, Tensor]] = []
@@ -199,29 +199,29 @@ class _Weight:
         self.back = multiplier(weight.mT)
 
     def gradient(self) -> Tensor:
-        """Of the weight, from all steps."""
+        """Gradient of the weight from all steps."""
         inputs, gradients = (torch.cat(parts) for parts in zip(*self.tape, strict=True))
         return gradients.mT @ inputs
 
 
 class _Matrices:
-    """As `_Weight` for a matrix an image, shape (n, k, columns); a step may multiply the first of them alone."""
+    """Like `_Weight`, for one matrix per image, shape (n, k, columns); a step may use only the first of them."""
 
     def __init__(self, matrices: Tensor) -> None:
         self.tape: list[tuple[Tensor, Tensor]] = []
         self._matrices = matrices
 
     def forth(self, x: Tensor) -> Tensor:
-        """The product."""
+        """Multiply."""
         return x @ self._matrices[: len(x)]
 
     def back(self, gradient: Tensor) -> Tensor:
-        """From the gradient of a product to that of what was multiplied."""
+        """Propagate the gradient of a product to its input."""
         return gradient @ self._matrices[: len(gradient)].mT
 
     def gradient(self) -> Tensor:
-        """Of the matrices, from all steps."""
-        whole = self._matrices.new_zeros(self._matrices.shape)  # laid out as the products that are added
+        """Gradient of the matrices from all steps."""
+        whole = self._matrices.new_zeros(self._matrices.shape)  # contiguous, like the products that are added
         for count, steps in groupby(self.tape, lambda step: len(step[0])):
             inputs, gradients = (torch.cat(parts, dim=1) for parts in zip(*steps, strict=True))
             whole[:count] += inputs.mT @ gradients
@@ -229,7 +229,7 @@ class _Matrices:
 
 
 class _Gather(Function):
-    """A matrix as the loop sees it; backward, which comes after that of all products, makes its gradient."""
+    """Passes a matrix to the loop; its backward, which runs after that of all products, computes the gradient."""
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, known: _Weight | _Matrices) -> Tensor:  # noqa: ANN401
@@ -248,7 +248,7 @@ class _Gather(Function):
 
 
 class _Product(Function):
-    """A step's product, which leaves what the gradient of the matrix is made of."""
+    """The product of one step; its backward records the factors of the matrix's gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, _: Tensor, known: _Weight | _Matrices) -> Tensor:  # noqa: ANN401

@@ -1,4 +1,4 @@
-"""Ragged batches: how sentences of different number and length stand beside their images."""
+"""Ragged batches: sentences of different numbers and lengths, and their images."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch.autograd.function import once_differentiable
 
 
 class Layout(NamedTuple):
-    """Brings sentences into blocks, as many rows for each image, so that one product serves all images, and back.
+    """Assignment of sentences to images, which pads them to a block with equally many rows for each image.
 
     Attributes:
-        images: How many images.
-        indices: Where each sentence stands in a block of all images, row after row, shape (sentences,); None where the
-            sentences stand side by side already, equally many for each image.
-        sentences: The sentence at each place of the block, shape (images · rows,); their number where there is none.
+        images: Number of images.
+        indices: Row of each sentence in the block of all images, shape (sentences,); None if the sentences are a full
+            block already.
+        sentences: The sentence in each row of the block, shape (images · rows,); the number of sentences in a gap.
     """
 
     images: int
@@ -26,17 +26,17 @@ class Layout(NamedTuple):
 
     @classmethod
     def of(cls, image: Tensor, row: Tensor, images: int | None = None) -> Layout:
-        """The smallest block for sentences of which the image and the row in its part of the block are given.
+        """Build the smallest layout from the image and the row of each sentence.
 
         Args:
-            image: Shape (sentences,).
-            row: Shape (sentences,).
-            images: How many there are; by default all up to the last that has a sentence.
+            image: Image of each sentence, shape (sentences,).
+            row: Its row among those of the image, shape (sentences,).
+            images: Number of images; by default up to the last that has a sentence.
         """
         images, rows = int(image.max()) + 1 if images is None else images, int(row.max()) + 1
         indices = image * rows + row
         if len(indices) == images * rows and bool((indices[1:] > indices[:-1]).all()):
-            return cls(images)  # a full block in order, for which nothing has to move
+            return cls(images)  # a full block in order
         sentences = torch.full((images * rows,), len(indices), device=indices.device)
         sentences[indices] = torch.arange(len(indices), device=indices.device)
         return cls(images, indices, sentences)
@@ -49,14 +49,14 @@ class Layout(NamedTuple):
         return self.indices // (len(self.sentences) // self.images)
 
     def to_block(self, x: Tensor) -> Tensor:
-        """From (sentences, size) to (images, rows, size); the gaps hold the first sentence's numbers."""
+        """Pad (sentences, size) to (images, rows, size); gaps hold the values of the first sentence."""
         if self.indices is None:
             return x.reshape(self.images, -1, x.shape[-1])
         block: Tensor = _ToBlock.apply(x, self.indices, self.sentences)
         return block.view(self.images, -1, x.shape[-1])
 
     def to_sentences(self, block: Tensor) -> Tensor:
-        """From (images, rows, size) to (sentences, size)."""
+        """Unpad (images, rows, size) to (sentences, size)."""
         flat = block.flatten(0, 1)
         if self.indices is None:
             return flat
@@ -65,7 +65,7 @@ class Layout(NamedTuple):
 
 
 class _ToBlock(Function):
-    """Its gradient takes the way back: no sum is needed, as torch would for indices that may come twice."""
+    """Its gradient is a selection, not the sum that torch would compute for indices that may repeat."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, indices: Tensor, sentences: Tensor) -> Tensor:  # noqa: ANN401
@@ -80,7 +80,7 @@ class _ToBlock(Function):
 
 
 class _ToSentences(Function):
-    """Nothing comes back to the gaps."""
+    """The inverse; gaps have no gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, indices: Tensor, sentences: Tensor) -> Tensor:  # noqa: ANN401
@@ -95,27 +95,26 @@ class _ToSentences(Function):
 
 
 ROWS = 16
-"""Sentences are read in multiples of so many, as far as there are, since oneDNN prepares its products anew for each
-number of rows that it has not met lately."""
+"""A step takes a multiple of this many sentences, as far as there are, since oneDNN prepares a product anew for each
+number of rows that is not in its cache."""
 
 
 class Packing:
-    """Known sentences arranged so that each step reads hardly any padding.
+    """Known captions packed so that steps have hardly any padding, like torch's `PackedSequence`.
 
-    Sentences stand in the order of their lengths, the longest first: those that go on are the first ones. Their words
-    stand step after step.
+    Sentences are sorted by length, the longest first, so that those that go on come first. Tokens are in the order of
+    the steps.
 
     Args:
-        real: Which words are no padding, shape (images, captions an image, steps). Padding comes last.
+        real: Mask of the tokens that are no padding, shape (images, captions per image, steps). Padding comes last.
 
     Attributes:
-        order: Numbers of the sentences in their new order, the empty ones included, shape (sentences,).
-        counts: Sentences that are read at each step.
-        sentence: Of each word its sentence's number, shape (words,).
-        step: And its place in the sentence, shape (words,).
-        layouts: How each step's sentences stand beside the first images. Images and captions that come with the longer
-            ones first make for few gaps.
-        tokens: How the real words, sentence after sentence, stand beside the images.
+        order: Indices of the sentences in the new order, empty ones included, shape (sentences,).
+        counts: Number of sentences of each step.
+        sentence: Index of the sentence of each token, shape (tokens,).
+        step: Position of each token in its sentence, shape (tokens,).
+        layouts: Layout of the sentences of each step. If images and captions come sorted by length, it has few gaps.
+        tokens: Layout of the real tokens, sentence after sentence.
     """
 
     def __init__(self, real: Tensor) -> None:
@@ -136,11 +135,11 @@ class Packing:
         self.tokens = Layout.of(of, torch.arange(len(of), device=real.device) - (counts.cumsum(0) - counts)[of])
 
     def caption_after_caption(self, values: Tensor) -> Tensor:
-        """From values of the words step after step those of the real words sentence after sentence, as they came."""
+        """Reorder values from step after step to the real tokens, sentence after sentence, in the original order."""
         return values.index_select(0, self._tokens)
 
     def laid_out(self, values: Tensor) -> Tensor:
-        """From values of the real words sentence after sentence to shape (sentences, steps, …), 0 at padding."""
+        """Pad values of the real tokens, sentence after sentence, to (sentences, steps, …), with 0 as padding."""
         return values.new_zeros(*self._real.shape, *values.shape[1:]).index_put((self._real,), values)
 
 

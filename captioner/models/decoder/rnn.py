@@ -1,4 +1,4 @@
-"""Recurrent cells in layers, a word at a time or a whole sentence at once."""
+"""Stacked recurrent cells, for one token at a time or a whole sentence at once."""
 
 from __future__ import annotations
 
@@ -13,59 +13,59 @@ from captioner.models.decoder.state import RecurrentState
 
 
 class StackedCells(nn.RNNBase):
-    """Layers of a recurrent cell, each fed by the hidden state of the one below.
+    """Stacked layers of a recurrent cell.
 
-    A layer computes all its gates in one affine product W_x x + W_h h + b. Dropout acts between layers, never along
-    time (Zaremba et al., 2014), unless masks for the whole sentence are given.
+    A layer computes all its gates in one affine map W_x x + W_h h + b. Dropout acts between layers, never along time
+    (Zaremba et al., 2014), unless masks for the whole sentence are given.
 
-    The parameters are those of torch's own layers, so that a sentence known in advance runs through their fused
-    kernels; `step` writes the same arithmetic out for a sentence that is still being written.
+    The parameters are those of torch's own layers, whose fused kernels process sentences that are known in advance;
+    `step` is the same computation for a sentence that is being generated.
 
     Args:
         input_size: Length of the input x.
         hidden_size: Length of h.
-        layers: How many.
-        dropout: Share of h that is dropped on its way up.
+        layers: Number of layers.
+        dropout: Dropout rate of h between layers.
     """
 
     parts = 1
-    """Tensors that a layer remembers."""
+    """Number of tensors of a layer's state."""
     gates = 1
-    """Rows of the affine product over hidden_size."""
+    """Number of gates: rows of the affine map over hidden_size."""
     fused = True
-    """Whether torch has a kernel for whole sentences."""
+    """Whether torch has a fused kernel for whole sentences."""
 
     def __init__(self, input_size: int, hidden_size: int, layers: int = 1, dropout: float = 0.0) -> None:
         super().__init__(input_size, hidden_size, layers, dropout=dropout if layers > 1 else 0.0)  # type: ignore[arg-type]
         with torch.no_grad():
             for layer in range(layers):
                 _, recurrent, *biases = self.weights(layer)
-                # An orthogonal W_h keeps the length of what it carries.
+                # An orthogonal W_h preserves the norm of h.
                 for gate in recurrent.chunk(self.gates):
                     nn.init.orthogonal_(gate)
                 for bias in biases:
                     nn.init.zeros_(bias)
 
     def weights(self, layer: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """W_x, W_h and the two biases of a layer; their rows hold one gate after another."""
+        """W_x, W_h and the two biases of a layer, with the gates one after another in their rows."""
         return tuple(getattr(self, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
 
     def project(self, x: Tensor, layer: int = 0) -> Tensor:
-        """The input's share of a layer's affine product: (…, input) → (…, gates · hidden_size)."""
+        """Compute the input's share of a layer's affine map: (…, input) → (…, gates · hidden_size)."""
         weight, _, bias_x, bias_h = self.weights(layer)
         return linear(x, weight, bias_x + bias_h)
 
     def step(self, projected: Tensor, state: RecurrentState, masks: Tensor | None = None) -> RecurrentState:
-        """Advances every sentence by one word.
+        """Advance every sentence by one token.
 
         Args:
-            projected: What `project` makes of the lowest layer's input, shape (sentences, gates · hidden_size), so that
-                the caller may compute what it knows of the input for many steps at once.
-            state: What every layer remembers.
-            masks: Of variational dropout, as in `captioner.models.decoder.state.State`.
+            projected: Input of the lowest layer after `project`, shape (sentences, gates · hidden_size), so that the
+                caller can project the inputs of many steps at once.
+            state: State of all layers.
+            masks: Masks of variational dropout, as in `captioner.models.decoder.state.State`.
 
         Returns:
-            The new memory, shaped like the old one.
+            The new state.
         """
         layers = [self.step_layer(0, projected, state, masks)]
         for layer in range(1, self.num_layers):
@@ -73,40 +73,40 @@ class StackedCells(nn.RNNBase):
         return stack_layers(layers)
 
     def rise(self, below: Tensor, layer: int, masks: Tensor | None = None) -> Tensor:
-        """What h of the layer below contributes to a layer's affine product, after dropout."""
+        """Project h of the layer below, after dropout, to a layer's affine map."""
         kept = dropout(below, self.dropout, self.training) if masks is None else below * masks[:, 1, layer - 1]
         return self.project(kept, layer)
 
     def step_layer(
         self, layer: int, projected: Tensor, state: RecurrentState, masks: Tensor | None = None
     ) -> RecurrentState:
-        """Advances one layer: what it remembers next, each part of shape (sentences, hidden_size)."""
+        """Advance one layer and return its new state, tensors of shape (sentences, hidden_size)."""
         old = tuple(part[:, layer] for part in state)
         return self.update(layer, projected, old[0] if masks is None else old[0] * masks[:, 0, layer], old)
 
     def update(self, layer: int, projected: Tensor, heard: Tensor, old: RecurrentState) -> RecurrentState:
-        """One layer's equations.
+        """Compute the equations of one layer.
 
         Args:
-            layer: Which.
-            projected: What `project` returned, shape (sentences, gates · hidden_size).
-            heard: h_{t-1} as the gates hear it, shape (sentences, hidden_size): `old`'s own but for dropout.
-            old: What the layer remembers, each part of shape (sentences, hidden_size).
+            layer: Index of the layer.
+            projected: Return value of `project`, shape (sentences, gates · hidden_size).
+            heard: h_{t-1} as the gates receive it, shape (sentences, hidden_size): that of `old` after dropout.
+            old: The layer's state, tensors of shape (sentences, hidden_size).
 
         Returns:
-            What it remembers next.
+            The layer's new state.
         """
         raise NotImplementedError
 
     def unroll(self, x: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
-        """Advances every sentence by many words at once; for cells that are ``fused``.
+        """Advance every sentence by several tokens at once; for ``fused`` cells.
 
         Args:
-            x: The lowest layer's inputs, shape (sentences, steps, input).
-            state: What every layer remembers.
+            x: Inputs of the lowest layer, shape (sentences, steps, input).
+            state: State of all layers.
 
         Returns:
-            h of the top layer after each step, shape (sentences, steps, hidden_size), and the memory at the end.
+            h of the top layer after each step, shape (sentences, steps, hidden_size), and the final state.
         """
         states = tuple(part.transpose(0, 1).contiguous() for part in state)
         outputs, ends = self(x.transpose(0, 1), states if self.parts > 1 else states[0])
@@ -115,7 +115,7 @@ class StackedCells(nn.RNNBase):
 
 
 class StackedRNN(StackedCells, nn.RNN):
-    """Vanilla recurrent layers: h_t = tanh(W_x x + W_h h_{t-1} + b) (Elman, 1990)."""
+    """Vanilla RNN layers: h_t = tanh(W_x x + W_h h_{t-1} + b) (Elman, 1990)."""
 
     def update(self, layer: int, projected: Tensor, heard: Tensor, old: RecurrentState) -> RecurrentState:
         """The equation above."""
@@ -132,7 +132,7 @@ class StackedGRU(StackedCells, nn.GRU):
     gates = 3
 
     def project(self, x: Tensor, layer: int = 0) -> Tensor:
-        """All biases but the candidate's second one, which stands inside the reset gate's reach."""
+        """All biases but the candidate's second one, which the reset gate multiplies."""
         weight, _, bias_x, bias_h = self.weights(layer)
         outer = torch.cat([bias_h[: 2 * self.hidden_size], torch.zeros_like(bias_h[2 * self.hidden_size :])])
         return linear(x, weight, bias_x + outer)
@@ -172,9 +172,9 @@ class StackedLSTM(StackedCells, nn.LSTM):
 
 
 class PeepholeLSTM(StackedLSTM):
-    """LSTM layers whose gates see the memory: p_i · c_{t-1}, p_f · c_{t-1} and p_o · c_t join i, f and o.
+    """LSTM layers with peepholes: p_i · c_{t-1}, p_f · c_{t-1} and p_o · c_t are added to i, f and o.
 
-    The peepholes p are vectors, one weight for each number of c (Gers and Schmidhuber, 2000).
+    The peepholes p are vectors, one weight for each element of c (Gers and Schmidhuber, 2000).
     """
 
     fused = False
@@ -192,7 +192,7 @@ class PeepholeLSTM(StackedLSTM):
 
 
 def stack_layers(layers: Sequence[RecurrentState]) -> RecurrentState:
-    """The memory of several layers from that of each."""
+    """Stack the states of several layers."""
     return tuple(torch.stack(parts, dim=1) for parts in zip(*layers, strict=True))
 
 
@@ -202,4 +202,4 @@ CELLS: dict[str, type[StackedCells]] = {
     "lstm": StackedLSTM,
     "peephole": PeepholeLSTM,
 }
-"""By their names in `captioner.models.decoder.config.DecoderConfig`."""
+"""The classes by their names in `captioner.models.decoder.config.DecoderConfig`."""

@@ -1,4 +1,4 @@
-"""What passes between a decoder and those who use it."""
+"""Inputs and outputs of a decoder."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from captioner.models.decoder.ops import Unrolled
 from captioner.models.decoder.ragged import Layout
 
 RecurrentState = tuple[Tensor, ...]
-"""What recurrent layers remember: h, and c where the cell has one, each of shape (sentences, layers, hidden_size)."""
+"""State of the recurrent layers: h, and c where the cell has one, each of shape (sentences, layers, hidden_size)."""
 
 
 class KeyValueCache(NamedTuple):
-    """What is computed once an image and shared by its sentences; None what the decoder does not use.
+    """Tensors computed once per image and shared by its sentences; None for those the decoder does not use.
 
     Attributes:
-        keys: What attention compares the state with, shape (images, cells, attention_size); of several heads, what they
-            mix stands beside it.
-        values: What attention mixes where it is not the grid itself, shape (images, cells, any size).
-        update: The picture's share of every update, shape (images, gates · hidden_size).
-        concepts: The words that the picture suggests.
+        keys: Keys of the attention, shape (images, regions, attention_size); with several heads, followed by their
+            values.
+        values: Values of the attention if they are not the grid itself, shape (images, regions, any size).
+        update: The image's share of every recurrent update, shape (images, gates · hidden_size).
+        concepts: The words that the image suggests.
     """
 
     keys: Tensor | None = None
@@ -31,26 +31,26 @@ class KeyValueCache(NamedTuple):
     concepts: Candidates | None = None
 
     def select(self, images: Tensor) -> KeyValueCache:
-        """Chosen images, by index."""
+        """Select images by index."""
         parts = (None if part is None else part.index_select(0, images) for part in self[:3])
         return KeyValueCache(*parts, None if self.concepts is None else self.concepts.select(images))
 
     def crop(self, images: int) -> KeyValueCache:
-        """The first images."""
+        """Select the first images."""
         parts = (None if part is None else Unrolled.first(part, images) for part in self[:3])
-        # Concepts are attended to when the loop over words is done, by all images at once.
+        # Concepts are attended to after the loop over tokens, for all images at once.
         return KeyValueCache(*parts, self.concepts)
 
 
 class State(NamedTuple):
-    """What a decoder remembers of the sentences it is writing.
+    """State of a decoder.
 
     Attributes:
         recurrent: h and, where the cell has one, c of every layer.
-        cache: What belongs to the images.
-        layout: How the sentences stand beside the images: captions when it learns, beams when it writes.
-        masks: Of variational dropout while it learns, shape (sentences, 2, layers, hidden_size): what multiplies h of a
-            layer on its way to the next word, and on its way up; else None.
+        cache: Tensors of the images.
+        layout: Assignment of sentences to images: captions in training, hypotheses in decoding.
+        masks: Masks of variational dropout in training, shape (sentences, 2, layers, hidden_size): the factors of each
+            layer's h on its way to the next step, and to the layer above. None otherwise.
     """
 
     recurrent: RecurrentState
@@ -60,19 +60,19 @@ class State(NamedTuple):
 
     @property
     def hidden(self) -> Tensor:
-        """The state h of every layer, shape (sentences, layers, hidden_size)."""
+        """Hidden state h of every layer, shape (sentences, layers, hidden_size)."""
         return self.recurrent[0]
 
     def repeat(self, times: int) -> State:
-        """Each sentence ``times`` times, side by side."""
+        """Repeat each sentence ``times`` times, side by side."""
         return self._replace(recurrent=tuple(part.repeat_interleave(times, dim=0) for part in self.recurrent))
 
     def select(self, sentences: Tensor, layout: Layout) -> State:
-        """Chosen sentences.
+        """Select sentences.
 
         Args:
-            sentences: Indices, in the order wanted, shape (chosen sentences,).
-            layout: How these stand beside the images.
+            sentences: Indices of the sentences, in the new order, shape (selected,).
+            layout: Their assignment to images.
         """
         return State(
             tuple(part.index_select(0, sentences) for part in self.recurrent),
@@ -82,11 +82,11 @@ class State(NamedTuple):
         )
 
     def keep(self, images: Tensor) -> State:
-        """The same sentences, with what belongs to chosen images; the layout has to follow."""
+        """Select the images of the cache; the layout must be replaced accordingly."""
         return self._replace(cache=self.cache.select(images))
 
     def first(self, count: int, layout: Layout) -> State:
-        """The first sentences, and how they stand beside the first images."""
+        """Select the first sentences, with their layout over the first images."""
         if count == len(self.hidden):
             return self._replace(layout=layout)
         return State(
@@ -98,13 +98,13 @@ class State(NamedTuple):
 
 
 class Step(NamedTuple):
-    """The outcome of reading one word: next-word logits, the new state, and where the decoder looked.
+    """The result of one decoding step.
 
     Attributes:
-        logits: Shape (sentences, vocabulary).
-        state: The state after the word.
-        attention: Weights over the cells, shape (sentences, cells), rows sum to 1; with a visual sentinel its weight is
-            a further column. None without attention.
+        logits: Next-token logits, shape (sentences, vocabulary).
+        state: The state after the token.
+        attention: Attention weights, shape (sentences, regions), rows sum to 1; the weight of a visual sentinel is an
+            additional last column. None without attention.
     """
 
     logits: Tensor
@@ -113,16 +113,16 @@ class Step(NamedTuple):
 
 
 class TeacherForced(NamedTuple):
-    """The outcome of reading known captions.
+    """The result of teacher forcing.
 
     Attributes:
-        logits: Next-word logits at every real word, END included, shape (words, vocabulary): caption after caption.
-        targets: The word that was to come, shape (words,).
-        attention: Weights over the cells as in `Step`, shape (sentences, steps, cells), all 0 after a sentence's END;
-            None without attention.
-        chosen: Logarithms of the weights of the cells that hard attention drew, shape (sentences, steps), 0 after a
-            sentence's END; None where nothing is drawn.
-        members: What each member of the decoder made of them, while several learn.
+        logits: Next-token logits of the real tokens, END included, caption after caption, shape (tokens, vocabulary).
+        targets: Target tokens, shape (tokens,).
+        attention: Attention weights as in `Step`, shape (sentences, steps, regions), 0 after END; None without
+            attention.
+        chosen: Logarithms of the weights of the regions that hard attention has sampled, shape (sentences, steps), 0
+            after END; None where nothing is sampled.
+        members: The results of the members of the decoder, in training.
     """
 
     logits: Tensor
