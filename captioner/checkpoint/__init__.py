@@ -1,9 +1,9 @@
-"""One file that is all of a captioner: weights, configuration, words, preprocessing, provenance.
+"""Checkpoints: one self-contained file with weights, configuration, vocabulary, preprocessing and model card.
 
-The file is safetensors, which holds tensors and text and nothing that can run. Its metadata has one entry,
-``captioner``: a JSON object with the keys ``format``, ``config``, ``words`` and ``card``. A file that holds an ensemble
-has in place of ``config`` a list ``members`` of them, and each tensor's name begins with its member's place, ``0.``, or
-with ``all.`` where all members have the same, such as a CNN that several decoders were trained on.
+The file is safetensors, which holds tensors and text, and no code. Its metadata has one entry, ``captioner``: a JSON
+object with the keys ``format``, ``config``, ``words`` and ``card``. An ensemble has a list ``members`` of
+configurations instead of ``config``, and the name of each tensor begins with the index of its member, ``0.``, or with
+``all.`` if all members share it, such as a CNN that several decoders were trained on.
 """
 
 from captioner.checkpoint.checkpoint import Checkpoint, refuse_another, refuse_other_words

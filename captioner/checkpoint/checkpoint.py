@@ -1,4 +1,4 @@
-"""What a checkpoint holds, and the network that it makes."""
+"""The content of a checkpoint, and the network built from it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ ModelT = TypeVar("ModelT", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The content of a checkpoint, or of one member of an ensemble's.
+    """The content of a checkpoint, or of one member of an ensemble.
 
     Attributes:
-        config: Shape of the network, and the preprocessing.
+        config: Configuration of the network, with the preprocessing.
         words: The vocabulary, in the order of ids.
-        weights: The network's state dict.
-        card: What is to be known of the model, in plain JSON values: its data, scores, limits, licence.
-        origin: What messages call it.
+        weights: State dict of the network.
+        card: Model card in plain JSON values: data, scores, limits, license.
+        origin: Name of the checkpoint in messages.
     """
 
     config: Config
@@ -40,16 +40,16 @@ class Checkpoint:
     origin: str = "the checkpoint"
 
     def header(self) -> str:
-        """All but the weights, as JSON."""
+        """Serialize everything but the weights as JSON."""
         header = {"format": FORMAT, "config": asdict(self.config), "words": self.words, "card": self.card}
-        # In ASCII, since the name of a file of captions may be no Unicode text.
+        # In ASCII, since the name of a caption file may not be valid Unicode.
         return json.dumps(header)
 
     def build(self) -> tuple[CaptionModel, Vocabulary]:
-        """The network, in evaluation mode on the CPU in float32, and its words.
+        """Build the captioner, in evaluation mode on the CPU in float32, and its vocabulary.
 
         Raises:
-            CaptionerError: Weights, words and configuration do not belong together.
+            CaptionerError: Weights, words and configuration are inconsistent.
         """
         config = self.config
         with naming(self.origin):
@@ -60,10 +60,10 @@ class Checkpoint:
         return model.to(memory_format=torch.channels_last), vocabulary
 
     def build_language_model(self) -> tuple[LanguageModel, Vocabulary]:
-        """The same for a language model.
+        """Build the language model and its vocabulary, as `build` does.
 
         Raises:
-            CaptionerError: As above.
+            CaptionerError: As for `build`.
         """
         config = self.config
         with naming(self.origin):
@@ -73,20 +73,20 @@ class Checkpoint:
             return self._fill(lambda words: LanguageModel(config, words)), vocabulary
 
     def verify(self) -> None:
-        """Refuses what makes no network, captioner or language model.
+        """Check that a network, captioner or language model, can be built.
 
         Raises:
-            CaptionerError: As above.
+            CaptionerError: As for `build`.
         """
         self.build() if isinstance(self.config, CaptionerConfig) else self.build_language_model()
 
     def _fill(self, make: Callable[[int], ModelT]) -> ModelT:
-        """A network for so many words, with the file's weights."""
+        """Build a network for the vocabulary, with the weights of the checkpoint."""
         for many in ("layers", "members"):
             number = getattr(self.config.decoder, many)
             if number > max(1, len(self.weights)):
                 raise CaptionerError(f"has no weights for {number} {many}; it was edited")
-        # Built without values (meta), then given the file's tensors: nothing is initialised in vain.
+        # Built without values (meta), then given the tensors of the file: nothing is initialized in vain.
         try:
             with torch.device("meta"), _WithoutValues():
                 model = make(len(self.words))
@@ -114,14 +114,14 @@ class Checkpoint:
         }
         model.load_state_dict(weights, assign=True)
         if any(buffer.is_meta for buffer in model.buffers()):
-            # What a network computes for itself, such as the filter of anti-aliasing, is in no file.
+            # Buffers that a network computes itself, such as an anti-aliasing filter, are in no file.
             model = make(len(self.words))
             model.load_state_dict(weights)
         return model.eval()
 
 
 class _WithoutValues(TorchFunctionMode):
-    """Skips the drawing of first weights, which on the meta device would import torch's compiler."""
+    """Skips weight initialization, which on the meta device would import torch's compiler."""
 
     def __torch_function__(
         self,
@@ -135,10 +135,10 @@ class _WithoutValues(TorchFunctionMode):
 
 
 def refuse_other_words(members: Sequence[Checkpoint]) -> None:
-    """Refuses an ensemble in which an id means one word here and another there.
+    """Refuse an ensemble of models with different vocabularies.
 
     Raises:
-        CaptionerError: The members' words differ.
+        CaptionerError: The vocabularies differ.
     """
     first, *others = members
     for other in others:
@@ -150,14 +150,14 @@ def refuse_other_words(members: Sequence[Checkpoint]) -> None:
 
 
 def refuse_another(lightning_checkpoint: Mapping[str, Any], model: Checkpoint) -> None:
-    """Refuses to resume a model from a file with other words, where every id would mean something else.
+    """Refuse to resume a run from a checkpoint with another vocabulary or configuration.
 
     Args:
-        lightning_checkpoint: What Lightning read.
-        model: The model to be trained on; its weights do not matter.
+        lightning_checkpoint: The checkpoint, as read by Lightning.
+        model: The model of the run; its weights do not matter.
 
     Raises:
-        CaptionerError: The file is of another model.
+        CaptionerError: The checkpoint is of another model.
     """
     if METADATA_KEY not in lightning_checkpoint:
         raise CaptionerError("the checkpoint to resume from was not written by captioner train")
@@ -173,7 +173,7 @@ def refuse_another(lightning_checkpoint: Mapping[str, Any], model: Checkpoint) -
 
 @contextmanager
 def naming(origin: str) -> Iterator[None]:
-    """Says of what is refused where it comes from."""
+    """Prefix the messages of errors with the origin of the checkpoint."""
     try:
         yield
     except CaptionerError as error:

@@ -1,4 +1,4 @@
-"""Reads a checkpoint, of ours or of Lightning's, damaged and hostile ones included; nothing in it is run."""
+"""Safe reading of checkpoints, this project's and Lightning's: no code is run, and damaged files are refused."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from captioner.checkpoint.schema import ALL, METADATA_KEY, parse
 from captioner.errors import CaptionerError, first_line
 
 _LIGHTNING_PREFIX = "model."
-"""What the parameters of the `CaptionModel` are called by inside a Lightning checkpoint."""
+"""Prefix of the parameters of the `CaptionModel` in a Lightning checkpoint."""
 
 _ZIP_MAGIC = b"PK\x03\x04"
 
 
 def read(path: str | os.PathLike[str]) -> Checkpoint:
-    """Reads the one model of a checkpoint, as `read_members` does.
+    """Read a checkpoint of one model.
 
     Raises:
-        CaptionerError: As there, or there are several.
+        CaptionerError: As for `read_members`, or the checkpoint is an ensemble.
     """
     first, *others = read_members(path)
     if others:
@@ -35,13 +35,13 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def read_members(path: str | os.PathLike[str]) -> list[Checkpoint]:
-    """Reads a checkpoint of this project or one that Lightning wrote while training; nothing in it is run.
+    """Read the models of a checkpoint, exported or written by Lightning in training; no code in it is run.
 
     Returns:
-        Its model, or those of its ensemble, in order.
+        The model, or those of an ensemble, in order.
 
     Raises:
-        CaptionerError: There is no such file, or it is no checkpoint that can be read safely.
+        CaptionerError: There is no such file, or it is not a checkpoint that can be read safely.
     """
     path = Path(path)
     try:
@@ -76,7 +76,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get(METADATA_KEY)
             return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 (no dict)
-    # Headers can name types, shapes and places that end in errors of several kinds.
+    # Types, shapes and offsets in a damaged header lead to exceptions of several kinds.
     except Exception as error:
         raise CaptionerError(
             f"checkpoint {path}: is no safetensors file or was cut ({first_line(error)}); "
@@ -93,7 +93,7 @@ def _read_lightning(path: Path) -> tuple[dict[str, Tensor], str | None]:
         header = content.get(METADATA_KEY)
         state = content["state_dict"]
         weights = {name.removeprefix(_LIGHTNING_PREFIX): value for name, value in state.items()}
-    # The restricted unpickler runs nothing, but a damaged or hostile file makes it raise nearly anything.
+    # The restricted unpickler runs no code, but damaged and hostile files make it raise almost any exception.
     except Exception as error:
         raise CaptionerError(
             f"checkpoint {path}: was not written by captioner, or is damaged, or would run code; it was not opened"
@@ -108,7 +108,7 @@ def _read_lightning(path: Path) -> tuple[dict[str, Tensor], str | None]:
 
 
 def _refuse_bomb(path: Path) -> None:
-    """Lightning's files are zip archives without compression; one that would grow as it is read is another's."""
+    """Refuse a compressed archive: Lightning's files are zip archives without compression."""
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())

@@ -1,4 +1,4 @@
-"""Shorter feature vectors for a decoder that has learned: what it multiplies at every word becomes smaller."""
+"""Low-rank projection of the feature vectors of a trained captioner, which makes its decoder faster."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from captioner.utils.threads import map_in_threads
 
 _DECODER = "decoder."
 _LEAST = 1e-7
-"""Share of the greatest mean square along an axis of the space below which float32 cannot tell one from 0."""
+"""Smallest eigenvalue of the second-moment matrix, relative to the largest, that float32 can distinguish from 0."""
 _BATCH = 64
 
 
 @torch.inference_mode()
 def measure_second_moment(whole: Checkpoint, images: Sequence[Path]) -> Tensor:
-    """What `project_to_low_rank` has to know of the feature vectors: the mean of v vᵀ over all cells of some images.
+    """Compute the second-moment matrix of the feature vectors: the mean of v vᵀ over all regions of some images.
 
     Args:
         whole: The captioner.
         images: Image files, at least one.
 
     Returns:
-        Shape (channels, channels), in double precision.
+        The matrix in double precision, shape (channels, channels).
 
     Raises:
-        CaptionerError: It is no captioner, or an image cannot be read.
+        CaptionerError: The checkpoint is not of a captioner, or an image cannot be read.
     """
     model, _ = whole.build()
     transform = model.config.transform
@@ -52,22 +52,23 @@ def measure_second_moment(whole: Checkpoint, images: Sequence[Path]) -> Tensor:
 
 
 def project_to_low_rank(whole: Checkpoint, size: int, second_moment: Tensor) -> Checkpoint:
-    """Puts a linear map behind a captioner's CNN, after which its decoder sees nearly what it saw.
+    """Insert a linear projection after the CNN of a captioner, with the least effect on its decoder.
 
-    Of all maps of a feature vector v to so many numbers, it is the one that changes the products W v least, in the mean
-    of their squares, where W is all matrices of the decoder that multiply v, one below the other. With E v vᵀ = L Lᵀ
-    and the largest singular values of W L = U S Vᵀ, v becomes Vᵀ L⁻¹ v and W becomes W L V (Eckart and Young, 1936).
+    Of all projections of a feature vector v to ``size`` dimensions, it changes the products W v least, in mean square,
+    where W stacks all matrices of the decoder that multiply v. With E v vᵀ = L Lᵀ and the largest singular values of
+    W L = U S Vᵀ, v becomes Vᵀ L⁻¹ v and W becomes W L V (Eckart and Young, 1936).
 
     Args:
         whole: The captioner.
-        size: Length of the vectors to come, less than that of those there are.
-        second_moment: What `measure_second_moment` tells, shape (channels, channels).
+        size: New length of the feature vectors, less than their present length.
+        second_moment: Return value of `measure_second_moment`, shape (channels, channels).
 
     Returns:
-        The same with another configuration, other matrices, and the map's.
+        The captioner with the new configuration, the projection, and the decoder's new matrices.
 
     Raises:
-        CaptionerError: It is a language model, has such a map already, or its vectors are no longer than that.
+        CaptionerError: The checkpoint is of a language model, has a projection already, or its feature vectors are not
+            longer than ``size``.
     """
     channels, config = len(second_moment), whole.config
     if not isinstance(config, CaptionerConfig):
@@ -81,7 +82,7 @@ def project_to_low_rank(whole: Checkpoint, size: int, second_moment: Tensor) -> 
     multiplying = [name for name, value in shapes.items() if value.shape != whole.weights[_DECODER + name].shape]
     stacked = torch.cat([whole.weights[_DECODER + name].double().flatten(0, -2) for name in multiplying])
     values, axes = torch.linalg.eigh(second_moment.double())
-    # Where no image goes, as few of them leave room, the root would have no inverse.
+    # Along directions without variance, which few images leave, L would have no inverse.
     root = axes * values.clamp(min=values.max() * _LEAST).sqrt()
     products = stacked @ root
     directions = torch.linalg.eigh(products.T @ products).eigenvectors[:, -size:]

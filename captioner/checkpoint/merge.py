@@ -1,4 +1,4 @@
-"""Several checkpoints in one: the mean of their weights, a model soup (Wortsman et al., 2022), or an ensemble."""
+"""Merging of checkpoints into a model soup (Wortsman et al., 2022) or an ensemble."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ _DECODER = "decoder."
 
 
 def average(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
-    """The mean of models that began with the same weights: epochs of a run, or runs with several seeds.
+    """Average the weights of models that were fine-tuned from the same weights: a model soup.
 
-    It often is better than each of them, and as fast as one. Models that share no beginning have nothing in between.
+    It is often better than each of them, and as fast as one. The average of models with different initial weights is
+    useless.
 
     Args:
-        checkpoints: At least one; of one configuration and with the same words.
+        checkpoints: At least one; of one configuration and vocabulary.
 
     Returns:
-        The mean, in float32, with a card of what all agree on and of how many there were.
+        The average in float32, with the entries of the model cards that agree, and the number of checkpoints.
 
     Raises:
-        CaptionerError: Two are of different networks.
+        CaptionerError: Configurations, vocabularies or tensors differ.
     """
     first, *others = checkpoints
     if not others:
@@ -47,20 +48,20 @@ def average(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
                 )
         for name, value in other.weights.items():
             if value.is_floating_point():
-                # A weight that all share, as a frozen CNN's, stays what it is to the bit.
+                # A weight that all share, such as a frozen CNN's, stays bitwise equal.
                 mean[name] = torch.lerp(mean[name], _precise(value), 1 / count)
     return replace(first, weights=mean, card={**_agreed(checkpoints), "mean of checkpoints": len(checkpoints)})
 
 
 def select_members(whole: Checkpoint, indices: Sequence[int]) -> Checkpoint:
-    """A model with some of its decoder's members, so that it is smaller and faster.
+    """Select members of a model's decoder, which makes it smaller and faster.
 
     Args:
         whole: The model.
-        indices: Of the members that stay, from 0; at least one.
+        indices: Indices of the members to keep, from 0; at least one.
 
     Raises:
-        CaptionerError: It has no member at one of the places.
+        CaptionerError: The decoder has no member of an index.
     """
     config = whole.config
     for index in indices:
@@ -76,7 +77,7 @@ def select_members(whole: Checkpoint, indices: Sequence[int]) -> Checkpoint:
 
 
 def together(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
-    """The members of an ensemble, whatever each began with, the first with the card of all.
+    """Combine models to the members of an ensemble, whose first one gets the model card of all.
 
     Args:
         checkpoints: At least one.
@@ -88,7 +89,7 @@ def together(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
 
 
 def _agreed(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
-    """What all cards say alike."""
+    """Entries that all model cards agree on."""
     first, *others = [each.card for each in checkpoints]
     return {key: value for key, value in first.items() if all(card.get(key) == value for card in others)}
 

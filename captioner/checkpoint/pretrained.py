@@ -1,4 +1,4 @@
-"""The model inside the package, which needs no file and no internet."""
+"""The embedded model, which is part of the package."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ DEFAULT = "default"
 
 
 def checkpoint_of(model: str | os.PathLike[str]) -> str | os.PathLike[str]:
-    """The file of a model: of the embedded one by its name, ``default``; a path is its own.
+    """Path of a model: ``default`` is the embedded one, anything else is a path.
 
-    A file of that name is ``./default``.
+    A file named ``default`` is ``./default``.
     """
     if model != DEFAULT:
         return model

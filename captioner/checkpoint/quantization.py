@@ -1,4 +1,4 @@
-"""Matrices and kernels in eight bits, each row a step of its own: a quarter of float32's room in a file."""
+"""Quantization of matrices and kernels to eight bits with one scale per row: a quarter of float32's size."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from torch import Tensor
 from captioner.errors import CaptionerError
 
 STEPS = ":steps"
-"""What follows a matrix's name in that of its steps; the names of parameters hold no colon."""
+"""Suffix of the name of a matrix's steps (scales); names of parameters contain no colon."""
 
 _LARGEST = 127
-"""Of the whole numbers kept; with -128 the range would not be symmetric."""
+"""Largest absolute value of the integers; with -128 the range would not be symmetric."""
 
 
 def quantize(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Rounds each row to whole multiples of a step that its largest weight is 127 of.
+    """Round each row to integer multiples of a step, 1/127 of its largest absolute weight.
 
     Args:
-        weights: A matrix, or a convolution's kernels, shape (rows, ...).
+        weights: A matrix, or the kernels of a convolution, shape (rows, ...).
 
     Returns:
-        The multiples, int8, of the weights' shape; the steps, float32, shape (rows,), 0 for a row of zeros. A weight
-        and its multiple of the step differ by half a step at most.
+        The multiples, int8, in the shape of the weights; and the steps, float32, shape (rows,), 0 for a row of zeros.
+        The error of a weight is at most half a step.
     """
     rows = weights.float().flatten(1)
     steps = rows.abs().amax(1) / _LARGEST
@@ -33,27 +33,27 @@ def quantize(weights: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def round_weights(weights: Tensor) -> Tensor:
-    """The weights as `quantize` keeps them, which keeps them as they are from then on: float32, of the same shape."""
+    """Round weights to what `quantize` represents exactly: float32, same shape."""
     multiples, steps = quantize(weights)
     return _multiply(multiples, steps)
 
 
 def are_rounded(weights: Tensor) -> bool:
-    """Whether `round_weights` has made them, so that eight bits cost nothing."""
+    """Whether weights come from `round_weights`, so that quantization is lossless."""
     return torch.allclose(round_weights(weights), weights.float(), rtol=1e-5, atol=0)
 
 
 def dequantize(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Puts together what `quantize` took apart.
+    """Restore the weights that `quantize` has quantized.
 
     Args:
-        tensors: Weights by their names; beside a matrix or kernels in int8 their steps, under their name and `STEPS`.
+        tensors: Weights by name; those in int8 have their steps under their name and `STEPS`.
 
     Returns:
-        The weights without steps, those that had some in float32.
+        The weights without steps; quantized ones in float32.
 
     Raises:
-        CaptionerError: Steps belong to no matrix in int8 of as many rows.
+        CaptionerError: Steps do not match an int8 matrix.
     """
     weights = {name: value for name, value in tensors.items() if not name.endswith(STEPS)}
     for steps_name in tensors.keys() - weights.keys():

@@ -1,4 +1,4 @@
-"""Writes a checkpoint, whole or not at all."""
+"""Atomic writing of checkpoints."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from captioner.utils.files import replacing
 
 
 def write(path: str | os.PathLike[str], *members: Checkpoint, dtype: torch.dtype = torch.float32) -> None:
-    """Writes a checkpoint, whole or not at all.
+    """Write a checkpoint atomically.
 
     Args:
         path: The file.
-        *members: Its content; several with the same words are an ensemble, which has the card of the first.
-        dtype: Precision of matrices and kernels; int8 rounds each row of a matrix to multiples of a step of its own
-            (`quantisation`), and keeps kernels in float16, unless they are rounded so already: to round those of fifty
-            convolutions on end changed the small model's grid by 14 % (docs/runs.md), and is better done before its
-            decoder learns. Vectors (biases, batch statistics) stay float32: they are small, and batch variances leave
-            the range of float16.
+        *members: The model; several with one vocabulary are an ensemble, with the model card of the first.
+        dtype: Precision of matrices and kernels. int8 quantizes matrices (`captioner.checkpoint.quantization`), and
+            keeps kernels in float16 unless they are rounded already: rounding those of fifty consecutive convolutions
+            changed the small model's grid by 14 % (docs/runs.md), and is better done before its decoder is trained.
+            Vectors (biases, batch statistics) stay float32: they are small, and batch variances exceed the range of
+            float16.
 
     Raises:
-        CaptionerError: The file cannot be written, or the members' words differ.
+        CaptionerError: The file cannot be written, or the vocabularies differ.
     """
     refuse_other_words(members)
     first, *others = members
@@ -62,6 +62,6 @@ def write(path: str | os.PathLike[str], *members: Checkpoint, dtype: torch.dtype
 
 
 def _same(name: str, one: Checkpoint, other: Checkpoint) -> bool:
-    """Whether two models have the same tensor, in whatever type each keeps it."""
+    """Whether two models have the same tensor, whatever its data type."""
     left, right = one.weights[name], other.weights.get(name)
     return right is not None and left.shape == right.shape and bool((left == right).all())

@@ -1,4 +1,4 @@
-"""The text of a checkpoint: configurations, words and card, of which nothing is believed that does not fit."""
+"""The JSON header of a checkpoint: configurations, words and model card, strictly validated."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from captioner.models.decoder import DecoderConfig
 from captioner.models.language_model import LanguageConfig
 
 FORMAT = 1
-"""Raised when an older version of this project could no longer read what is written."""
+"""Format version, increased when older versions of this project could not read a file."""
 ENSEMBLE_FORMAT = 2
-"""What a file with several models says, which version 1 cannot read."""
+"""Format version of a file with several models, which version 1 cannot read."""
 
 METADATA_KEY = "captioner"
 
 ALL = "all"
-"""What stands in place of a member's place before the name of a tensor that all members have."""
+"""Prefix of a tensor that all members share, in place of the index of a member."""
 
 _LARGEST = 2**24
-"""Bound of all numbers in a configuration: sizes beyond it belong to no network."""
+"""Upper bound of all numbers in a configuration."""
 
 _SHOWN = 40
-"""Characters of a wrong value that a message repeats."""
+"""Maximum length of a wrong value in a message."""
 
 Config: TypeAlias = CaptionerConfig | LanguageConfig
 DataclassT = TypeVar("DataclassT")
 
 
 def parse(header: str) -> tuple[Config | list[Config], tuple[str, ...], dict[str, Any]]:
-    """Configuration, or those of an ensemble, words and card of a header."""
+    """Parse a header to its configuration, or those of an ensemble, its words and its model card."""
     try:
         content = json.loads(header)
         found = content["format"]
@@ -68,7 +68,7 @@ def _config(values: Mapping[str, Any]) -> Config:
 
 
 def _from_dict(cls: type[DataclassT], values: Mapping[str, Any]) -> DataclassT:
-    """Builds a dataclass; a field that this version does not know cannot be honoured, so it is refused."""
+    """Build a dataclass; unknown fields are refused, since ignoring them would change the model."""
     known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - known)
     if unknown:
@@ -87,7 +87,7 @@ def _from_dict(cls: type[DataclassT], values: Mapping[str, Any]) -> DataclassT:
 
 
 def _fits(value: object, hint: Any) -> bool:  # noqa: ANN401 (a type as annotations have it)
-    """Whether a value from JSON is of an annotated type and of a size that makes sense."""
+    """Whether a JSON value has the annotated type and a plausible size."""
     arguments = get_args(hint)
     if get_origin(hint) is Literal:
         return any(value == known for known in arguments)
