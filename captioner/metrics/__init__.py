@@ -1,6 +1,6 @@
-"""Caption scores by the COCO protocol, in Python: BLEU-1 to 4, ROUGE-L and CIDEr-D over PTB tokens.
+"""Caption metrics of the COCO evaluation in pure Python: BLEU-1 to 4, ROUGE-L and CIDEr-D over PTB tokens.
 
-They equal those of the official code, its Java tokeniser included. Nothing here imports torch.
+They equal those of the official code, including its Java tokenizer. Nothing here imports torch.
 """
 
 from captioner.metrics.evaluation import Evaluation, evaluate, score

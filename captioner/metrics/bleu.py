@@ -10,19 +10,18 @@ from captioner.metrics.ngrams import MAX_ORDER, Corpus, Floats, Ints, Order, fin
 
 _TINY = 1e-15
 _SMALL = 1e-9
-"""What COCO's evaluation adds to numerators and denominators; they matter only where a count is 0."""
+"""Constants that COCO's evaluation adds to numerators and denominators; they matter only where a count is 0."""
 
 
 @dataclass(frozen=True)
 class BleuCounts:
-    """What BLEU is computed from; a corpus has the sums of its images.
+    """Counts that BLEU is computed from; those of a corpus are the sums over its images.
 
     Attributes:
-        correct: n-grams that a reference has too, each at most as often as in the reference that has it most, shape
-            (…, 4) for n = 1 … 4.
-        guessed: n-grams of the hypothesis, shape (…, 4).
-        length: Words of the hypothesis, shape (…).
-        closest: Words of the reference whose length is closest, of two the shorter, shape (…).
+        correct: Number of matching n-grams, clipped at the maximum count in a reference, shape (…, 4) for n = 1 … 4.
+        guessed: Number of n-grams of the hypothesis, shape (…, 4).
+        length: Length of the hypothesis in tokens, shape (…).
+        closest: Length of the reference that is closest in length, the shorter one of two, shape (…).
     """
 
     correct: Floats
@@ -31,11 +30,11 @@ class BleuCounts:
     closest: Floats
 
     def weighted(self, weights: Floats) -> BleuCounts:
-        """Sums over images, each counted as often as a row of ``weights``, shape (sums, images), says."""
+        """Weighted sums over images, for weights of shape (sums, images)."""
         return BleuCounts(*(weights @ part for part in (self.correct, self.guessed, self.length, self.closest)))
 
     def scores(self) -> Floats:
-        """BLEU-1 to BLEU-4.
+        """Compute BLEU-1 to BLEU-4.
 
         BLEU-N is the geometric mean of the precisions correct_n / guessed_n, n = 1 … N, times the brevity penalty
         exp(1 - r/c) where the length c falls short of the closest length r.
@@ -52,7 +51,7 @@ class BleuCounts:
 
 
 def count_bleu(corpus: Corpus) -> BleuCounts:
-    """Counts n-grams and lengths of each image."""
+    """Count n-grams and lengths of each image."""
     lengths = corpus.hypotheses.lengths
     correct = np.stack([_correct(order, corpus.images) for order in corpus.orders], axis=1)
     guessed = np.stack([np.maximum(0, lengths - shorter) for shorter in range(MAX_ORDER)], axis=1)
@@ -64,7 +63,7 @@ def count_bleu(corpus: Corpus) -> BleuCounts:
 
 
 def _correct(order: Order, images: int) -> Ints:
-    """Clipped matches of each image, shape (images,)."""
+    """Clipped n-gram matches of each image, shape (images,)."""
     hypotheses, references = order.hypotheses, order.references
     most = np.zeros(len(order.known), dtype=np.int64)
     np.maximum.at(most, order.group, references.times)

@@ -1,4 +1,4 @@
-"""How far a score could be off: bootstrap over images (Efron and Tibshirani, 1993; Koehn, 2004, for the paired one)."""
+"""Confidence intervals by bootstrap over images (Efron and Tibshirani, 1993), and paired tests (Koehn, 2004)."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from captioner.metrics.ngrams import Floats
 
 SAMPLES = 1000
 COVERAGE = 0.95
-"""The share of samples that an interval holds."""
+"""Coverage of the confidence intervals."""
 
 
 class Interval(NamedTuple):
-    """The middle 95 % of what samples give."""
+    """Lower and upper bound of the central 95 % of the samples."""
 
     low: float
     high: float
 
 
 class Difference(NamedTuple):
-    """How much better the second of two sets of captions is than the first.
+    """Difference of a score between two sets of captions.
 
     Attributes:
         difference: Second minus first, on all images.
-        interval: The middle 95 % of the difference in samples of the images.
-        p_value: Twice the share of samples in which the sign is the other one or there is no difference: how surprising
-            the difference would be if there were none, in (0, 1].
+        interval: Central 95 % of the difference over samples of the images.
+        p_value: Two-sided p-value in (0, 1]: twice the share of samples in which the difference is 0 or has the
+            opposite sign.
     """
 
     difference: float
@@ -38,15 +38,15 @@ class Difference(NamedTuple):
 
 
 def intervals(evaluation: Evaluation[ImageId], samples: int = SAMPLES, seed: int = 0) -> dict[str, Interval]:
-    """The 95 % interval of each corpus score, over samples of as many images, drawn with replacement.
+    """Compute the 95 % interval of each corpus score, over samples of images drawn with replacement.
 
     Args:
         evaluation: The scores.
-        samples: How many samples, at least 1.
-        seed: The same seed gives the same intervals.
+        samples: Number of samples, at least 1.
+        seed: Seed of the sampling.
 
     Returns:
-        By name of the score. CIDEr's document frequencies stay those of the whole set.
+        The interval of each score by name. The document frequencies of CIDEr remain those of all images.
     """
     weights = bootstrap_weights(len(evaluation.images), samples, seed)
     return {name: percentile_interval(values) for name, values in _resampled(evaluation, weights).items()}
@@ -55,19 +55,19 @@ def intervals(evaluation: Evaluation[ImageId], samples: int = SAMPLES, seed: int
 def compare(
     first: Evaluation[ImageId], second: Evaluation[ImageId], samples: int = SAMPLES, seed: int = 0
 ) -> dict[str, Difference]:
-    """Compares two sets of captions of the same images, on the same samples of them.
+    """Compare two sets of captions of the same images by a paired bootstrap.
 
     Args:
-        first: Scores of the one.
-        second: Scores of the other.
-        samples: How many samples, at least 1.
-        seed: The same seed gives the same result.
+        first: Scores of the first set.
+        second: Scores of the second set.
+        samples: Number of samples, at least 1.
+        seed: Seed of the sampling.
 
     Returns:
-        By name of the score.
+        The difference of each score by name.
 
     Raises:
-        CaptionerError: The two are about different images.
+        CaptionerError: The two sets are of different images.
     """
     if first.images != second.images:
         raise CaptionerError("only captions of the same images, in the same order, can be compared")
@@ -85,7 +85,7 @@ def compare(
 
 
 def bootstrap_weights(images: int, samples: int, seed: int) -> Floats:
-    """How often each sample has each image, shape (samples, images)."""
+    """Number of times that each sample contains each image, shape (samples, images)."""
     drawn = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=samples)
     return drawn.astype(np.float64)
 

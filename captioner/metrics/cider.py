@@ -1,4 +1,4 @@
-"""CIDEr-D, over a corpus and as a reward."""
+"""CIDEr-D (Vedantam et al., 2015), of a corpus and as a reward."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import numpy as np
 from captioner.metrics.ngrams import MAX_ORDER, Corpus, Floats, Ngrams, Order, find
 
 SIGMA = 6.0
-"""Width of the Gaussian by which a difference in length is punished, in bigrams."""
+"""Standard deviation of the Gaussian length penalty, in bigrams."""
 
 SCALE = 10.0
 
 
 def cider(corpus: Corpus) -> Floats:
-    """CIDEr-D of each image: ten times the mean similarity of its hypothesis to its references.
+    """Compute CIDEr-D of each image: ten times the mean similarity of its hypothesis to its references.
 
-    An n-gram g weighs count(g) · log(images / images with g in a reference), n from 1 to 4. A hypothesis is compared by
-    the cosine of such vectors, its own weights clipped at the reference's, and exp(-Δ²/2σ²) for a difference of Δ in
-    length. The score of a corpus is the mean over its images.
+    The tf-idf weight of an n-gram g is count(g) · log(images / images with g in a reference), n from 1 to 4. The
+    similarity is the cosine of the weight vectors, those of the hypothesis clipped at the reference's, times
+    exp(-Δ²/2σ²) for a length difference of Δ. The score of a corpus is the mean over its images.
 
     Args:
-        corpus: The corpus whose references also give the frequencies: among other images, an image scores otherwise,
-            and an image alone scores 0.
+        corpus: The corpus, whose references also define the document frequencies: the score of an image depends on the
+            other images, and is 0 for an image alone.
 
     Returns:
         Values in [0, 10], shape (images,).
@@ -39,7 +39,7 @@ def cider(corpus: Corpus) -> Floats:
 
 
 def _similarity(corpus: Corpus, order: Order) -> Floats:
-    """The clipped cosine of each reference with its image's hypothesis, shape (references,)."""
+    """Clipped cosine of each reference with the hypothesis of its image, shape (references,)."""
     hypotheses, references = order.hypotheses, order.references
     frequency = np.bincount(order.known // corpus.images, minlength=order.different)
     rarity = np.log(corpus.images) - np.log(np.maximum(1, frequency))
@@ -60,10 +60,10 @@ Words = Sequence[Hashable]
 
 
 class CiderReward:
-    """Scores captions by their images' references, as `captioner.metrics.cider` would within the whole corpus.
+    """CIDEr-D of single captions, with the document frequencies of a whole corpus.
 
     Args:
-        references: The words of every image's references; words can be anything that compares, such as ids.
+        references: The tokens of the references of every image; tokens can be anything hashable, such as ids.
     """
 
     def __init__(self, references: Sequence[Sequence[Words]]) -> None:
@@ -72,15 +72,15 @@ class CiderReward:
             ngram for group in references for ngram in {ngram for words in group for ngram in _ngrams(words)}
         )
         self._most = math.log(max(1, len(references)))
-        # What one image has weighs as much as what none has, and is most of all there is: it need not be kept.
+        # An n-gram of one image has the same weight as one of no image, and most are such: they need not be kept.
         self._rarity = {ngram: self._most - math.log(count) for ngram, count in frequency.items() if count > 1}
 
     def __call__(self, image: int, captions: Sequence[Words]) -> list[float]:
-        """CIDEr-D of captions of an image, in [0, 10].
+        """Compute CIDEr-D of captions of an image, in [0, 10].
 
         Args:
-            image: Its place among the references.
-            captions: Words of each caption.
+            image: Index of the image among the references.
+            captions: The tokens of each caption.
         """
         references = [self._vector(words) for words in self.references[image]]
         return [self._score(self._vector(words), references) for words in captions]
@@ -95,7 +95,7 @@ class CiderReward:
 
 
 class _Vector:
-    """A caption's tf-idf weights, its norm for each order, and its length."""
+    """Tf-idf weights of a caption, their norm for each order, and its length."""
 
     def __init__(self, weights: dict[tuple[Hashable, ...], float], words: int) -> None:
         self.weights = weights
@@ -106,7 +106,7 @@ class _Vector:
         self.bigrams = max(0, words - 1)
 
     def similarity(self, reference: _Vector) -> float:
-        """The mean over the orders of the clipped cosines, times the punishment of the length."""
+        """Compute the clipped cosine, averaged over the orders, times the length penalty."""
         dots = [0.0] * MAX_ORDER
         for ngram in self.weights.keys() & reference.weights.keys():
             weight = reference.weights[ngram]

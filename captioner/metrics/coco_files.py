@@ -1,4 +1,4 @@
-"""COCO's caption files: annotations and results, read with care for what makes scores wrong in silence."""
+"""COCO's annotation and result files, with checks against everything that would silently change scores."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ Id = int | str
 
 
 def read_references(path: Path) -> dict[Id, list[str]]:
-    """Reads an annotation file, ``{"annotations": [{"image_id", "caption"}, …]}``.
+    """Read an annotation file, ``{"annotations": [{"image_id", "caption"}, …]}``.
 
     Args:
         path: The file.
 
     Returns:
-        The captions of each image, in the file's order, of the images as of the captions.
+        The captions of each image; images and captions in the order of the file.
 
     Raises:
-        CaptionerError: The file cannot be read or has another form, or a caption holds a control character.
+        CaptionerError: The file cannot be read or has another format, or a caption contains a control character.
     """
     content = _read(path)
     if not isinstance(content, dict) or "annotations" not in content:
         raise CaptionerError(f"{path}: has no annotations; give a COCO caption annotation file")
     references: dict[Id, list[str]] = {}
     listed = content.get("images", [])
-    # The official code goes through the images as they are listed, and the order can change tokens.
+    # The official code processes images in this order, and the order can change tokens.
     for entry in listed if isinstance(listed, list) else []:
         if isinstance(entry, dict) and _is_id(entry.get("id")):
             references[entry["id"]] = []
@@ -43,14 +43,14 @@ def read_references(path: Path) -> dict[Id, list[str]]:
 
 
 def read_results(path: Path) -> dict[Id, str]:
-    """Reads a result file, ``[{"image_id", "caption"}, …]``, one caption an image.
+    """Read a result file, ``[{"image_id", "caption"}, …]``, with one caption per image.
 
     Args:
         path: The file.
 
     Raises:
-        CaptionerError: The file cannot be read or has another form, an image has two captions, or a caption holds a
-            control character.
+        CaptionerError: The file cannot be read or has another format, an image has two captions, or a caption contains
+            a control character.
     """
     results: dict[Id, str] = {}
     for image, caption in _captions(path, _read(path)):
@@ -65,16 +65,16 @@ def read_results(path: Path) -> dict[Id, str]:
 def align(
     results: dict[Id, str], references: dict[Id, list[str]], subset: bool, path: Path
 ) -> tuple[dict[Id, str], dict[Id, list[str]]]:
-    """Brings results and references to the same images, in the order of the references.
+    """Align results and references: the same images, in the order of the references.
 
     Args:
         results: The caption of each image.
         references: The references of each image.
-        subset: Whether results may cover a part of the images that have references.
-        path: The results' file, for messages.
+        subset: Whether results may cover only a part of the images with references.
+        path: The result file, for messages.
 
     Raises:
-        CaptionerError: A caption's image has no reference, or an image has no caption and ``subset`` is false.
+        CaptionerError: The image of a caption has no reference, or an image has no caption and ``subset`` is false.
     """
     extra = [image for image in results if image not in references]
     if extra:
@@ -126,7 +126,7 @@ def _is_id(value: object) -> TypeGuard[Id]:
 
 
 def _refuse_control_characters(path: Path, image: Id, caption: str) -> None:
-    """Blanks and line breaks are spaces to the tokeniser; anything else would be an accident that nobody sees."""
+    """Refuse control characters but whitespace, which the tokenizer treats as spaces; others are invisible mistakes."""
     for character in caption:
         if unicodedata.category(character) in ("Cc", "Cs") and not character.isspace():
             raise CaptionerError(

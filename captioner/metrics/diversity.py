@@ -1,4 +1,4 @@
-"""What scores do not see: how varied captions are, and whether they are sentences at all."""
+"""Diversity and completeness of captions, which reference-based scores do not measure."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from captioner.text.function_words import FUNCTION_WORDS
 
 
 def describe(captions: Sequence[Sequence[str]], training: Collection[str] | None = None) -> dict[str, float]:
-    """Measures the variety and the wholeness of captions.
+    """Measure the diversity and the completeness of captions.
 
     Args:
         captions: The tokens of each caption.
-        training: The training captions, each its tokens joined by spaces; None leaves ``novel`` out.
+        training: The training captions, tokens joined by spaces; None omits ``novel``.
 
     Returns:
-        By name: ``vocabulary``, the number of different words; ``distinct-1`` and ``distinct-2``, different words and
-        pairs of words over all words and pairs (Li et al., 2016); ``length``, mean words a caption; ``unique``, the
-        share of different captions; ``novel``, the share that is no training caption; ``cut off``, the share that ends
-        on a function word or is empty; ``repetitive``, the share that says a run of two or more words twice.
+        By name: ``vocabulary``, the number of distinct words; ``distinct-1`` and ``distinct-2``, the ratio of distinct
+        unigrams and bigrams (Li et al., 2016); ``length``, the mean number of words; ``unique``, the share of distinct
+        captions; ``novel``, the share that is not in the training captions; ``cut off``, the share that is empty or
+        ends with a function word; ``repetitive``, the share that repeats a sequence of two or more words.
     """
     count = max(1, len(captions))
     texts = [" ".join(tokens) for tokens in captions]
@@ -33,7 +33,7 @@ def describe(captions: Sequence[Sequence[str]], training: Collection[str] | None
     if training is not None:
         found["novel"] = sum(text not in training for text in texts) / count
     found["cut off"] = sum(not tokens or tokens[-1] in FUNCTION_WORDS for tokens in captions) / count
-    # A longer run that is said twice holds a pair that is.
+    # A longer sequence that occurs twice contains a bigram that does.
     found["repetitive"] = sum(any(n > 1 for n in Counter(own).values()) for own in runs[2]) / count
     return found
 

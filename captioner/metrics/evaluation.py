@@ -1,4 +1,4 @@
-"""All scores of a set of captions, for the corpus and for each image."""
+"""Evaluation of captions: the scores of the corpus and of each image."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ BLEU_NAMES = tuple(f"BLEU-{order}" for order in range(1, MAX_ORDER + 1))
 
 @dataclass(frozen=True)
 class Evaluation(Generic[ImageId]):
-    """The scores of captions of a set of images, by the COCO protocol.
+    """Scores of the captions of a set of images, by the COCO protocol.
 
     Attributes:
         images: The images, in the order of the candidates.
-        hypotheses: The tokens of each image's caption.
-        references: The tokens of each image's references.
-        bleu: What BLEU is computed from, for each image.
+        hypotheses: The tokens of the caption of each image.
+        references: The tokens of the references of each image.
+        bleu: The counts of BLEU for each image.
         means: ROUGE-L in [0, 1] and CIDEr (CIDEr-D) in [0, 10] of each image, by name, shape (images,); their means are
             the scores of the corpus.
     """
@@ -40,32 +40,32 @@ class Evaluation(Generic[ImageId]):
     means: dict[str, Floats]
 
     def corpus(self) -> dict[str, float]:
-        """The scores of the corpus, by name."""
+        """Scores of the corpus by name."""
         parts = (self.bleu.correct, self.bleu.guessed, self.bleu.length, self.bleu.closest)
         whole = BleuCounts(*(part.sum(axis=0) for part in parts)).scores()
         means = {name: float(values.mean()) for name, values in self.means.items()}
         return dict(zip(BLEU_NAMES, whole.tolist(), strict=True)) | means
 
     def per_image(self) -> dict[ImageId, dict[str, float]]:
-        """The scores of each image, by name."""
+        """Scores of each image by name."""
         columns = dict(zip(BLEU_NAMES, self.bleu.scores().T, strict=True)) | self.means
         rows = zip(*(values.tolist() for values in columns.values()), strict=True)
         return {image: dict(zip(columns, row, strict=True)) for image, row in zip(self.images, rows, strict=True)}
 
 
 def evaluate(candidates: Mapping[ImageId, str], references: Mapping[ImageId, Sequence[str]]) -> Evaluation[ImageId]:
-    """Scores one caption an image against its references.
+    """Score one caption per image against its references.
 
     Args:
         candidates: The caption of each image.
-        references: The reference captions of each image, at least one, as many as there are.
+        references: The reference captions of each image, at least one.
 
     Returns:
-        The scores. CIDEr weighs words by how many images of this very corpus have them: scores of different sets of
-        images do not compare, and that of one image is 0.
+        The scores. CIDEr takes its document frequencies from these very references: scores of different sets of images
+        are not comparable, and the score of a single image is 0.
 
     Raises:
-        CaptionerError: There is no image, the two name different images, or an image has no reference.
+        CaptionerError: There is no image, the two have different images, or an image has no reference.
     """
     _check(candidates, references)
     images = tuple(candidates)
@@ -73,8 +73,8 @@ def evaluate(candidates: Mapping[ImageId, str], references: Mapping[ImageId, Seq
     remaining = iter(tokenize([reference for image in images for reference in references[image]]))
     grouped = [[next(remaining) for _ in references[image]] for image in images]
     corpus = spaced = index_corpus(hypotheses, grouped)
-    # The official code parts tokens from one another in two ways: a token that spans a space ("2 1/2") is two words to
-    # BLEU and CIDEr, and a caption without words is one empty word to ROUGE.
+    # The official code splits tokens in two ways: a token that spans a space ("2 1/2") is two words to BLEU and CIDEr,
+    # and a caption without words is one empty word to ROUGE.
     if any("\xa0" in word for word in corpus.vocabulary):
         corpus = index_corpus([_parted(h) for h in hypotheses], [[_parted(r) for r in group] for group in grouped])
     if not (all(hypotheses) and all(reference for group in grouped for reference in group)):
@@ -85,7 +85,7 @@ def evaluate(candidates: Mapping[ImageId, str], references: Mapping[ImageId, Seq
 
 
 def score(candidates: Mapping[ImageId, str], references: Mapping[ImageId, Sequence[str]]) -> dict[str, float]:
-    """The scores of a corpus: those of `evaluate`, by name.
+    """Compute the scores of a corpus by name, those of `evaluate`.
 
     Args:
         candidates: The caption of each image.
@@ -95,7 +95,7 @@ def score(candidates: Mapping[ImageId, str], references: Mapping[ImageId, Sequen
         BLEU-1 to BLEU-4 and ROUGE-L in [0, 1], CIDEr (CIDEr-D) in [0, 10].
 
     Raises:
-        CaptionerError: There is no image, the two name different images, or an image has no reference.
+        CaptionerError: There is no image, the two have different images, or an image has no reference.
     """
     return evaluate(candidates, references).corpus()
 
@@ -118,7 +118,7 @@ def _check(candidates: Mapping[ImageId, str], references: Mapping[ImageId, Seque
                 f"image {missing[0]!r}{others} has no {what}; captions and references must name the same images"
             )
     for image in references:
-        texts: Any = references[image]  # may be anything: it comes from outside
+        texts: Any = references[image]  # untrusted, may be anything
         if isinstance(texts, str):
             raise CaptionerError(f"image {image!r}: its references are one text; give a list of texts")
         if not texts:

@@ -1,8 +1,8 @@
-"""Does the decoder look at what it names? Measured against boxes that people drew.
+"""Grounding of attention: whether the decoder attends to what it names, measured with annotated boxes.
 
-The pointing game (Zhang et al., 2016, Top-down Neural Attention by Excitation Backprop, section 4.1) for words in place
-of classes, and the share of attention within the boxes (Liu et al., 2017, Attention Correctness in Neural Image
-Captioning, section 4).
+The pointing game (Zhang et al., 2016, Top-down Neural Attention by Excitation Backprop, section 4.1) for words instead
+of classes, and the attention mass within the boxes (Liu et al., 2017, Attention Correctness in Neural Image Captioning,
+section 4).
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from captioner.data.json_fields import field, identity, parse_value, read_text, 
 from captioner.errors import CaptionerError
 
 NO_ATTENTION = f"there is no attention to measure; {TRAINED_TO_LOOK}"
-"""What a caption without maps is refused with."""
+"""Message for a caption without attention."""
 
 Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What people drew around the things in one photograph.
+    """Annotated boxes of one photograph.
 
     Attributes:
-        width: Of the upright photograph that they drew on, in pixels.
-        height: Likewise.
-        boxes: For each category its boxes: left, top, width and height in these pixels.
+        width: Width of the upright photograph that was annotated, in pixels.
+        height: Its height in pixels.
+        boxes: The boxes of each category: left, top, width and height in these pixels.
     """
 
     width: int
@@ -42,7 +42,7 @@ class Scene:
     boxes: dict[str, list[Box]]
 
     def mask(self, category: str) -> np.ndarray:
-        """Which pixels have their centre in a box of a category, shape (height, width)."""
+        """Mask of the pixels whose center is in a box of a category, shape (height, width)."""
         mask = np.zeros((self.height, self.width), bool)
         x, y = np.arange(self.width) + 0.5, np.arange(self.height) + 0.5
         for left, top, width, height in self.boxes[category]:
@@ -52,16 +52,16 @@ class Scene:
 
 @dataclass(frozen=True)
 class Grounding:
-    """How well attention finds what is named. Shares are in [0, 1], and NaN without a trial.
+    """Result of the pointing game. Rates are in [0, 1], and NaN without a trial.
 
     Attributes:
-        images: Photographs with boxes and a caption.
-        trials: Words that name a category of which their photograph has a box.
-        hits: Trials in which the centre of the cell with most attention lies in such a box.
-        center_hits: Trials in which the centre of the photograph does.
-        random_hits: Trials in which a random point of what the encoder saw would, as an expectation.
-        mass_sum: The shares of the trials' attention that fall into the boxes, added up.
-        absent: Words that name a category of which their photograph has no box; they are no trials.
+        images: Number of photographs with boxes and a caption.
+        trials: Number of words that name a category with a box in their photograph.
+        hits: Trials in which the center of the region with most attention lies in such a box.
+        center_hits: Trials in which the center of the photograph does.
+        random_hits: Expected number of trials in which a random point of the encoder's input does.
+        mass_sum: Sum over the trials of the attention mass within the boxes.
+        absent: Number of words that name a category without a box in their photograph; they are no trials.
     """
 
     images: int
@@ -74,22 +74,22 @@ class Grounding:
 
     @property
     def pointing(self) -> float:
-        """Hits a trial."""
+        """Hit rate."""
         return self._a_trial(self.hits)
 
     @property
     def center(self) -> float:
-        """Hits a trial of the image centre."""
+        """Hit rate of the image center."""
         return self._a_trial(self.center_hits)
 
     @property
     def random(self) -> float:
-        """Hits a trial of a random point, which is also the mass of even attention."""
+        """Hit rate of a random point, which is also the mass of uniform attention."""
         return self._a_trial(self.random_hits)
 
     @property
     def mass(self) -> float:
-        """Mean share of the attention that falls into the boxes."""
+        """Mean attention mass within the boxes."""
         return self._a_trial(self.mass_sum)
 
     def _a_trial(self, total: float) -> float:
@@ -97,18 +97,18 @@ class Grounding:
 
 
 def read_boxes(path: Path) -> dict[str, Scene]:
-    """Reads COCO's object annotations (https://cocodataset.org/#format-data).
+    """Read COCO's object annotations (https://cocodataset.org/#format-data).
 
     Args:
         path: JSON with ``images`` (``id``, ``file_name``, ``width``, ``height``), ``categories`` (``id``, ``name``) and
             ``annotations`` (``image_id``, ``category_id``, ``bbox`` in pixels of that width and height). The image
-            files may have any size: maps and boxes meet as fractions of the photograph.
+            files may have any size: maps and boxes are compared as fractions of the photograph.
 
     Returns:
-        For each file name what is on the photograph, in the file's order.
+        The scene of each file name, in the order of the file.
 
     Raises:
-        CaptionerError: The file cannot be read or is of another format.
+        CaptionerError: The file cannot be read or has another format.
     """
     content = typed(parse_value(read_text(path), str(path))[0], dict, str(path))
     categories: dict[int | str, str] = {}
@@ -140,10 +140,10 @@ def read_boxes(path: Path) -> dict[str, Scene]:
 
 
 def measure(pairs: Iterable[tuple[Caption, Scene]]) -> Grounding:
-    """Plays the pointing game with every word that names a category.
+    """Play the pointing game with every word that names a category.
 
     Args:
-        pairs: Captions, each with what is on its photograph; several captions of a photograph stand side by side.
+        pairs: Captions, each with the scene of its photograph; the captions of a photograph are consecutive.
 
     Raises:
         CaptionerError: A caption has no attention.
@@ -172,10 +172,10 @@ def measure(pairs: Iterable[tuple[Caption, Scene]]) -> Grounding:
 
 
 def named_categories(words: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """Finds the words that name a category of COCO.
+    """Find the words that name a category of COCO.
 
     Yields:
-        Index and category; of a name of several words, such as "hot dog", the index of the last one.
+        Index and category; for a name of several words, such as "hot dog", the index of the last one.
     """
     names = _names()
     longest = max(len(name) for name in names)
@@ -197,12 +197,12 @@ def _names() -> dict[tuple[str, ...], str]:
 
 
 def _covered(mask: np.ndarray, region: tuple[float, float, float, float], shape: tuple[int, ...]) -> np.ndarray:
-    """The share of each cell that a mask covers, shape (rows, columns).
+    """Share of each region of the grid that a mask covers, shape (rows, columns).
 
     Args:
         mask: Shape (height, width).
-        region: The part of the photograph that the cells cover, as `Caption.region` has it.
-        shape: Rows and columns.
+        region: The part of the photograph that the grid covers, as in `Caption.region`.
+        shape: Rows and columns of the grid.
     """
     height, width = mask.shape
     rows = _cells(region[1] * height, region[3] * height, shape[0], height)  # (rows, height)
@@ -212,7 +212,7 @@ def _covered(mask: np.ndarray, region: tuple[float, float, float, float], shape:
 
 
 def _cells(start: float, end: float, cells: int, pixels: int) -> np.ndarray:
-    """How much of each cell each pixel is, along one side: rows sum to 1, shape (cells, pixels)."""
+    """Share of each pixel in each cell along one side, shape (cells, pixels); rows sum to 1."""
     edges = np.linspace(start, end, cells + 1)
     pixel = np.arange(pixels)
     overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
@@ -221,7 +221,7 @@ def _cells(start: float, end: float, cells: int, pixels: int) -> np.ndarray:
 
 
 def _peak(weights: np.ndarray, region: tuple[float, float, float, float], shape: tuple[int, ...]) -> tuple[int, int]:
-    """The pixel, as row and column, in the centre of the cell with the greatest weight."""
+    """Pixel, as row and column, at the center of the region with the greatest weight."""
     row, column = np.unravel_index(int(weights.argmax()), weights.shape)
     left, top, right, bottom = region
     y = (top + (row + 0.5) / weights.shape[0] * (bottom - top)) * shape[0]

@@ -1,6 +1,6 @@
-"""Runs the official jars of METEOR and SPICE, of the extra `captioner[coco]`, so that no Java outlives a call.
+"""Java processes of the official jars of METEOR and SPICE (extra `captioner[coco]`), none of which outlives a call.
 
-The official Python around them (pycocoevalcap) is never imported: it downloads and prints by itself.
+The official Python wrapper (pycocoevalcap) is never imported: it downloads files and prints.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from types import TracebackType
 from captioner.errors import CaptionerError
 
 _STEADY = (
-    # Where numbers have a decimal comma METEOR cannot read its own parameters.
+    # In locales with a decimal comma, METEOR cannot read its own parameters.
     "-Duser.language=en",
     "-Duser.country=US",
     "-Dfile.encoding=UTF-8",
@@ -30,7 +30,7 @@ _STEADY = (
 
 
 def find_java() -> str:
-    """The java on the path.
+    """Find the java executable.
 
     Raises:
         CaptionerError: There is none.
@@ -44,7 +44,7 @@ def find_java() -> str:
 
 
 def find_jar(name: str) -> Path:
-    """A jar of pycocoevalcap, which is looked for but not imported.
+    """Find a jar of pycocoevalcap, without importing that.
 
     Args:
         name: Its path within that package.
@@ -69,13 +69,13 @@ def find_jar(name: str) -> Path:
 
 
 class JavaProcess:
-    """A jar at work, within a `with` that kills it and all it started, however it is left.
+    """A running jar; a context manager that always kills it and its child processes.
 
     Args:
-        metric: Whose jar it is, for messages.
-        options: What follows `java` on its command line.
-        seconds: How long it may run.
-        folder: Where it runs and may leave files; the caller removes it.
+        metric: Name of the metric, for messages.
+        options: Command line arguments of java.
+        seconds: Time limit.
+        folder: Working directory, in which it may leave files; the caller removes it.
 
     Raises:
         CaptionerError: Java cannot be started.
@@ -93,11 +93,11 @@ class JavaProcess:
                     command,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
-                    stderr=log,  # a file: nobody has to read it for the jar to go on
+                    stderr=log,  # a file: unlike a pipe, it never blocks the jar
                     cwd=folder,
                     encoding="utf-8",
                     errors="replace",
-                    start_new_session=True,  # a group of its own, which can be killed as a whole
+                    start_new_session=True,  # its own process group, which can be killed as a whole
                 )
             except OSError as error:
                 raise CaptionerError(
@@ -120,12 +120,12 @@ class JavaProcess:
         self._end()
 
     def ask(self, lines: Iterable[str], answers: int) -> Iterator[str]:
-        """Writes lines and gives the answers, each as it comes.
+        """Write lines and yield the answers as they arrive.
 
-        Both at once: were all written first, a jar that waits until its answers are read would wait forever.
+        Writing and reading are concurrent: a jar that blocks until its answers are read would otherwise wait forever.
 
         Raises:
-            CaptionerError: The jar ends, or its time does, before it has answered.
+            CaptionerError: The jar ends, or its time is up, before it has answered.
         """
         writer = threading.Thread(target=self._write, args=("".join(f"{line}\n" for line in lines),), daemon=True)
         self._writers.append(writer)
@@ -138,7 +138,7 @@ class JavaProcess:
             yield line.strip()
 
     def finish(self) -> None:
-        """Waits for the end of a jar that is asked nothing.
+        """Wait for the end of a jar that has no input.
 
         Raises:
             CaptionerError: It fails, or its time is up.
@@ -148,16 +148,16 @@ class JavaProcess:
             raise self.failure(f"failed with exit status {self._process.returncode}")
 
     def errors(self) -> str:
-        """What it has written to its standard error so far."""
+        """The standard error output so far."""
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     def failure(self, what: str) -> CaptionerError:
-        """The error that tells what the jar did, and the last line that it complained in."""
+        """Build an error from what happened and the last message of the jar."""
         if self._late.is_set():
             return CaptionerError(
                 f"{self._metric} took longer than its limit of {self._seconds:g} s and was stopped; raise time_limit"
             )
-        # A Java stack is indented and below what it is about.
+        # A Java stack trace is indented and below its message.
         complaints = [line for line in self.errors().splitlines() if line.strip() and not line[0].isspace()]
         last = complaints[-1].strip() if complaints else "none"
         return CaptionerError(
@@ -166,7 +166,7 @@ class JavaProcess:
 
     def _write(self, text: str) -> None:
         assert self._process.stdin is not None
-        # A jar that ended is noticed by who reads.
+        # The reader notices that the jar has ended.
         with contextlib.suppress(OSError, ValueError):
             self._process.stdin.write(text)
             self._process.stdin.flush()
@@ -176,7 +176,7 @@ class JavaProcess:
         self._kill()
 
     def _kill(self) -> None:
-        # Until it has been waited for, even a dead process keeps its number from being given to another.
+        # Until it has been waited for, even a dead process keeps its id from being reused.
         if self._process.returncode is not None:
             return
         if sys.platform == "win32":

@@ -1,4 +1,4 @@
-"""METEOR 1.5 (Denkowski and Lavie, 2014), by the official jar."""
+"""METEOR 1.5 (Denkowski and Lavie, 2014), computed by the official jar."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _PARAPHRASES = "meteor/data/paraphrase-en.gz"
 
 _START_SECONDS = 120.0
 _SECONDS_PER_IMAGE = 0.5
-"""Generous, as the limit is there to end what hangs: 234 images take 14 s, of which 9 are the start."""
+"""Generous, since the limit is for a jar that hangs: 234 images take 14 s, of which 9 are the start."""
 
 _COUNTS = 23
-"""How many numbers the jar counts for a caption: lengths, matches of each kind, chunks."""
+"""Number of statistics that the jar returns for a caption: lengths, matches of each kind, chunks."""
 
 _LINE_BREAKING = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
 def refuse_without_java() -> None:
-    """Refuses what `meteor` would for want of Java or its jar, before the captions are written.
+    """Check for Java and the jar in advance, before captions are generated.
 
     Raises:
         CaptionerError: One is missing.
@@ -40,22 +40,22 @@ def meteor(
     *,
     time_limit: float | None = None,
 ) -> tuple[float, list[float]]:
-    """METEOR of a corpus, in [0, 1].
+    """Compute METEOR of a corpus, in [0, 1].
 
-    The jar aligns a caption with each reference by word, stem, synonym and paraphrase, and takes the reference that
-    fits best. The score of a corpus comes from the summed counts: it is not the mean over its images.
+    The jar aligns a caption with each reference by words, stems, synonyms and paraphrases, and takes the best
+    reference. The score of a corpus is computed from the summed statistics: it is not the mean over its images.
 
     Args:
-        hypotheses: The tokens of each image's caption.
-        references: The tokens of each image's references. A `|||` in a token is left out, on both sides, since it is
-            the jar's separator; the official code leaves it in references, which makes two of one.
-        time_limit: Seconds after which the jar is stopped; two minutes and half a second an image unless given.
+        hypotheses: The tokens of the caption of each image.
+        references: The tokens of the references of each image. A `|||` in a token is removed, on both sides, since it
+            is the jar's separator; the official code keeps it in references, which splits them.
+        time_limit: Seconds after which the jar is stopped; by default two minutes and half a second per image.
 
     Returns:
         The score of the corpus, and that of each image.
 
     Raises:
-        CaptionerError: Java or the jar is missing, the time is up, or the answer is not understood.
+        CaptionerError: Java or the jar is missing, the time is up, or the answer is malformed.
     """
     jar, paraphrases = find_jar(_JAR), find_jar(_PARAPHRASES)
     seconds = _START_SECONDS + _SECONDS_PER_IMAGE * len(hypotheses) if time_limit is None else time_limit
@@ -73,15 +73,15 @@ def meteor(
 
 
 def _line(words: Sequence[str]) -> str:
-    """A caption as the jar's protocol can carry it, which is by lines and `|||`."""
+    """Join tokens to a line of the jar's protocol, whose separators are line breaks and `|||`."""
     return " ".join(re.sub(r"\|{3,}", "", _LINE_BREAKING.sub(" ", word)) for word in words)
 
 
 def _checked(line: str, count: int, process: JavaProcess) -> str:
-    """An answer that is so many numbers.
+    """Parse an answer to the expected number of values.
 
     Raises:
-        CaptionerError: It is something else.
+        CaptionerError: The answer is malformed.
     """
     try:
         numbers = [float(word) for word in line.split()]

@@ -1,4 +1,4 @@
-"""Captions as numbers, so that the scores of a whole corpus are a few array operations."""
+"""N-gram counts of a corpus as arrays, which turn its scores into a few array operations."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_ORDER = 4
-"""The longest n-grams that are counted."""
+"""Length of the longest n-grams that are counted."""
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
 class Ngrams(NamedTuple):
-    """How often each n-gram of one order occurs in each of some sentences, by n-gram, then sentence.
+    """Counts of the n-grams of one order in some sentences, sorted by n-gram, then sentence.
 
     Attributes:
-        ngram: Which n-gram: a number from 0 on, the same in hypotheses and references, shape (entries,).
-        sentence: Which sentence, shape (entries,).
-        times: How often, shape (entries,).
+        ngram: Id of the n-gram, the same in hypotheses and references, shape (entries,).
+        sentence: Index of the sentence, shape (entries,).
+        times: Number of occurrences, shape (entries,).
     """
 
     ngram: Ints
@@ -36,11 +36,11 @@ class Order(NamedTuple):
     """All n-grams of one order.
 
     Attributes:
-        hypotheses: Those of the hypotheses, whose sentences are the images.
-        references: Those of the references.
+        hypotheses: N-grams of the hypotheses, one sentence per image.
+        references: N-grams of the references.
         known: The n-grams in references of each image, as ``ngram · images + image``, ascending, shape (known,).
-        group: Which of ``known`` each entry of ``references`` belongs to, shape (entries,).
-        different: Number of different n-grams.
+        group: Index into ``known`` of each entry of ``references``, shape (entries,).
+        different: Number of distinct n-grams.
     """
 
     hypotheses: Ngrams
@@ -52,11 +52,11 @@ class Order(NamedTuple):
 
 @dataclass(frozen=True)
 class Sentences:
-    """Sentences as one row of word numbers.
+    """Sentences as one array of word ids.
 
     Attributes:
-        words: The words of all sentences, shape (words,).
-        lengths: Words of each sentence, shape (sentences,).
+        words: Word ids of all sentences, shape (words,).
+        lengths: Length of each sentence, shape (sentences,).
     """
 
     words: Ints
@@ -64,7 +64,7 @@ class Sentences:
 
     @property
     def starts(self) -> Ints:
-        """Where each sentence begins, shape (sentences,)."""
+        """Start of each sentence, shape (sentences,)."""
         return np.cumsum(self.lengths) - self.lengths
 
 
@@ -73,10 +73,10 @@ class Corpus:
     """Hypotheses and references of a corpus.
 
     Attributes:
-        hypotheses: One sentence for each image.
+        hypotheses: One sentence per image.
         references: The sentences of the first image, then those of the second, and so on.
-        image: Which image each reference belongs to, shape (references,), ascending.
-        vocabulary: The word of each number.
+        image: Image of each reference, shape (references,), ascending.
+        vocabulary: The word of each id.
     """
 
     hypotheses: Sentences
@@ -91,7 +91,7 @@ class Corpus:
 
     @cached_property
     def orders(self) -> list[Order]:
-        """The n-grams of 1 to `MAX_ORDER` words."""
+        """Count the n-grams of 1 to `MAX_ORDER` words."""
         lengths = np.concatenate([self.hypotheses.lengths, self.references.lengths])
         words = np.concatenate([self.hypotheses.words, self.references.words])
         sentence = np.repeat(np.arange(len(lengths)), lengths)
@@ -102,7 +102,7 @@ class Corpus:
         for order in range(1, MAX_ORDER + 1):
             begins = np.flatnonzero(left >= order)
             if order > 1:
-                # Where no n-gram begins, a code means nothing and is not looked at.
+                # Where no n-gram begins, the code is meaningless and not used.
                 following = np.append(words[order - 1 :], np.zeros(order - 1, dtype=np.int64))[: len(words)]
                 codes = codes * size + following
                 bound *= size
@@ -113,7 +113,7 @@ class Corpus:
         return orders
 
     def _count(self, codes: Ints, sentence: Ints, sentences: int) -> Order:
-        """Counts n-grams that are given by a code and the sentence they stand in."""
+        """Count n-grams given by their codes and sentences."""
         keys = np.sort(codes * sentences + sentence)
         first = _begins(keys)
         code, own = np.divmod(keys[first], sentences)
@@ -131,20 +131,20 @@ class Corpus:
 
 
 def _begins(ascending: Ints) -> Ints:
-    """Where each run of equal numbers begins."""
+    """Start of each run of equal numbers."""
     return np.flatnonzero(np.append(True, ascending[1:] != ascending[:-1])[: len(ascending)])
 
 
 _LARGEST = 2**62
-"""Numbers of n-grams stay below, and fit 64 bits."""
+"""Upper bound of n-gram codes, so that they fit into 64 bits."""
 
 
 def index_corpus(hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> Corpus:
-    """Numbers the words of a corpus.
+    """Index the words of a corpus.
 
     Args:
-        hypotheses: The tokens of each image's caption.
-        references: The tokens of each image's references, at least one an image.
+        hypotheses: The tokens of the caption of each image.
+        references: The tokens of the references of each image, at least one per image.
     """
     numbers: defaultdict[str, int] = defaultdict()
     numbers.default_factory = numbers.__len__
@@ -161,14 +161,14 @@ def _index(sentences: Sequence[Sequence[str]], numbers: Mapping[str, int]) -> Se
 
 
 def find(entries: Ints, table: Ints) -> tuple[Ints, NDArray[np.bool_]]:
-    """Looks numbers up.
+    """Look up numbers in a sorted table.
 
     Args:
-        entries: What to look for, shape (entries,).
+        entries: Numbers to look up, shape (entries,).
         table: Ascending numbers, shape (size,).
 
     Returns:
-        For each entry its place in the table, and whether it is there.
+        The index of each entry in the table, and whether it is there.
     """
     indices = np.minimum(np.searchsorted(table, entries), max(0, len(table) - 1))
     there = table[indices] == entries if len(table) else np.zeros(len(entries), dtype=bool)

@@ -1,4 +1,4 @@
-"""ROUGE-L (Lin, 2004) as the COCO evaluation counts it."""
+"""ROUGE-L (Lin, 2004), as in the COCO evaluation."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ import numpy as np
 from captioner.metrics.ngrams import Corpus, Floats, Ints, Sentences
 
 BETA = 1.2
-"""How much more recall weighs than precision."""
+"""Weight of recall relative to precision."""
 
 _BITS = 64
 
 
 def rouge_l(corpus: Corpus) -> Floats:
-    """ROUGE-L of each image: F = (1 + β²) P R / (R + β² P). The score of a corpus is the mean over its images.
+    """Compute ROUGE-L of each image: F = (1 + β²) P R / (R + β² P). The score of a corpus is the mean over its images.
 
-    P and R are the length of the longest common subsequence over that of the hypothesis and of the reference; the best
-    precision and the best recall over an image's references are taken apart from each other.
+    P and R are the length of the longest common subsequence over that of the hypothesis and of the reference; the
+    maxima of precision and recall over the references of an image are independent of each other.
 
     Args:
-        corpus: The corpus. A sentence without words has to be one of the empty word, which is how the official code
-            sees it.
+        corpus: The corpus. A sentence without words must consist of one empty word, as in the official code.
 
     Returns:
         Values in [0, 1], shape (images,).
@@ -35,7 +34,7 @@ def rouge_l(corpus: Corpus) -> Floats:
 
 
 def _common(corpus: Corpus) -> Ints:
-    """Length of the longest common subsequence of each reference with its image's hypothesis, shape (references,)."""
+    """Length of the longest common subsequence of each reference and its hypothesis, shape (references,)."""
     short = corpus.hypotheses.lengths[corpus.image] <= _BITS
     common = np.empty(len(corpus.image), dtype=np.int64)
     common[short] = _common_in_bits(corpus, np.flatnonzero(short))
@@ -46,10 +45,10 @@ def _common(corpus: Corpus) -> Ints:
 
 
 def _common_in_bits(corpus: Corpus, chosen: Ints) -> Ints:
-    """All pairs at once, for hypotheses of up to 64 words (Hyyrö, 2004).
+    """Bit-parallel algorithm for all pairs at once, for hypotheses of up to 64 words (Hyyrö, 2004).
 
-    Bit i of V is 0 where a longest common subsequence grows at word i of the hypothesis. Reading a word of the
-    reference whose places in the hypothesis are M: U = V & M, V = (V + U) | (V - U).
+    Bit i of V is 0 where a longest common subsequence grows at word i of the hypothesis. The update for a word of the
+    reference with the positions M in the hypothesis is U = V & M, V = (V + U) | (V - U).
     """
     image = corpus.image[chosen]
     lengths, others = corpus.hypotheses.lengths[image], corpus.references.lengths[chosen]
@@ -80,7 +79,7 @@ def _common_by_table(first: Ints, second: Ints) -> int:
 
 
 def _grid(sentences: Sentences) -> Ints:
-    """Sentences of up to 64 words as rows, -1 after their end; longer ones are cut."""
+    """Sentences of up to 64 words as rows, padded with -1; longer ones are truncated."""
     width = int(min(_BITS, sentences.lengths.max(initial=0)))
     indices = sentences.starts[:, None] + np.arange(width)
     inside = np.arange(width) < sentences.lengths[:, None]

@@ -1,4 +1,4 @@
-"""SPICE (Anderson et al., 2016), by the official jar."""
+"""SPICE (Anderson et al., 2016), computed by the official jar."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SECONDS_PER_CAPTION = 1.0
 _MODELS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
 
 _LAST_JAVA = 14
-"""The jar writes its results by the JavaScript engine that Java 15 dropped (JEP 372)."""
+"""The jar needs the JavaScript engine that was removed in Java 15 (JEP 372)."""
 
 
 def spice(
@@ -28,22 +28,22 @@ def spice(
     *,
     time_limit: float | None = None,
 ) -> tuple[float, list[float]]:
-    """SPICE of a corpus, in [0, 1]: the mean over its images.
+    """Compute SPICE of a corpus, in [0, 1]: the mean over its images.
 
-    The jar parses captions into objects, attributes and relations, and takes F1 of a caption's against those of all of
-    its references together. Its cache of parses is not used: it needs native code that some systems lack.
+    The jar parses captions to objects, attributes and relations, and computes F1 between those of the caption and those
+    of all its references together. Its cache of parses is not used: it needs native code that some systems lack.
 
     Args:
-        hypotheses: The tokens of each image's caption, at least one image.
-        references: The tokens of each image's references.
-        time_limit: Seconds after which the jar is stopped; ten minutes and one second a caption unless given.
+        hypotheses: The tokens of the caption of each image, at least one image.
+        references: The tokens of the references of each image.
+        time_limit: Seconds after which the jar is stopped; by default ten minutes and one second per caption.
 
     Returns:
         The score of the corpus, and that of each image.
 
     Raises:
-        CaptionerError: Java, the jar or its models are missing, Java is too new, the time is up, or the answer is not
-            understood.
+        CaptionerError: Java, the jar or its models are missing, Java is too new, the time is up, or the answer is
+            malformed.
     """
     captions = len(hypotheses) + sum(map(len, references))
     seconds = _START_SECONDS + _SECONDS_PER_CAPTION * captions if time_limit is None else time_limit
@@ -63,7 +63,7 @@ def spice(
 
 
 def write_questions(hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> str:
-    """The jar's input: JSON, in ASCII, as it reads files in whatever encoding the system has."""
+    """Serialize the jar's input as JSON, in ASCII, since it reads files in the system's encoding."""
     return json.dumps(
         [
             {"image_id": index, "test": " ".join(hypothesis), "refs": [" ".join(words) for words in group]}
@@ -73,16 +73,16 @@ def write_questions(hypotheses: Sequence[Sequence[str]], references: Sequence[Se
 
 
 def read_answers(text: str, images: int) -> list[float]:
-    """The score of each image from the jar's output, in the order of the input.
+    """Parse the jar's output to the score of each image, in the order of the input.
 
     Raises:
-        ValueError: It is no JSON, or does not hold one score of each image.
+        ValueError: It is not JSON, or does not contain one score per image.
     """
     scores: dict[int, float] = {}
     content = json.loads(text)
     try:
         for item in content:
-            # Names of categories other than All, and null in them, are for whoever asks the jar for subsets.
+            # Categories other than All, and null in them, only exist if the jar is asked for subsets.
             scores[item["image_id"]] = float(item["scores"]["All"]["f"])
     except (KeyError, TypeError) as error:
         raise ValueError("an image without its score") from error
@@ -95,7 +95,7 @@ def read_answers(text: str, images: int) -> list[float]:
 
 
 def refuse_without_java() -> None:
-    """Refuses what `spice` would for want of Java, jar or models, before the captions are written.
+    """Check for Java, jar and models in advance, before captions are generated.
 
     Raises:
         CaptionerError: One is missing, or Java is too new.
@@ -105,7 +105,7 @@ def refuse_without_java() -> None:
 
 
 def _check(seconds: float, folder: Path) -> Path:
-    """The jar, once all that it needs is there."""
+    """Find the jar, and check that everything it needs is there."""
     _check_version(seconds, folder)
     jar = find_jar("spice/spice-1.0.jar")
     _check_models(jar.parent / "lib")
@@ -113,7 +113,7 @@ def _check(seconds: float, folder: Path) -> Path:
 
 
 def _check_version(seconds: float, folder: Path) -> None:
-    """Asks Java for its version, before an hour of parsing would be lost to a wrong one.
+    """Check the version of Java before an hour of parsing is lost.
 
     Raises:
         CaptionerError: Java is missing, does not answer, or is too new.
@@ -132,7 +132,7 @@ def _check_version(seconds: float, folder: Path) -> None:
 
 
 def _check_models(folder: Path) -> None:
-    """Looks for the models of the Stanford parser, which pycocoevalcap does not bring.
+    """Check for the models of the Stanford parser, which pycocoevalcap does not include.
 
     Raises:
         CaptionerError: One is missing.
