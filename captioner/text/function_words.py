@@ -1,4 +1,4 @@
-"""Words after which an English caption is not over."""
+"""Function words that an English caption does not end with."""
 
 FUNCTION_WORDS = (
     *("a", "an", "the", "this", "that", "his", "her", "its", "their", "and", "or", "with", "without", "of", "in", "on"),

@@ -1,8 +1,8 @@
-"""One token at a time, as the lexer of the official scores would read it (Stanford's PTBTokenizer, in Java).
+"""A lexer equivalent to that of the official scores (Stanford's PTBTokenizer, in Java).
 
-The rules were found by asking that lexer about some millions of strings. Like it, they are a list of patterns: at each
-place the longest match wins, and of two the earlier one. What stands outside a pattern's group is looked at and counts
-for its length, but is not part of the token.
+The rules were derived by querying that lexer with millions of strings. Like it, they are a list of patterns: at each
+position the longest match wins, and of two the earlier pattern. Text outside a pattern's group counts for the length
+of the match, but is not part of the token.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ _ABBREVIATIONS = """
     insp invt jos lieut lt maj messrs mlle mme mrs? ms msgr mt natl pfc ph pres profs? pvt reps? rev sens? sfc sgt spc
     ste? supts? treas vs wm
 """
-"""Words that keep their period."""
+"""Abbreviations that keep their period."""
 
 _FINAL_ABBREVIATIONS = """
     al ala apr ariz assn aug bancorp bhd bldg blvd bros calif colo conn corp cos? ct dak dec esq est etc ext feb fla fri
     ga inc ind intl jan jr jul jun kans? ky ltd mar md mich minn mo mon mont neb nev nov oct okla penn plc rd rt sept?
     seq sq sr sys tel tenn thu thurs tues? univ va vt wed wisc? wyo ph\\.d ed\\.d
 """
-"""Words that keep their period and may end a sentence."""
+"""Abbreviations that keep their period and may end a sentence."""
 
 _LOWER_ABBREVIATIONS = "mfg mtg ppte ppty ptes? ptys?"
-"""Not known in capitals."""
+"""Abbreviations that are not recognized in capitals."""
 
 _CAPITAL_ABBREVIATIONS = "Ark Az Del Ill La Mass Miss Ore Pa Tex Wash"
 """Names of states that are also words."""
 
 _NUMBERED_ABBREVIATIONS = "art ca figs? nos? op pp prop"
-"""They keep their period before a number alone."""
+"""Abbreviations that keep their period only before a number."""
 
 _SENTENCE_STARTERS = """
     A About According Additionally After An As At But Earlier He Her Here However If In It Last Many More Now Once One
     Other Our She Since So Some Such That The Their Then There These They This We What When While Yet You Mr\\. Ms\\.
 """
-"""Words before which a single letter gives up its period: a new sentence begins, if need be in the next caption."""
+"""Words before which a single letter loses its period: they begin a new sentence, possibly that of the next caption."""
 
 _FILE_ENDINGS = """
     bat bmp c cgi cpp dll docx? exe gif gz h html? jar java jpe?g mov mp3 pdf php pl png ppt ps py sql tar txt wav x xml
@@ -79,7 +79,7 @@ _QUOTES = {"‘": "`", "\x91": "`", "‹": "`", "‛": "`", "’": "'", "\x92": 
 _QUOTES |= {"‚": "‚", "„": "„", "‟": "‟"}
 _QUOTES |= {"“": "``", "\x93": "``", "«": "``", "”": "''", "\x94": "''", "»": "''"}
 _QUOTE_MARKS = "".join(_QUOTES)
-"""What becomes of quotation marks; two side by side are one token."""
+"""Tokens of quotation marks; two adjacent marks are one token."""
 
 _REWRITES = {"¢": "cents", "£": "#", "¼": "1/4", "½": "1/2", "¾": "3/4", "⅓": "1/3", "⅔": "2/3"}
 _REWRITES |= dict.fromkeys("¤€₠\x80", "$") | dict.fromkeys("–—―\x96\x97", "--") | dict.fromkeys("…\x85", "...")
@@ -87,7 +87,7 @@ _REWRITTEN = "".join(_REWRITES)
 _REWRITES |= {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-", '"': "''"}
 _REWRITES |= {"&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": "''", "&apos;": "'", "&nbsp;": ""}
 _REWRITES |= {"&md;": "--", "&mdash;": "--", "&ndash;": "--", "---": "--", "----": "--", "....": "...", ".....": "..."}
-"""What becomes of some other tokens."""
+"""Replacements of other tokens."""
 
 _NAME = "[A-Za-z][A-Za-z0-9_.:-]*"
 _TAG = f"""<{_NAME}(?: +{_NAME}(?:=(?:"[^"\n]*"|'[^'\n]*'))?)* */?>|</{_NAME} *>|<[!?][A-Za-z-][^>\n]*>"""
@@ -96,19 +96,19 @@ _TAG = f"""<{_NAME}(?: +{_NAME}(?:=(?:"[^"\n]*"|'[^'\n]*'))?)* */?>|</{_NAME} *>
 _PATTERNS = [
     re.compile(pattern)
     for pattern in (
-        # Things of the web.
+        # Web addresses and the like.
         r'(?i:https?)://[^ \t\n"<>|()]+[^ \t\n"<>|.!?(){},-]',
         rf'(?i:www)\.(?:[^ \t\n"<>|.!?(){{}},]+\.)+[A-Za-z]{{2,4}}{_PATH}',
         rf'(?:[^ \t\n"`\'<>|!?(){{}}$\x2c-\x5f]+\.)+(?:com|net|org|edu){_PATH}',
         r'<?[A-Za-z0-9][^ \xa0\t\n"<>|()]*@(?:[^ \xa0\t\n"<>|().]+\.)*[^ \xa0\t\n"<>|().]+>?',
         "@[A-Za-z_][A-Za-z0-9_]*",
         f"#{_L}+",
-        # Mark-up.
+        # Markup.
         _TAG,
         r"&\#[0-9]+;",
         _any_case("&(?:amp|lt|gt|quot|apos|nbsp|md|mdash|ndash);"),
         "&(?:odq|cdq|HT|TL|UR|LR|QC|QL|QR);",
-        # Words with an apostrophe: "n't" and "'s" part from their word.
+        # Words with an apostrophe: "n't" and "'s" are split off.
         _any_case("(can)not(?![a-z0-9])|(g(?:im(?=me)|on(?=na)|ot(?=ta))|lem(?=me)|wan(?=na))(?:me|na|ta)(?![a-z0-9])"),
         f"([A-Za-z]*[A-MO-Za-mo-z])[nN]{_ANY_QUOTE}[tT]",
         f"({_WORD}){_APOSTROPHE}{_any_case('(?:s|m|d|re|ve|ll)')}",
@@ -157,11 +157,11 @@ _PATTERNS = [
         r"[0-9]{3,4}[- \xa0]?[0-9]{3,5}",
         "[¹²³⁰⁴-⁹⁺⁻ⁿ]+|[₀-₉]+",
         "-(?:[lr][rsc]b|[LR][RSC]B)-",
-        # Faces.
+        # Emoticons.
         r"[<>]?[:;=][-o*']?[()DPdpO\\{@|\[\]](?![A-Za-z0-9])",
         r"[-^x=~<>']_[-^x=~<>']",
         r"\([-^x=~<>'][_.-]?[-^x=~<>']\)",
-        # Marks in a row.
+        # Sequences of punctuation.
         r"\.{3,5}",
         "[?!]{2,}",
         "-{2,}",
@@ -185,32 +185,32 @@ _CLOSED = re.compile(rf"(?!.*(?i:{_words(_NUMBERED_ABBREVIATIONS)})\.$)[A-Za-z,;
 
 
 def plain_word(piece: str) -> str | None:
-    """The one token of a word, perhaps with a comma or period behind it; None where it takes `next_token` to tell."""
+    """Token of a plain word, possibly followed by a comma or period; None where `next_token` is needed."""
     match = _PLAIN.fullmatch(piece)
     return match[1].lower() if match else None
 
 
 def is_closed(piece: str) -> bool:
-    """Whether what stands between two spaces has the same tokens whatever is around it."""
+    """Whether the tokens of the text between two spaces do not depend on its context."""
     return _CLOSED.fullmatch(piece) is not None
 
 
 def skip_spaces(text: str, start: int) -> int:
-    """The place after the spaces of all widths that begin at one, which may be none."""
+    """Position after the whitespace, if any, that begins at a position."""
     match = _SPACES.match(text, start)
     return match.end() if match else start
 
 
 def next_token(text: str, start: int) -> tuple[str, int]:
-    """Reads one token.
+    """Read one token.
 
     Args:
-        text: All captions of a corpus, a line each.
-        start: Where to begin.
+        text: All captions of a corpus, one per line.
+        start: Position of the token.
 
     Returns:
-        The token, in lower case, empty where there is none, and the place after it. A token that spans a space holds
-        U+00A0 in its place.
+        The token in lower case, empty where there is none, and the position after it. A token that spans a space
+        contains U+00A0 instead.
     """
     if text[start] in " \t":
         return "", skip_spaces(text, start)

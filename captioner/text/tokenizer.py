@@ -1,4 +1,4 @@
-"""Penn Treebank tokens of captions, exactly as the COCO scores count them, without Java."""
+"""The tokenizer of the COCO scores (Penn Treebank), without Java."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from functools import lru_cache
 from captioner.text.ptb import is_closed, next_token, plain_word, skip_spaces
 
 PUNCTUATION = frozenset({"''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"})
-"""Tokens that do not count. Brackets do: the official list has them in upper case, and all tokens are in lower case."""
+"""Tokens that are removed. Brackets are not: the official list has them in upper case, and tokens are in lower case."""
 
 _LINE_BREAK = re.compile("[\n\r\x0b\x0c\u2028\u2029]")
 
 
 def tokenize(captions: Sequence[str]) -> list[list[str]]:
-    """Splits captions into lower-case tokens without punctuation.
+    """Split captions into lower-case tokens without punctuation.
 
-    They equal those of the official tool, which reads all captions in one go, with one exception: a line break within
-    a caption is a space here, where the official tool shifts all later captions by a line.
+    They equal those of the official tool, which reads all captions at once, with one exception: a line break within a
+    caption is a space here, while the official tool shifts all later captions by a line.
 
     Args:
-        captions: The captions of a corpus, in the order in which the official tool would read them: the tokens of one
-            that ends on a single letter and a period depend on the next.
+        captions: The captions of a corpus, in the order in which the official tool would read them: the tokens of a
+            caption that ends with a single letter and a period depend on the next one.
 
     Returns:
-        The tokens of each. A token that spans a space ("2 1/2") holds U+00A0 in its place.
+        The tokens of each caption. A token that spans a space ("2 1/2") contains U+00A0 instead.
     """
     lines = [_LINE_BREAK.sub(" ", caption).replace("\xad", "") for caption in captions]
     text = "\n".join(lines)
-    # Most pieces between spaces have the same tokens wherever they stand, and most captions have no others.
+    # Most pieces between spaces have the same tokens in any context, and most captions consist of such pieces.
     pieces = {piece for line in lines for piece in line.split(" ")}
     closed = {piece: known for piece in pieces if (known := _read_closed(piece)) is not None}
     tokens, start = [], 0
@@ -44,7 +44,7 @@ def tokenize(captions: Sequence[str]) -> list[list[str]]:
 
 @lru_cache(maxsize=1 << 16)
 def _read_closed(piece: str) -> tuple[str, ...] | None:
-    """The tokens of what stands between two spaces; None where they depend on what is around it."""
+    """Tokens of the text between two spaces; None where they depend on the context."""
     if not is_closed(piece):
         return None
     word = plain_word(piece)
@@ -52,14 +52,14 @@ def _read_closed(piece: str) -> tuple[str, ...] | None:
 
 
 def _strip_end(tokens: list[str], line: str) -> list[str]:
-    """A web address may end on an uncommon space, which the official tool takes from the end of a line of tokens."""
+    """Strip an uncommon space at the end of a web address, as the official tool does at the end of a line of tokens."""
     if tokens and tokens[-1][-1].isspace() and line.rstrip(" ").endswith(tokens[-1][-1]):
         tokens[-1] = tokens[-1].rstrip()
     return tokens
 
 
 def _read(text: str, start: int, end: int, closed: Mapping[str, Sequence[str]]) -> list[str]:
-    """The tokens that begin between two places."""
+    """Read the tokens that begin between two positions."""
     tokens: list[str] = []
     while start < end:
         space = text.find(" ", start, end)

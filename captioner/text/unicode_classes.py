@@ -1,7 +1,7 @@
-"""Which characters are letters to the official tokeniser, measured by asking it about each of Unicode's first 65,536.
+"""Character classes of the official tokenizer, measured by querying it with each of Unicode's first 65,536 characters.
 
-It knows the Unicode of its time: what was added later is a gap to it, as is everything beyond the first plane (emoji,
-for one). Ranges are hexadecimal; ASCII is left out.
+It has the Unicode version of its time: later characters separate tokens, as does everything beyond the first plane,
+such as emoji. Ranges are hexadecimal; ASCII is omitted.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ab11-ab16 ab20-ab26 ab28-ab2e abc0-abe2 ac00-d7a3 d7b0-d7c6 d7cb-d7fb f900-fa6d 
 fb1f-fb28 fb2a-fb36 fb38-fb3c fb3e fb40-fb41 fb43-fb44 fb46-fbb1 fbd3-fd3d fd50-fd8f fd92-fdc7 fdf0-fdfb fe70-fe74
 fe76-fefc ff21-ff3a ff41-ff5a ff66-ffbe ffc2-ffc7 ffca-ffcf ffd2-ffd7 ffda-ffdc
 """
-"""Letters, as in any word."""
+"""Letters."""
 
 MARKS = """
 2c2-2c5 2d2-2df 2e5-2eb 2ed 2ef-36f 375 378-379 384-385 3f6 483-487 55a-55f 591-5bd 5bf 5c1-5c2 5c4-5c5 5c7 615-61a
@@ -43,14 +43,14 @@ MARKS = """
 9be-9c4 9c7-9c8 9cb-9cd 9d7 9e2-9e3 a01-a03 a3c a3e-a4f a81-a83 abc abe-acf b82 bbe-bc2 bc6-bc8 bca-bcd c01-c03
 c3e-c56 d3e-d44 d46-d48 e31 e34-e3a e47-e4e eb1 eb4-ebc ec8-ecd
 """
-"""Accents and the like: they belong to a word, but not to one with a hyphen."""
+"""Combining marks: part of a word, but not of a hyphenated one."""
 
 DIGITS = """
 660-669 6f0-6f9 7c0-7c9 966-96f 9e6-9ef a66-a6f ae6-aef b66-b6f be6-bef c66-c6f ce6-cef d66-d6f e50-e59 ed0-ed9
 f20-f29 1040-1049 1090-1099 17e0-17e9 1810-1819 1946-194f 19d0-19d9 1a80-1a89 1a90-1a99 1b50-1b59 1bb0-1bb9
 1c40-1c49 1c50-1c59 a620-a629 a8d0-a8d9 a900-a909 a9d0-a9d9 aa50-aa59 abf0-abf9 ff10-ff19
 """
-"""Digits beside 0 to 9."""
+"""Digits other than 0 to 9."""
 
 SYMBOLS = """
 a1 a5-a9 ac ae-b4 b6-b9 bf d7 f7 37e 387 589 5be 5c0 5c3 5c6 5f3-5f4 600-603 606-60c 614 61b 61e-61f 66a 66d 6d4
@@ -58,9 +58,9 @@ a1 a5-a9 ac ae-b4 b6-b9 bf d7 f7 37e 387 589 5be 5c0 5c3 5c6 5f3-5f4 600-603 606
 20a4 2100-2101 2103-2106 2108-2109 2114 2116-2118 211e-2123 2125 2127 2129 212e 213a-213b 2140-2144 214a-214d 214f
 2155-215e 2190-2bff 3001-3002 3012 30fb ff01-ff0f ff1a-ff20 ff3b-ff40 ff5b-ff65 ffe0-ffe1 ffe5-ffe6
 """
-"""Characters that are a token each."""
+"""Characters that are single tokens."""
 
 
 def character_class(ranges: str) -> str:
-    """The ranges as the inside of a regular expression's [brackets]."""
+    """Format ranges for use within the [brackets] of a regular expression."""
     return "".join("-".join(f"\\u{int(end, 16):04x}" for end in part.split("-")) for part in ranges.split())

@@ -1,4 +1,4 @@
-"""Captions to word ids and back."""
+"""Vocabulary: captions to token ids and back."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from captioner.text.articles import fit_articles
 
 PAD, START, END, UNKNOWN = range(4)
 SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
-"""The words of the ids `PAD`, `START`, `END` and `UNKNOWN`; every vocabulary begins with them."""
+"""Special tokens of the ids `PAD`, `START`, `END` and `UNKNOWN`; every vocabulary begins with them."""
 NEVER_WRITTEN = (PAD, START, UNKNOWN)
-"""What no caption says."""
+"""Special tokens that are never generated."""
 
 _BRACKETS = frozenset({"-lrb-", "-rrb-", "-lsb-", "-rsb-", "-lcb-", "-rcb-"})
-"""The tokeniser's names of brackets, which nobody wants to see in a caption."""
+"""The tokenizer's tokens of brackets, which do not belong into a caption."""
 
 
 _FREQUENT = 200
@@ -24,14 +24,14 @@ _FREQUENT = 200
 
 
 def split_words(caption: str) -> list[str]:
-    """The words of one caption, lower-case and without punctuation: the tokens of the COCO scores but for brackets."""
-    from captioner.text.tokenizer import tokenize  # its patterns take a while to compile, and writing needs none
+    """Split a caption into lower-case words without punctuation: the tokens of the COCO scores but for brackets."""
+    from captioner.text.tokenizer import tokenize  # its patterns take a while to compile, and generation needs none
 
     return [word for token in tokenize([caption])[0] for word in token.split() if word not in _BRACKETS]
 
 
 def join_words(words: Sequence[str]) -> str:
-    """Words as text; what the tokeniser split off (``'s``, ``n't``) returns to the word before."""
+    """Join words to text; what the tokenizer has split off (``'s``, ``n't``) is attached to the previous word."""
     text = ""
     for word in words:
         attached = not text or word == "n't" or (word.startswith("'") and len(word) > 1)
@@ -40,17 +40,17 @@ def join_words(words: Sequence[str]) -> str:
 
 
 class Vocabulary:
-    """The words that a decoder can read and write.
+    """The tokens of a decoder: special tokens, then words or characters.
 
     Attributes:
-        words: The word of each id, first the four `SPECIAL_WORDS`.
+        words: The word of each id; the first four are `SPECIAL_WORDS`.
     """
 
     def __init__(self, words: Sequence[str]) -> None:
         if tuple(words[: len(SPECIAL_WORDS)]) != SPECIAL_WORDS:
             raise CaptionerError(f"a vocabulary begins with {' '.join(SPECIAL_WORDS)}, not {' '.join(words[:4])!r}")
         self.words = tuple(words)
-        # Without those of `SPECIAL_WORDS`: a text that says <end> does not end there.
+        # Without `SPECIAL_WORDS`: a text that contains <end> does not end there.
         self._ids = {word: id_ for id_, word in enumerate(self.words) if word not in SPECIAL_WORDS}
         self._is_english = {"a", "an", "the", "of"} <= set(self.words[:_FREQUENT])
         if len(self._ids) + len(SPECIAL_WORDS) != len(self.words):
@@ -59,10 +59,10 @@ class Vocabulary:
 
     @classmethod
     def from_captions(cls, captions: Iterable[str], min_count: int = 5, always: Iterable[str] = ()) -> Vocabulary:
-        """The words seen at least ``min_count`` times, the most frequent first.
+        """Build the vocabulary of captions: words that occur at least ``min_count`` times, the most frequent first.
 
         Args:
-            captions: Those of the training split alone: a word known only from a test caption would be leaked.
+            captions: Captions of the training split only: a word from test captions would be leaked.
             min_count: Rarer words become `UNKNOWN`.
             always: Words that it has however rare they are, after the others.
 
@@ -75,7 +75,7 @@ class Vocabulary:
 
     @classmethod
     def from_counts(cls, counts: Mapping[str, int], min_count: int = 5) -> Vocabulary:
-        """The words counted at least ``min_count`` times, the most frequent first.
+        """Build a vocabulary from counts: words that occur at least ``min_count`` times, the most frequent first.
 
         Raises:
             CaptionerError: No word is frequent enough.
@@ -94,15 +94,15 @@ class Vocabulary:
         return word in self._ids
 
     def id(self, word: str) -> int:
-        """The id of a word of a text, UNKNOWN for one that is not in the vocabulary or is one of `SPECIAL_WORDS`."""
+        """Id of a word; UNKNOWN if it is not in the vocabulary or is one of `SPECIAL_WORDS`."""
         return self._ids.get(word, UNKNOWN)
 
     def encode(self, caption: str) -> list[int]:
-        """START, the id of each word, END; a word not in the vocabulary is UNKNOWN."""
+        """Encode a caption: START, the id of each word, END; unknown words become UNKNOWN."""
         return [START, *(self.id(word) for word in split_words(caption)), END]
 
     def decode(self, ids: Iterable[int]) -> list[str]:
-        """The words of ids up to the first END, without PAD and START; English articles fit the words after them."""
+        """Decode ids to words up to the first END, without PAD and START; English articles fit the next word."""
         words = []
         for id_ in ids:
             if id_ == END:
@@ -116,10 +116,10 @@ Unit = Literal["words", "characters"]
 
 
 def split_text(text: str, unit: Unit) -> list[str]:
-    """The words or characters of a line."""
+    """Split a line into words or characters."""
     return split_words(text) if unit == "words" else list(text)
 
 
 def join_text(parts: list[str], unit: Unit) -> str:
-    """A line from its words or characters."""
+    """Join words or characters to a line."""
     return join_words(parts) if unit == "words" else "".join(parts)
