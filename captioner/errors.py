@@ -1,13 +1,13 @@
-"""The one exception for mistakes that a user can mend, and what other exceptions say."""
+"""The exception for errors that the user can fix."""
 
 
 class CaptionerError(Exception):
-    """A user's mistake, told in one line: the thing, the value it had, and the cure.
+    """Raised for errors that the user can fix; the message is one line: the thing, its value, and the cure.
 
-    The command line prints it without a traceback. Everything else that is raised is a defect of this project.
+    The command line prints it without a traceback. Any other exception is a bug in this project.
     """
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
+    """First line of an error's message."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""Text for people: lines on standard error, and what is safe to print."""
+"""Console output: status lines on standard error, and text that is safe to print."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import sys
 
 
 def print_status(line: str) -> None:
-    """Writes a line on standard error. Where nobody reads it any more, or its disk is full, the work goes on."""
+    """Write a line to standard error; a closed pipe or a full disk is ignored."""
     with contextlib.suppress(OSError):
         print(line, file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:
-    """Text for a terminal: control characters and bytes that are no text are shown as escapes."""
+    """Escape control characters and undecodable bytes, so that text can be printed to a terminal."""
     visible = "".join(
         c if c.isprintable() or c == " " else c.encode("unicode_escape", "surrogatepass").decode() for c in text
     )

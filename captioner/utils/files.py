@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from pathlib import Path
 from captioner.errors import CaptionerError
 
 _NAME_PART = 40
-"""Characters of a file's name that its temporary name repeats: it must fit where the name itself just does."""
+"""Characters of a file's name that its temporary name contains: that must not exceed the limit of names either."""
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a temporary name beside ``path``; on leaving, what was written there takes the place of ``path``.
+    """Replace a file atomically: yield the path of a temporary file, which replaces ``path`` at the end of the block.
 
-    The file is synced before it is renamed, so that a crash leaves either the old file or the new one. When the block
-    raises, the temporary file is removed and ``path`` is as it was.
+    The file is synced before it is renamed, so that a crash leaves either the old file or the new one. If the block
+    raises, the temporary file is removed and ``path`` is unchanged.
 
     Args:
-        path: The file to write. Its folder is made where it is missing; a link is followed, and a file that is
-            replaced keeps its permissions.
+        path: The file to write. A missing folder is created, a link is followed, and a file that is replaced keeps its
+            permissions.
 
     Raises:
-        CaptionerError: The folder cannot be made or written to, the disk is full, or ``path`` is a folder or a device.
+        CaptionerError: The folder cannot be created or written to, the disk is full, or ``path`` is a folder or a
+            device.
     """
     target = Path(os.path.realpath(path))
     temporary: Path | None = None
@@ -51,19 +52,19 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def refuse_to_follow(target: Path, name: str | os.PathLike[str]) -> None:
-    """Refuses a target that must not be replaced by another file.
+    """Refuse a target that must not be replaced.
 
     Args:
-        target: What would be replaced, if it is there.
-        name: What messages call it.
+        target: The file to be replaced, if it exists.
+        name: Its name in messages.
 
     Raises:
-        CaptionerError: It is no regular file, or it is where standard output or standard error go.
+        CaptionerError: It is not a regular file, or standard output or standard error are redirected to it.
     """
     if not target.exists():
         return
     if not target.is_file():
-        # Renaming over /dev/null would put a file in its place, for every program on the machine.
+        # Renaming over /dev/null would replace it by a file, for every program on the machine.
         raise CaptionerError(f"cannot write {name}: it is no regular file; choose another place")
     for stream, number in (("output", 1), ("error", 2)):
         with contextlib.suppress(OSError):
@@ -72,17 +73,17 @@ def refuse_to_follow(target: Path, name: str | os.PathLike[str]) -> None:
 
 
 def refuse_unwritable(path: str | os.PathLike[str]) -> None:
-    """Refuses what `replacing` could not write, before long work of which it is the end.
+    """Check in advance, before long work, that `replacing` can write a file.
 
     Raises:
-        CaptionerError: As `replacing`.
+        CaptionerError: As for `replacing`.
     """
     with contextlib.suppress(_EnoughError), replacing(path):
         raise _EnoughError
 
 
 class _EnoughError(Exception):
-    """Nothing is to be replaced."""
+    """Leaves the block of `replacing` without replacing the file."""
 
 
 def _umask() -> int:

@@ -1,4 +1,4 @@
-"""Settings of the C libraries under torch: how OpenMP's threads wait, and how malloc keeps freed memory."""
+"""Settings of the C libraries that torch uses: waiting of OpenMP threads, and reuse of freed memory."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import os
 import sys
 
 SPINS = 20_000
-"""Rounds that a waiting thread spins before it sleeps, a tenth of a millisecond; OpenMP's own are 300,000."""
+"""Iterations that a waiting thread spins before it sleeps: a tenth of a millisecond. OpenMP's default is 300,000."""
 
 
 def wait_briefly() -> None:
-    """Tells GNU's OpenMP, which torch computes with on Linux, to let a thread that waits go to sleep soon.
+    """Make the waiting threads of GNU OpenMP, which torch uses on Linux, go to sleep soon.
 
-    By default it spins for milliseconds, which holds up the thread that it waits for where a core serves both: with
-    another program at work, captions came 2.5 times as slowly (docs/performance.md). Read when torch is loaded, so it
-    comes before. Who has set ``OMP_WAIT_POLICY`` or ``GOMP_SPINCOUNT`` has chosen already.
+    By default they spin for milliseconds, which delays the thread that they wait for if both share a core: beside
+    another busy program, captioning took 2.5 times as long (docs/performance.md). OpenMP reads the setting when torch
+    is loaded, so call this before. ``OMP_WAIT_POLICY`` and ``GOMP_SPINCOUNT`` in the environment take precedence.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
@@ -31,11 +31,10 @@ _OPTIONS = {
 
 
 def keep_freed_memory() -> None:
-    """Tells glibc's malloc not to give freed blocks back to the system.
+    """Make glibc's malloc keep freed blocks instead of returning them to the system.
 
-    A training step, and a CNN in use, frees and asks for the same large blocks again and again; with malloc's defaults
-    the kernel hands out zeroed pages each time, which takes up to half of the time on a CPU. Does nothing on other C
-    libraries.
+    Training steps and CNNs free and allocate the same large blocks again and again; by default the kernel then provides
+    zeroed pages each time, which takes up to half of the time on a CPU. No effect with other C libraries.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -1,4 +1,4 @@
-"""Who answers Ctrl-C, for a while."""
+"""Temporary handlers of Ctrl-C."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from types import FrameType
 
 @contextmanager
 def answered_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Has SIGINT answered by a handler, and afterwards as before. Outside the main thread it changes nothing.
+    """Install a handler of SIGINT for the duration of a block; no effect outside the main thread.
 
     Args:
-        handler: Called with the signal's number and what was being run.
+        handler: Called with the signal's number and the current stack frame.
     """
     try:
         before = signal.signal(signal.SIGINT, handler)

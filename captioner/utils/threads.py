@@ -1,4 +1,4 @@
-"""Photographs decoded by several threads: Pillow lets go of Python's lock while it decodes."""
+"""Parallel decoding of photographs in threads: Pillow releases Python's lock while it decodes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Result = TypeVar("Result")
 
 
 def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], threads: int) -> list[Result]:
-    """A function's results for all items, worked out by several threads.
+    """Apply a function to all items in several threads.
 
-    An error, or Ctrl-C, drops what was not begun. The threads are no daemons: Python ends a daemon by unwinding its
-    stack, and the process aborts where that is in C++, as when garbage with tensors in it is collected there.
+    An error, or Ctrl-C, cancels the items that have not been started. The threads are not daemons: Python ends a daemon
+    by unwinding its stack, which aborts the process if the thread is in C++, for example while it frees tensors.
 
     Args:
-        function: Called once for each item. What it raises is raised here.
-        items: What it is called with.
-        threads: How many at most.
+        function: Called once for each item; its exceptions are raised here.
+        items: The arguments.
+        threads: Maximum number of threads.
 
     Returns:
         The results, in the order of the items.
@@ -46,5 +46,5 @@ def _work(function: Callable[[Item], Result], tasks: SimpleQueue[tuple[Future[Re
         if future.set_running_or_notify_cancel():
             try:
                 future.set_result(function(item))
-            except BaseException as error:  # whoever waits for the result is to have it
+            except BaseException as error:  # raised in the thread that waits for the result
                 future.set_exception(error)
