@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,15 @@ from captioner.cli.options import (
     load_model,
     set_pixel_limit,
 )
-from captioner.cli.score_report import add_java_arguments, describe, print_report, refuse_without_java, score_with_java
+from captioner.cli.score_report import (
+    add_java_arguments,
+    describe,
+    describe_naming,
+    print_naming,
+    print_report,
+    refuse_without_java,
+    score_with_java,
+)
 from captioner.data.skip_report import USUAL_SHARE, Skipped
 from captioner.errors import CaptionerError
 
@@ -95,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         others = {name: whole for name, (whole, _) in score_with_java(evaluation, args).items()}
         results |= {"split": args.split, **describe(evaluation), **others}
         if args.naming:
-            results["naming"] = _describe_naming(_name(records, captions, placed))
+            results["naming"] = describe_naming(_name(records, captions, placed))
     if args.grounding:
         grounding = _ground(model, records, captions, placed, args.grounding_words)
         results["grounding"] = {"words": args.grounding_words, **_describe(grounding)}
@@ -219,28 +226,6 @@ def _name(records: Sequence[Record], captions: Sequence[Caption], scenes: dict[P
         {record.image_id: record.captions for record in records},
         {record.image_id: scenes[record.image].boxes for record in records if record.image in scenes},
     )
-
-
-def _describe_naming(naming: Naming) -> dict[str, Any]:
-    """The JSON object; a share of nothing is null."""
-    shares, intervals = naming.corpus(), naming.intervals()
-    return {
-        **{name: None if math.isnan(share) else share for name, share in shares.items()},
-        "intervals": {name: None if math.isnan(intervals[name].low) else intervals[name] for name in shares},
-        "categories": naming.categories(),
-    }
-
-
-def print_naming(naming: Mapping[str, Any]) -> None:
-    """The same for people, with the categories that are named wrongly or missed most."""
-    for name in ("CHAIRi", "CHAIRs", "recall", "precision"):
-        if naming[name] is not None:
-            low, high = naming["intervals"][name]
-            print(f"{name:<12} {naming[name]:8.4f}   {low:.4f} to {high:.4f}")
-    print(f"{'category':<16} {'named':>6} {'hallucinated':>13} {'agreed':>7} {'found':>6}")
-    for category, counts in sorted(naming["categories"].items(), key=lambda item: -item[1]["agreed"]):
-        named, wrong, agreed, found = counts.values()
-        print(f"{category:<16} {named:>6} {wrong:>13} {agreed:>7} {found:>6}")
 
 
 def _describe(grounding: Grounding) -> dict[str, float | None]:

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioner.cli.options import check_output
-from captioner.cli.score_report import add_java_arguments, describe, print_report, refuse_without_java, score_with_java
+from captioner.cli.score_report import (
+    add_java_arguments,
+    describe,
+    describe_naming,
+    print_naming,
+    print_report,
+    refuse_without_java,
+    score_with_java,
+)
 from captioner.errors import CaptionerError
 from captioner.utils.console import print_status, printable
 
@@ -31,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='[{"image_id", "caption"}, ...]; two files are compared',
     )
     parser.add_argument("--subset", action="store_true", help="score the images that have a caption, not all of them")
+    text = "which of COCO's 80 things captions name: hallucinated ones (CHAIR), recall, precision"
+    parser.add_argument("--naming", action="store_true", help=text)
     add_java_arguments(parser)
     parser.add_argument(
         "--training", metavar="FILE", help="training captions, as captioner train reads them, to tell novel ones by"
@@ -43,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     """Scores one result file, or compares two."""
     from captioner.metrics.bootstrap import compare
     from captioner.metrics.coco_files import read_references
+    from captioner.metrics.naming import measure_naming
     from captioner.utils.files import refuse_unwritable
 
     if len(args.candidates) > 2:
@@ -55,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
         refuse_unwritable(args.per_image)
     references = read_references(Path(args.references))
     training = _training(args.training) if args.training else None
-    scored = [_evaluate(Path(file), references, args.subset) for file in args.candidates]
+    pairs = [_evaluate(Path(file), references, args.subset) for file in args.candidates]
+    captions, scored = [candidates for candidates, _ in pairs], [evaluation for _, evaluation in pairs]
     if len({each.images for each in scored}) > 1:
         one, two = (set(each.images) for each in scored)
         raise CaptionerError(
@@ -69,18 +81,26 @@ def run(args: argparse.Namespace) -> int:
         {"candidates": file, **describe(each, training), **{name: whole for name, (whole, _) in more.items()}}
         for file, each, more in zip(args.candidates, scored, others, strict=True)
     ]
+    if args.naming:
+        for report, candidates, each in zip(reports, captions, scored, strict=True):
+            report["naming"] = describe_naming(measure_naming(candidates, {k: references[k] for k in each.images}))
     differences = compare(scored[0], scored[1]) if len(scored) == 2 else {}
     if args.json:
         print(json.dumps(_as_object(reports, differences)))
         return 0
     for report in reports:
         print_report(report["candidates"], report)
+        if args.naming:
+            print_naming(report["naming"])
     if differences:
         _print_differences(args.candidates, differences)
     return 0
 
 
-def _evaluate(file: Path, references: dict[int | str, list[str]], subset: bool) -> Evaluation[int | str]:
+def _evaluate(
+    file: Path, references: dict[int | str, list[str]], subset: bool
+) -> tuple[dict[int | str, str], Evaluation[int | str]]:
+    """The captions of a result file, and their scores."""
     from captioner.metrics import evaluate
     from captioner.metrics.coco_files import align, read_results
 
@@ -89,7 +109,7 @@ def _evaluate(file: Path, references: dict[int | str, list[str]], subset: bool) 
     if len(wanted) < len(references):
         part = f"scored on {len(wanted)} of {len(references)} images"
         print_status(f"captioner: {printable(str(file))}: {part}")
-    return evaluate(candidates, wanted)
+    return candidates, evaluate(candidates, wanted)
 
 
 def _training(file: str) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from captioner.utils.console import print_status, printable
 
 if TYPE_CHECKING:
     from captioner.metrics import Evaluation
+    from captioner.metrics.naming import Naming
 
 FEW_IMAGES = 500
 """Below, CIDEr's document frequencies are those of a small world."""
@@ -79,3 +81,25 @@ def print_report(title: str, report: Mapping[str, Any]) -> None:
         print(f"{name:<12} {value:8}" if name == "vocabulary" else f"{name:<12} {value:8.4f}")
     if images < FEW_IMAGES:
         print_status(f"captioner: CIDEr of {images} images does not compare with that of a whole test set")
+
+
+def describe_naming(naming: Naming) -> dict[str, Any]:
+    """What captions name, as a JSON object; a share of nothing is null."""
+    shares, intervals = naming.corpus(), naming.intervals()
+    return {
+        **{name: None if math.isnan(share) else share for name, share in shares.items()},
+        "intervals": {name: None if math.isnan(intervals[name].low) else intervals[name] for name in shares},
+        "categories": naming.categories(),
+    }
+
+
+def print_naming(naming: Mapping[str, Any]) -> None:
+    """A table for people, of what `describe_naming` returned; first the categories that people name most."""
+    print("things of COCO's 80 categories; share and 95 % interval")
+    for name, interval in naming["intervals"].items():
+        if naming[name] is not None:
+            print(f"{name:<12} {naming[name]:8.4f}   {interval[0]:.4f} to {interval[1]:.4f}")
+    print(f"{'category':<16} {'named':>6} {'hallucinated':>13} {'agreed':>7} {'found':>6}")
+    for category, counts in sorted(naming["categories"].items(), key=lambda item: (-item[1]["agreed"], item[0])):
+        named, wrong, agreed, found = (counts[name] for name in ("named", "hallucinated", "agreed", "found"))
+        print(f"{category:<16} {named:>6} {wrong:>13} {agreed:>7} {found:>6}")

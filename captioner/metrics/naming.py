@@ -1,12 +1,14 @@
 """Does a caption name what is there? Object hallucination over COCO's 80 categories.
 
 CHAIR (Rohrbach et al., EMNLP 2018, Object Hallucination in Image Captioning): of the things that captions name, the
-share that neither a reference nor a box of their image has. Beside it, what a captioner that says little would hide:
-how many of the things that people agree on are named.
+share that neither a reference nor a box of their image has. A thing counts once a caption, as in the paper's equation,
+however often it is mentioned. Beside it, what a captioner that says little would hide: how many of the things that
+people agree on are named.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +16,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from captioner.metrics.bootstrap import Interval, bootstrap_weights, percentile_interval
+from captioner.metrics.bootstrap import SAMPLES, Interval, bootstrap_weights, percentile_interval
 from captioner.metrics.grounding import named_categories
+from captioner.metrics.ngrams import Floats
 from captioner.text.tokenizer import tokenize
 
 ImageId = TypeVar("ImageId", bound=Hashable)
@@ -61,11 +64,17 @@ class Naming:
         shares = _shares(self._counts().sum(0, keepdims=True))
         return {name: float(share) for name, share in zip(NAMES, shares[:, 0], strict=True)}
 
-    def intervals(self, samples: int = 1000, seed: int = 0) -> dict[str, Interval]:
-        """The 95 % interval of each share, over samples of as many images, drawn with replacement."""
+    def intervals(self, samples: int = SAMPLES, seed: int = 0) -> dict[str, Interval]:
+        """The 95 % interval of each share, over samples of as many images, drawn with replacement.
+
+        Samples in which nothing is counted are left out; an interval is NaN where that is so of all.
+
+        Args:
+            samples: How many samples, at least 1.
+            seed: The same seed gives the same intervals.
+        """
         drawn = bootstrap_weights(len(self.images), samples, seed) @ self._counts()
-        shares = _shares(drawn)
-        return {name: percentile_interval(share) for name, share in zip(NAMES, shares, strict=True)}
+        return {name: _interval(shares) for name, shares in zip(NAMES, _shares(drawn), strict=True)}
 
     def categories(self) -> dict[str, dict[str, int]]:
         """By category, how often it is named, hallucinated, agreed on, and both named and agreed on."""
@@ -83,7 +92,7 @@ class Naming:
             for category in sorted(named.keys() | agreed.keys())
         }
 
-    def _counts(self) -> np.ndarray:
+    def _counts(self) -> Floats:
         """Named, hallucinated, captions, captions that hallucinate, agreed and found, shape (images, 6)."""
         return np.array(
             [
@@ -106,7 +115,7 @@ def measure_naming(
     references: Mapping[ImageId, Sequence[str]],
     boxes: Mapping[ImageId, Collection[str]] | None = None,
 ) -> Naming:
-    """Compares what captions name with what references name and boxes hold.
+    """Compare what captions name with what references name and boxes hold.
 
     Args:
         candidates: A caption for each image.
@@ -128,7 +137,13 @@ def categories_named(caption: str) -> frozenset[str]:
     return frozenset(category for _, category in named_categories(tokenize([caption])[0]))
 
 
-def _shares(counts: np.ndarray) -> np.ndarray:
+def _interval(shares: Floats) -> Interval:
+    """The interval of the shares that there are."""
+    counted = shares[~np.isnan(shares)]
+    return percentile_interval(counted) if len(counted) else Interval(math.nan, math.nan)
+
+
+def _shares(counts: Floats) -> Floats:
     """The shares of `NAMES`, from sums of `Naming._counts`, shape (4, sums)."""
     named, wrong, captions, wrong_captions, agreed, found = counts.T
     with np.errstate(invalid="ignore", divide="ignore"):
