@@ -31,6 +31,8 @@ class Caption:
         alternatives: Further captions of the same photograph, the better ones first.
         looking_away: For each word the weight of the visual sentinel, in [0, 1]: how much the decoder relied on what it
             knew; None for a model without adaptive attention.
+        confidence: Probability that the caption names nothing that is not there, in [0, 1]; None for a model that was
+            not calibrated, and for a caption that was given.
     """
 
     words: tuple[str, ...]
@@ -39,6 +41,7 @@ class Caption:
     region: tuple[float, float, float, float]
     alternatives: tuple[Caption, ...] = ()
     looking_away: tuple[float, ...] | None = None
+    confidence: float | None = None
 
     @property
     def text(self) -> str:

@@ -18,6 +18,7 @@ from torch import Tensor
 from captioner import checkpoint
 from captioner.caption import Caption
 from captioner.checkpoint.pretrained import DEFAULT, checkpoint_of
+from captioner.confidence import Evidence, caption_features, suggested
 from captioner.data.images import ImageSource, open_image
 from captioner.data.transforms import Transform, to_pixels
 from captioner.decoding import DecodingOptions, Hypothesis, decode, score_captions
@@ -90,6 +91,12 @@ class Captioner:
         kinds = [each.config.decoder.attention for each in self.members]
         return self._one_view and "none" not in kinds and len({kind == "adaptive" for kind in kinds}) == 1
 
+    @property
+    def tells_confidence(self) -> bool:
+        """Whether its captions have a confidence: what was fitted to one network does not hold for several."""
+        confidence = self.model.confidence
+        return confidence is not None and int(confidence.networks) == len(self.members)
+
     @overload
     def caption(self, images: ImageSource, *, batch_size: int = ..., **options: Any) -> Caption: ...  # noqa: ANN401
     @overload
@@ -138,6 +145,18 @@ class Captioner:
         Yields:
             For each photograph, in order, its caption, or why it could not be read.
         """
+        for result in self.stream_with_evidence(images, options, batch_size):
+            yield result if isinstance(result, CaptionerError) else result[0]
+
+    def stream_with_evidence(
+        self, images: Iterable[ImageSource], options: DecodingOptions | None = None, batch_size: int = BATCH_SIZE
+    ) -> Iterator[tuple[Caption, Evidence | None] | CaptionerError]:
+        """The same, with what the confidence in each caption is computed from.
+
+        Yields:
+            For each photograph, in order, its caption and the evidence, None for a model that was not calibrated; or
+            why it could not be read.
+        """
         if not isinstance(batch_size, Integral) or batch_size < 1:
             raise CaptionerError(f"batch size is {batch_size!r}; it must be a whole number of at least 1")
         options = with_ids(options or DecodingOptions(), self.vocabulary)
@@ -145,11 +164,13 @@ class Captioner:
         while sources := list(islice(remaining, batch_size)):
             batch = map_in_threads(self._load, sources, torch.get_num_threads())
             good = [image for image in batch if isinstance(image, _Loaded)]
-            hypotheses = iter(decode(self._decoders(), self._grids(good), options) if good else ())
+            grids = self._grids(good) if good else []
+            hypotheses = decode(self._decoders(), grids, options) if good else []
+            written = iter(zip(hypotheses, self._evidence(grids, hypotheses), strict=True))
             for image in batch:
                 if isinstance(image, _Loaded):
-                    first, *rest = self._captions(next(hypotheses), image)
-                    yield replace(first, alternatives=tuple(rest))
+                    found, evidence = next(written)
+                    yield self._with_confidence(self._captions(found, image), evidence), evidence
                 else:
                     yield image
 
@@ -230,6 +251,35 @@ class Captioner:
             )
             for hypothesis in hypotheses
         ]
+
+    @torch.inference_mode()
+    def _evidence(
+        self, grids: Sequence[Tensor], hypotheses: Sequence[Sequence[Hypothesis]]
+    ) -> Sequence[Evidence | None]:
+        """What the confidence in captions of pictures is computed from, as the first member sees them."""
+        confidence = self.model.confidence
+        if confidence is None or not hypotheses:
+            return [None] * len(hypotheses)
+        pictures = grids[0].float().mean(dim=1)
+        concepts = suggested(self._prepared[0].decoder, grids[0], confidence.things)
+        things: list[int] = confidence.things.tolist()
+        features = (
+            [caption_features(each.words, each.log_probabilities, things, of_picture) for each in captions]
+            for captions, of_picture in zip(hypotheses, concepts, strict=True)
+        )
+        return [
+            Evidence(picture, torch.tensor(each, device=picture.device))
+            for picture, each in zip(pictures, features, strict=True)
+        ]
+
+    def _with_confidence(self, captions: Sequence[Caption], evidence: Evidence | None) -> Caption:
+        """The first caption with the others as its alternatives, each with its confidence."""
+        confidence = self.model.confidence
+        if confidence is not None and evidence is not None and self.tells_confidence:
+            sure = confidence(evidence)
+            captions = [replace(each, confidence=value) for each, value in zip(captions, sure, strict=True)]
+        first, *rest = captions
+        return replace(first, alternatives=tuple(rest))
 
     def _maps(self, attention: Tensor | None) -> np.ndarray | None:
         if attention is None or not self._one_view:

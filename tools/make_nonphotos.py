@@ -34,114 +34,15 @@ FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSerif-Italic", "
 """What matplotlib brings along, so that pages look alike on every machine."""
 FIXED_WIDTH = "DejaVuSansMono"
 
-TEXT = [
-    "the",
-    "of",
-    "and",
-    "a",
-    "to",
-    "in",
-    "is",
-    "that",
-    "for",
-    "with",
-    "as",
-    "on",
-    "are",
-    "by",
-    "this",
-    "be",
-    "from",
-    "at",
-    "or",
-    "an",
-    "we",
-    "can",
-    "which",
-    "not",
-    "it",
-    "has",
-    "will",
-    "one",
-    "their",
-    "all",
-    "more",
-    "these",
-    "time",
-    "other",
-    "when",
-    "there",
-    "used",
-    "its",
-    "than",
-    "section",
-    "results",
-    "value",
-    "number",
-    "model",
-    "order",
-    "system",
-    "figure",
-    "data",
-    "first",
-    "between",
-    "each",
-    "table",
-    "using",
-    "two",
-    "given",
-    "may",
-    "also",
-    "our",
-    "both",
-    "where",
-    "method",
-    "page",
-    "during",
-    "state",
-    "report",
-    "total",
-    "year",
-    "market",
-    "price",
-    "week",
-    "letter",
-    "office",
-    "please",
-    "account",
-    "service",
-    "team",
-    "project",
-    "plan",
-    "review",
-    "agreement",
-    "public",
-    "general",
-    "small",
-]
+TEXT = (
+    "the of and a to in is that for with as on are by this be from at or an we can which not it has will one their "
+    "all more these time other when there used its than section results value number model order system figure data "
+    "first between each table using two given may also our both where method page during state report total year "
+    "market price week letter office please account service team project plan review agreement public general small"
+)
 """Words of pages; what they say does not matter."""
 
-CODE_WORDS = [
-    "def",
-    "return",
-    "for",
-    "in",
-    "if",
-    "else",
-    "import",
-    "class",
-    "self",
-    "None",
-    "value",
-    "index",
-    "items",
-    "range",
-    "len",
-    "print",
-    "while",
-    "not",
-    "and",
-]
+CODE_WORDS = "def return for in if else import class self None value index items range len print while not and"
 """Words of listings."""
 
 SIDES = (200, 640)
@@ -173,9 +74,9 @@ class Chance(random.Random):
         folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
         return ImageFont.truetype(str(folder / f"{name or self.choice(FONTS)}.ttf"), size)
 
-    def words(self, least: int, most: int, source: Sequence[str] = TEXT) -> str:
+    def words(self, least: int, most: int, source: str = TEXT) -> str:
         """Some words in a row."""
-        return " ".join(self.choice(source) for _ in range(self.randint(least, most)))
+        return " ".join(self.choice(source.split()) for _ in range(self.randint(least, most)))
 
 
 def blank(chance: Chance) -> Image.Image:
@@ -274,7 +175,7 @@ def listing(chance: Chance) -> Image.Image:
         indent = max(0, min(4, indent + chance.choice([-1, 0, 0, 1])))
         draw.text((4, top), f"{line:3}", inks[1], font)
         left = 4 + (5 + 4 * indent) * size * 0.6
-        for word in chance.words(0, 9, CODE_WORDS + TEXT[20:]).split():
+        for word in chance.words(0, 9, f"{CODE_WORDS} {TEXT}").split():
             draw.text((left, top), word, chance.choice(inks), font)
             left += (len(word) + 1) * size * 0.6
     return picture

@@ -7,8 +7,17 @@ configurations instead of ``config``, and the name of each tensor begins with th
 """
 
 from captioner.checkpoint.checkpoint import Checkpoint, refuse_another, refuse_other_words
-from captioner.checkpoint.load import read, read_members
+from captioner.checkpoint.load import matrix_dtype, read, read_members
 from captioner.checkpoint.save import write
 from captioner.checkpoint.schema import METADATA_KEY
 
-__all__ = ["METADATA_KEY", "Checkpoint", "read", "read_members", "refuse_another", "refuse_other_words", "write"]
+__all__ = [
+    "METADATA_KEY",
+    "Checkpoint",
+    "matrix_dtype",
+    "read",
+    "read_members",
+    "refuse_another",
+    "refuse_other_words",
+    "write",
+]

@@ -19,6 +19,9 @@ from captioner.errors import CaptionerError, first_line
 _LIGHTNING_PREFIX = "model."
 """Prefix of the parameters of the `CaptionModel` in a Lightning checkpoint."""
 
+_NARROW = {"I8": torch.int8, "F16": torch.float16, "BF16": torch.bfloat16}
+"""Types of matrices in a file, those first beside which others can stand."""
+
 _ZIP_MAGIC = b"PK\x03\x04"
 
 
@@ -69,6 +72,21 @@ def read_members(path: str | os.PathLike[str]) -> list[Checkpoint]:
         own = owners.get(ALL, {}) | owners.get(str(index), {})
         members.append(Checkpoint(config, words, own, card, f"{origin}, model {1 + index} of {len(configs)}"))
     return members
+
+
+def matrix_dtype(path: str | os.PathLike[str]) -> torch.dtype:
+    """The precision that a checkpoint keeps its matrices in, as `write` takes it; float32 for one of Lightning's.
+
+    Raises:
+        CaptionerError: There is no such file, or it is no checkpoint that can be read safely.
+    """
+    with Path(path).open("rb") as opened:
+        if opened.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC:
+            return torch.float32
+    with safe_open(path, framework="pt") as file:
+        parts = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 (no dict)
+        kinds = {part.get_dtype() for part in parts if len(part.get_shape()) > 1}
+    return next((dtype for kind, dtype in _NARROW.items() if kind in kinds), torch.float32)
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:

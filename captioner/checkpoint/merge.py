@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captioner.checkpoint import Checkpoint
 from captioner.errors import CaptionerError
+from captioner.models.captioner import CaptionerConfig
 from captioner.models.decoder import member_prefix
 
 _DECODER = "decoder."
@@ -50,7 +51,8 @@ def average(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
             if value.is_floating_point():
                 # A weight that all share, such as a frozen CNN's, stays bitwise equal.
                 mean[name] = torch.lerp(mean[name], _precise(value), 1 / count)
-    return replace(first, weights=mean, card={**_agreed(checkpoints), "mean of checkpoints": len(checkpoints)})
+    card = {**_agreed(checkpoints), "mean of checkpoints": len(checkpoints)}
+    return _without_confidence(replace(first, weights=mean, card=card))
 
 
 def select_members(whole: Checkpoint, indices: Sequence[int]) -> Checkpoint:
@@ -73,7 +75,7 @@ def select_members(whole: Checkpoint, indices: Sequence[int]) -> Checkpoint:
         new = _DECODER + member_prefix(kept, len(indices))
         weights |= {new + name.removeprefix(old): v for name, v in whole.weights.items() if name.startswith(old)}
     decoder = replace(config.decoder, members=len(indices))
-    return replace(whole, config=replace(config, decoder=decoder), weights=weights)
+    return _without_confidence(replace(whole, config=replace(config, decoder=decoder), weights=weights))
 
 
 def together(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
@@ -86,6 +88,15 @@ def together(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
     if not others:
         return [first]
     return [replace(first, card={**_agreed(checkpoints), "ensemble of models": len(checkpoints)}), *others]
+
+
+def _without_confidence(changed: Checkpoint) -> Checkpoint:
+    """A model that was changed, without the confidence that was fitted to what it was."""
+    if not isinstance(changed.config, CaptionerConfig) or not changed.config.confidence:
+        return changed
+    weights = {name: value for name, value in changed.weights.items() if not name.startswith("confidence.")}
+    card = {name: value for name, value in changed.card.items() if name != "confidence"}
+    return replace(changed, config=replace(changed.config, confidence=False), weights=weights, card=card)
 
 
 def _agreed(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from captioner.cli.interrupt import EXIT_INTERRUPTED, interruptible
 from captioner.errors import CaptionerError
 from captioner.utils.console import print_status, printable
 
-VERBS = ("caption", "visualize", "train", "evaluate", "score", "sample", "info", "export")
+VERBS = ("caption", "visualize", "train", "evaluate", "score", "calibrate", "sample", "info", "export")
 
 EXIT_OK = 0
 EXIT_WRONG_USE = 2

@@ -41,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_decoding_arguments(parser)
     text = "captions for each (default: 1)"
     parser.add_argument("--num-captions", type=int, default=argparse.SUPPRESS, metavar="N", help=text)
+    text = "write no caption that is less sure to name nothing that is not there; from 0 to 1 (default: 0)"
+    parser.add_argument("--min-confidence", type=float, default=0.0, metavar="P", help=text)
     parser.add_argument("--json", action="store_true", help="print one JSON object for each photograph")
     parser.add_argument("--output", metavar="FILE.jsonl", help="write JSON lines to this file, as they come")
     parser.add_argument("--resume", action="store_true", help="go on with the file where an interrupted run ended")
@@ -50,22 +52,29 @@ def run(args: argparse.Namespace) -> int:
     """Captions every photograph; those that cannot be read are named on standard error."""
     if args.resume and not args.output:
         raise CaptionerError("--resume goes on with a file of captions; name it with --output")
+    if not 0 <= args.min_confidence <= 1:
+        raise CaptionerError(f"--min-confidence is {args.min_confidence}; it must be at least 0 and at most 1")
     options = decoding_options(args)
     set_pixel_limit(args)
     names = list(_photographs(args.photos))
     check_output(args.output, *names, *(args.model or ()))
     model = load_model(args)
+    if args.min_confidence and not model.tells_confidence:
+        raise CaptionerError(
+            "--min-confidence needs a model that tells how sure it is; make one of it with captioner calibrate"
+        )
     if args.output:
         return _write(args, names, model, options)
     failed = False
     for name, result in zip(names, _stream(args, names, model, options), strict=True):
         failed |= isinstance(result, CaptionerError)
-        _report(result)
+        _report(name, result, args.min_confidence)
         if args.json:
-            print(json.dumps(describe(name, result, options.num_captions)), flush=True)
+            print(json.dumps(describe(name, result, options.num_captions, args.min_confidence)), flush=True)
         elif not isinstance(result, CaptionerError):
             for caption in (result, *result.alternatives):
-                print(f"{printable(name)}\t{printable(caption.text)}", flush=True)
+                if _is_sure(caption, args.min_confidence):
+                    print(f"{printable(name)}\t{printable(caption.text)}", flush=True)
     return 1 if failed else 0
 
 
@@ -78,15 +87,15 @@ def _write(args: argparse.Namespace, names: Sequence[str], model: Captioner, opt
         journal.drop(mended(journal.entries))
         for entry in journal.entries:
             if "error" in entry:
-                _report(CaptionerError(entry["error"]))
+                _report(entry["image"], CaptionerError(entry["error"]), args.min_confidence)
         rest = what_is_left(names, journal.entries, args.batch_size)
         again = iter(rest.again)
         for name, result in zip(rest.names, _stream(args, rest.names, model, options), strict=True):
-            entry = describe(name, result, options.num_captions)
+            entry = describe(name, result, options.num_captions, args.min_confidence)
             if old := next(again, None):
                 refuse_another_job(old, entry, args.output)
             else:
-                _report(result)
+                _report(name, result, args.min_confidence)
                 journal.append(entry)
         return 1 if any("error" in entry for entry in journal.entries) else 0
 
@@ -98,10 +107,17 @@ def _stream(
     return model.stream(sources, options, args.batch_size)
 
 
-def _report(result: Caption | CaptionerError) -> None:
-    """Names a photograph that could not be captioned."""
+def _report(name: str, result: Caption | CaptionerError, min_confidence: float) -> None:
+    """Names a photograph that gets no caption, and says why."""
     if isinstance(result, CaptionerError):
         print_status(f"captioner: {printable(str(result))}")
+    elif not _is_sure(result, min_confidence):
+        print_status(f"captioner: {printable(name)}: no caption; its confidence {result.confidence:.2f} is too low")
+
+
+def _is_sure(caption: Caption, min_confidence: float) -> bool:
+    """Whether a caption is sure enough to be written; every one is that tells nothing of it."""
+    return caption.confidence is None or caption.confidence >= min_confidence
 
 
 def standard_input() -> bytes:
@@ -112,20 +128,19 @@ def standard_input() -> bytes:
     return content
 
 
-def describe(name: str, caption: Caption | CaptionerError, count: int) -> dict[str, Any]:
-    """The JSON object of one photograph."""
+def describe(name: str, caption: Caption | CaptionerError, count: int, min_confidence: float = 0.0) -> dict[str, Any]:
+    """The JSON object of one photograph; a caption that is not sure enough is null."""
     if isinstance(caption, CaptionerError):
         return {"image": name, "error": str(caption)}
-    entry: dict[str, Any] = {
-        "image": name,
-        "caption": caption.text,
-        "log_probability": caption.log_probability,
-    }
-    if count > 1:
-        entry["captions"] = [
-            {"caption": each.text, "log_probability": each.log_probability} for each in (caption, *caption.alternatives)
-        ]
-    return entry
+    every = [
+        {
+            "caption": each.text if _is_sure(each, min_confidence) else None,
+            "log_probability": each.log_probability,
+            "confidence": each.confidence,
+        }
+        for each in (caption, *caption.alternatives)
+    ]
+    return {"image": name, **every[0], **({"captions": every} if count > 1 else {})}
 
 
 def _photographs(given: list[str]) -> Iterator[str]:

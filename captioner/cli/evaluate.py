@@ -20,7 +20,9 @@ from captioner.cli.options import (
 from captioner.cli.score_report import (
     add_java_arguments,
     describe,
+    describe_confidence,
     describe_naming,
+    print_confidence,
     print_naming,
     print_report,
     refuse_without_java,
@@ -62,6 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     text = "which of COCO's 80 things captions name: hallucinated ones (CHAIR), recall, precision; boxes by --grounding"
     parser.add_argument("--naming", action="store_true", help=text)
+    text = "is the model as sure as it is right? Calibration, and hallucination among the surest captions"
+    parser.add_argument("--confidence", action="store_true", help=text)
+    text = "folder of pictures that are no photographs: how many are as sure as photographs are (with --confidence)?"
+    parser.add_argument("--nonphotos", metavar="DIR", help=text)
     text = "share of images, or of captions, that may be unusable and are skipped; more are an error (default: 0.01)"
     parser.add_argument("--max-skipped", type=float, default=USUAL_SHARE, metavar="SHARE", help=text)
     add_decoding_arguments(parser)
@@ -87,6 +93,10 @@ def run(args: argparse.Namespace) -> int:
     records = _records(args, scenes, skipped)
     placed = _placed(args, records, scenes)
     model = load_model(args)
+    if args.confidence and not model.tells_confidence:
+        raise CaptionerError(
+            "--confidence needs a model that tells how sure it is; make one of it with captioner calibrate"
+        )
     if args.grounding and not model.shows_attention:
         raise CaptionerError(NO_ATTENTION)
     pairs = list(_generate(model, records, options, args.batch_size, skipped))
@@ -99,10 +109,14 @@ def run(args: argparse.Namespace) -> int:
     grounding = None
     if args.data:
         evaluation = _score(records, captions, args.output)
-        others = {name: whole for name, (whole, _) in score_with_java(evaluation, args).items()}
-        results |= {"split": args.split, **describe(evaluation), **others}
-        if args.naming:
-            results["naming"] = describe_naming(_name(records, captions, placed))
+        more = {name: whole for name, (whole, _) in score_with_java(evaluation, args).items()}
+        results |= {"split": args.split, **describe(evaluation), **more}
+        naming = _name(records, captions, placed) if args.naming or args.confidence else None
+        if naming and args.naming:
+            results["naming"] = describe_naming(naming)
+        if naming and args.confidence:
+            others = _others(model, args.nonphotos, options, args.batch_size) if args.nonphotos else []
+            results["confidence"] = describe_confidence(_sure(captions), naming, _sure(others))
     if args.grounding:
         grounding = _ground(model, records, captions, placed, args.grounding_words)
         results["grounding"] = {"words": args.grounding_words, **_describe(grounding)}
@@ -114,6 +128,8 @@ def run(args: argparse.Namespace) -> int:
         print_report(f"split {args.split}, {method}", results)
         if args.naming:
             print_naming(results["naming"])
+        if args.confidence:
+            print_confidence(results["confidence"])
     if grounding:
         _print(grounding, args.grounding_words)
     return 0
@@ -127,11 +143,19 @@ def _check(args: argparse.Namespace) -> None:
             ("--grounding-words reference", args.grounding_words == "reference"),
             ("--output", args.output),
             ("--naming", args.naming),
+            ("--confidence", args.confidence),
             ("--meteor", args.meteor),
             ("--spice", args.spice),
         ):
             if given:
                 raise CaptionerError(f"{option} needs captions and image ids; give them with --data")
+
+    if args.nonphotos and not args.confidence:
+        raise CaptionerError("--nonphotos needs --confidence: it tells how sure the model is of pictures that are none")
+    if args.nonphotos and not Path(args.nonphotos).is_dir():
+        raise CaptionerError(
+            f"--nonphotos {args.nonphotos}: is no folder; give one of pictures that are no photographs"
+        )
 
 
 def _records(args: argparse.Namespace, scenes: dict[str, Scene], skipped: Skipped) -> list[Record]:
@@ -226,6 +250,23 @@ def _name(records: Sequence[Record], captions: Sequence[Caption], scenes: dict[P
         {record.image_id: record.captions for record in records},
         {record.image_id: scenes[record.image].boxes for record in records if record.image in scenes},
     )
+
+
+def _others(model: Captioner, folder: str, options: DecodingOptions, batch_size: int) -> list[Caption]:
+    """Captions of pictures that are no photographs."""
+    from captioner.data.images import find_images
+
+    captions = []
+    for result in model.stream(find_images(folder), options, batch_size):
+        if isinstance(result, CaptionerError):
+            raise result
+        captions.append(result)
+    return captions
+
+
+def _sure(captions: Sequence[Caption]) -> list[float]:
+    """The confidence in each caption of a model that tells it."""
+    return [caption.confidence for caption in captions if caption.confidence is not None]
 
 
 def _describe(grounding: Grounding) -> dict[str, float | None]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from captioner.utils.console import print_status, printable
 
 if TYPE_CHECKING:
     from captioner.metrics import Evaluation
+    from captioner.metrics.calibration import Kept
     from captioner.metrics.naming import Naming
 
 FEW_IMAGES = 500
@@ -103,3 +104,59 @@ def print_naming(naming: Mapping[str, Any]) -> None:
     for category, counts in sorted(naming["categories"].items(), key=lambda item: (-item[1]["agreed"], item[0])):
         named, wrong, agreed, found = (counts[name] for name in ("named", "hallucinated", "agreed", "found"))
         print(f"{category:<16} {named:>6} {wrong:>13} {agreed:>7} {found:>6}")
+
+
+def describe_confidence(confidences: Sequence[float], naming: Naming, others: Sequence[float]) -> dict[str, Any]:
+    """How far the confidence of captions can be trusted, as a JSON object; a share of nothing is null.
+
+    Args:
+        confidences: Of the captions of photographs.
+        naming: What these name, in the same order.
+        others: Confidences of the captions of pictures that are no photographs.
+    """
+    import numpy as np
+
+    from captioner.metrics import calibration
+
+    sure, right = np.array(confidences), calibration.are_right(naming)
+    curve = calibration.risk_coverage(naming, sure)
+    usual = calibration.keep(naming, sure, calibration.threshold_keeping(sure))
+    return {
+        "calibration error": calibration.expected_calibration_error(sure, right),
+        "by chance": calibration.calibration_error_by_chance(sure),
+        "reliability": [each._asdict() for each in calibration.reliability(sure, right)],
+        "usual": _describe_kept(usual),
+        "risk coverage": [_describe_kept(each) for each in curve],
+        "nonphotos": len(others),
+        "nonphotos kept": sum(each >= usual.threshold for each in others) / len(others) if others else None,
+    }
+
+
+def _describe_kept(kept: Kept) -> dict[str, float | None]:
+    return {
+        "threshold": kept.threshold,
+        "coverage": kept.coverage,
+        "CHAIRi": None if math.isnan(kept.chair_i) else kept.chair_i,
+        "CHAIRs": kept.chair_s,
+    }
+
+
+def print_confidence(confidence: Mapping[str, Any]) -> None:
+    """Tables for people, of what `describe_confidence` returned."""
+    print(
+        f"confidence: expected calibration error {confidence['calibration error']:.4f} "
+        f"(perfectly calibrated, as few captions have {confidence['by chance']:.4f})"
+    )
+    print(f"{'confidence':<12} {'captions':>8} {'mean':>8} {'right':>8}")
+    for each in confidence["reliability"]:
+        span = f"{each['low']:.1f} to {each['high']:.1f}"
+        print(f"{span:<12} {each['captions']:>8} {each['confidence']:>8.4f} {each['right']:>8.4f}")
+    print(f"{'threshold':<12} {'kept':>8} {'CHAIRi':>8} {'CHAIRs':>8}")
+    for each in confidence["risk coverage"][::2]:
+        wrong = "" if each["CHAIRi"] is None else f"{each['CHAIRi']:.4f}"
+        print(f"{each['threshold']:<12.4f} {each['coverage']:>8.4f} {wrong:>8} {each['CHAIRs']:>8.4f}")
+    if confidence["nonphotos"]:
+        print(
+            f"of {confidence['nonphotos']} pictures that are no photographs {confidence['nonphotos kept']:.1%} reach "
+            f"{confidence['usual']['threshold']:.4f}, as {confidence['usual']['coverage']:.1%} of the photographs do"
+        )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from captioner.confidence import Confidence
 from captioner.data.transforms import Transform
 from captioner.models.backbones import WEIGHTS_NONE
 from captioner.models.decoder import DecoderConfig, TeacherForced, make_decoder
@@ -22,6 +23,7 @@ class CaptionerConfig:
         feature_size: Length of the decoder's feature vectors, as in `GridEncoder`; None keeps the CNN's.
         decoder: Configuration of the decoder.
         transform: Preprocessing of images.
+        confidence: Whether it has been calibrated to tell its confidence (`captioner calibrate`).
     """
 
     encoder: str = "timm/tf_efficientnet_lite0"
@@ -29,6 +31,7 @@ class CaptionerConfig:
     feature_size: int | None = None
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     transform: Transform = field(default_factory=Transform)
+    confidence: bool = False
 
 
 class CaptionModel(nn.Module):
@@ -45,6 +48,7 @@ class CaptionModel(nn.Module):
         self.config = config
         self.encoder = encoder or GridEncoder(config.encoder, WEIGHTS_NONE, config.encoder_stage, config.feature_size)
         self.decoder = make_decoder(config.decoder, self.encoder.channels, vocabulary_size)
+        self.confidence = Confidence(self.encoder.channels, vocabulary_size) if config.confidence else None
 
     def forward(self, images: Tensor, captions: Tensor) -> TeacherForced:
         """Predict each token of known captions of images (teacher forcing).

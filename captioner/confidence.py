@@ -1,0 +1,164 @@
+"""How sure a captioner is: the probability that a caption names nothing that is not there.
+
+Two logistic regressions, a dot product each. One tells photographs from other pictures by the mean feature vector; the
+other tells right captions of photographs from wrong ones by that vector and the caption's `FEATURES`. The confidence is
+the product of the two probabilities. `captioner.calibration` fits them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from captioner.models.decoder import Decoder, MemberDecoders
+
+FEATURES = (
+    "mean log-probability",
+    "least log-probability",
+    "words",
+    "things",
+    "mean log-probability of things",
+    "least log-probability of things",
+    "mean log-odds of things",
+    "least log-odds of things",
+    "mean log-odds of concepts",
+    "least log-odds of concepts",
+    "greatest log-odds of a concept",
+)
+"""What is looked at in a caption. Things are words that name one of COCO's 80 categories, each category once, where it
+is named first. Log-probabilities are the decoder's as it wrote; log-odds are those of the decoder's concepts, from the
+picture alone. What there is none of, such as things, or concepts in a decoder without, is 0."""
+
+_LEAST = 1e-4
+"""Probabilities of concepts are kept this far from 0 and 1, where their log-odds would be infinite."""
+
+
+class Evidence(NamedTuple):
+    """What the confidence in the captions of one picture is computed from.
+
+    Attributes:
+        picture: The mean feature vector, float32, shape (channels,).
+        captions: The `FEATURES` of each caption, float32, shape (captions, features).
+    """
+
+    picture: Tensor
+    captions: Tensor
+
+
+class Confidence(nn.Module):
+    """The two logistic regressions.
+
+    Args:
+        channels: Length of the encoder's feature vectors.
+        vocabulary_size: Number of words, the special ones included.
+
+    Attributes:
+        photograph: Weights of the mean feature vector, shape (channels,).
+        right: Weights of the mean feature vector, then of the `FEATURES`, shape (channels + features,).
+        things: For each word, 1 + the number of the category that it names, 0 where it names none.
+        networks: How many write together in the ensemble that it was fitted for.
+    """
+
+    photograph: Tensor
+    photograph_bias: Tensor
+    right: Tensor
+    right_bias: Tensor
+    things: Tensor
+    networks: Tensor
+
+    def __init__(self, channels: int, vocabulary_size: int) -> None:
+        super().__init__()
+        # Vectors, which every precision of a checkpoint leaves in float32.
+        self.register_buffer("photograph", torch.zeros(channels))
+        self.register_buffer("photograph_bias", torch.zeros(()))
+        self.register_buffer("right", torch.zeros(channels + len(FEATURES)))
+        self.register_buffer("right_bias", torch.zeros(()))
+        self.register_buffer("things", torch.zeros(vocabulary_size, dtype=torch.uint8))
+        self.register_buffer("networks", torch.ones((), dtype=torch.long))
+
+    def forward(self, evidence: Evidence) -> list[float]:
+        """The confidence in each caption of a picture, in [0, 1]."""
+        picture, captions = evidence
+        photograph = picture @ self.photograph + self.photograph_bias
+        of_picture, of_caption = self.right.split([len(picture), len(FEATURES)])  # type: ignore[no-untyped-call]
+        right = captions @ of_caption + picture @ of_picture + self.right_bias
+        confidences: list[float] = (photograph.sigmoid() * right.sigmoid()).tolist()
+        return confidences
+
+
+class Suggested(NamedTuple):
+    """What the decoder's concepts make of a picture, before a word is written; both are empty without concepts.
+
+    Attributes:
+        words: Log-odds of each concept, by word id.
+        things: Log-odds of the likeliest concept that names a thing, by the numbers of `Confidence.things`.
+    """
+
+    words: Mapping[int, float]
+    things: Mapping[int, float]
+
+
+@torch.no_grad()
+def suggested(decoder: Decoder | MemberDecoders, grid: Tensor, things: Tensor) -> list[Suggested]:
+    """The concepts of pictures; of several members with concepts, the mean of their probabilities.
+
+    Args:
+        decoder: The decoder.
+        grid: Feature vectors, shape (pictures, cells, channels).
+        things: As `Confidence.things`.
+    """
+    found = [member.concepts for member in decoder.members if member.concepts is not None]
+    if not found:
+        return [Suggested({}, {})] * len(grid)
+    probabilities = torch.stack([each.probabilities(each.classify(grid)) for each in found]).mean(0)
+    # Concept 0 stands for no word.
+    log_odds = probabilities[:, 1:].clamp(_LEAST, 1 - _LEAST).logit().cpu()
+    words = found[0].word_ids[1:].cpu()
+    numbers = things.cpu()[words].long()
+    best = torch.full((len(grid), 1 + int(things.max())), -math.inf)
+    best.index_reduce_(1, numbers, log_odds, "amax")
+    named = sorted(set(numbers.tolist()) - {0})
+    return [
+        Suggested(dict(zip(words.tolist(), row, strict=True)), {number: of_things[number] for number in named})
+        for row, of_things in zip(log_odds.tolist(), best.tolist(), strict=True)
+    ]
+
+
+def caption_features(
+    words: Sequence[int], log_probabilities: Sequence[float], things: Sequence[int], concepts: Suggested
+) -> list[float]:
+    """The `FEATURES` of one caption.
+
+    Args:
+        words: Word ids.
+        log_probabilities: Of each word, then of END where the caption was not cut.
+        things: As `Confidence.things`.
+        concepts: Of its picture.
+    """
+    named: dict[int, float] = {}
+    for word, log_probability in zip(words, log_probabilities, strict=False):
+        if things[word]:
+            named.setdefault(things[word], log_probability)
+    of_things = [concepts.things[thing] for thing in named if thing in concepts.things]
+    of_words = [concepts.words[word] for word in dict.fromkeys(words) if word in concepts.words]
+    return [
+        _mean(log_probabilities),
+        min(log_probabilities, default=0.0),
+        float(len(words)),
+        float(len(named)),
+        _mean(list(named.values())),
+        min(named.values(), default=0.0),
+        _mean(of_things),
+        min(of_things, default=0.0),
+        _mean(of_words),
+        min(of_words, default=0.0),
+        max(concepts.words.values(), default=0.0),
+    ]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values) if values else 0.0
