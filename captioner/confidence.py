@@ -120,7 +120,7 @@ def suggested(decoder: Decoder | MemberDecoders, grid: Tensor, things: Tensor) -
     words = found[0].word_ids[1:].cpu()
     numbers = things.cpu()[words].long()
     best = torch.full((len(grid), 1 + int(things.max())), -math.inf)
-    best.index_reduce_(1, numbers, log_odds, "amax")
+    best.scatter_reduce_(1, numbers.expand(len(grid), -1), log_odds, "amax")
     named = sorted(set(numbers.tolist()) - {0})
     return [
         Suggested(dict(zip(words.tolist(), row, strict=True)), {number: of_things[number] for number in named})
