@@ -53,8 +53,8 @@ def test_json_has_an_object_a_line(checkpoint: Path, photos: Path, capsys: pytes
     entries = [json.loads(line) for line in lines(capsys.readouterr().out)]
     assert [entry["image"] for entry in entries] == [str(file) for file in sorted(photos.iterdir())]
     for entry in entries:
-        assert entry.keys() == {"image", "caption", "log_probability", "captions"}
-        assert entry["captions"][0] == {k: entry[k] for k in ("caption", "log_probability")}
+        assert entry.keys() == {"image", "caption", "log_probability", "confidence", "captions"}
+        assert entry["captions"][0] == {k: entry[k] for k in ("caption", "log_probability", "confidence")}
         assert len(entry["captions"]) == 2
 
 
