@@ -31,7 +31,7 @@ FEWEST = 50
 _FOLDS = 5
 _PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0)
 """Ridge penalties on the mean feature vector's weights, of which the one that foretells best is taken."""
-_PHOTOGRAPH_PENALTY = 10.0
+_PHOTOGRAPH_PENALTY = 1.0
 _FEATURE_PENALTY = 1.0
 
 
