@@ -97,7 +97,7 @@ def noise(chance: Chance) -> Image.Image:
     elif kind == 1:
         values = numbers.normal(chance.uniform(60, 200), chance.uniform(10, 80), shape)
     else:
-        values = 255 * (numbers.random(shape) < chance.uniform(0.1, 0.9))
+        values = 255.0 * (numbers.random(shape) < chance.uniform(0.1, 0.9))
     picture = _picture(np.broadcast_to(values, (*shape[:2], 3)))
     return picture.resize((width, height), Image.Resampling.NEAREST)
 
@@ -430,7 +430,7 @@ def field_plot(chance: Chance) -> Image.Image:
     colors = chance.choice(["viridis", "plasma", "coolwarm", "Greys", "jet"])
     kind = chance.randrange(3)
     if kind == 0:
-        figure.add_subplot(projection="3d").plot_surface(x, y, z, cmap=colors)  # type: ignore[attr-defined]
+        figure.add_subplot(projection="3d").plot_surface(x, y, z, cmap=colors)
     elif kind == 1:
         figure.add_subplot().contourf(x, y, z, 12, cmap=colors)
     else:

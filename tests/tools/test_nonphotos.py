@@ -46,7 +46,7 @@ def test_what_is_asked_wrongly_is_told(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_curves_are_drawn_from_what_evaluate_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    kept = [{"threshold": 0.2, "coverage": 1, "CHAIRi": 0.3, "CHAIRs": 0.4}]
+    kept: list[dict[str, float | None]] = [{"threshold": 0.2, "coverage": 1, "CHAIRi": 0.3, "CHAIRs": 0.4}]
     kept += [{"threshold": 0.9, "coverage": 0.1, "CHAIRi": None, "CHAIRs": 0.0}]
     found = {
         "calibration error": 0.04,
