@@ -121,9 +121,9 @@ def suggested(decoder: Decoder | MemberDecoders, grid: Tensor, things: Tensor) -
     numbers = things.cpu()[words].long()
     best = torch.full((len(grid), 1 + int(things.max())), -math.inf)
     best.scatter_reduce_(1, numbers.expand(len(grid), -1), log_odds, "amax")
-    named = sorted(set(numbers.tolist()) - {0})
+    ids, named = words.tolist(), sorted(set(numbers.tolist()) - {0})
     return [
-        Suggested(dict(zip(words.tolist(), row, strict=True)), {number: of_things[number] for number in named})
+        Suggested(dict(zip(ids, row, strict=True)), {number: of_things[number] for number in named})
         for row, of_things in zip(log_odds.tolist(), best.tolist(), strict=True)
     ]
 

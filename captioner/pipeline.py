@@ -151,7 +151,12 @@ class Captioner:
     def stream_with_evidence(
         self, images: Iterable[ImageSource], options: DecodingOptions | None = None, batch_size: int = BATCH_SIZE
     ) -> Iterator[tuple[Caption, Evidence | None] | CaptionerError]:
-        """The same, with what the confidence in each caption is computed from.
+        """Captions photographs as `stream` does, with what the confidence in each caption is computed from.
+
+        Args:
+            images: Photographs, asked for a batch at a time.
+            options: How captions are written.
+            batch_size: Photographs that are captioned together.
 
         Yields:
             For each photograph, in order, its caption and the evidence, None for a model that was not calibrated; or

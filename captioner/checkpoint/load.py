@@ -77,8 +77,8 @@ def read_members(path: str | os.PathLike[str]) -> list[Checkpoint]:
 def matrix_dtype(path: str | os.PathLike[str]) -> torch.dtype:
     """The precision that a checkpoint keeps its matrices in, as `write` takes it; float32 for one of Lightning's.
 
-    Raises:
-        CaptionerError: There is no such file, or it is no checkpoint that can be read safely.
+    Args:
+        path: A file that `read_members` reads.
     """
     with Path(path).open("rb") as opened:
         if opened.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC:
