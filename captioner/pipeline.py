@@ -257,7 +257,7 @@ class Captioner:
             for hypothesis in hypotheses
         ]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _evidence(
         self, grids: Sequence[Tensor], hypotheses: Sequence[Sequence[Hypothesis]]
     ) -> Sequence[Evidence | None]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import WORDS as NONSENSE
 from conftest import make_captioner
 from PIL import Image
 
@@ -17,8 +18,10 @@ from captioner import calibration, checkpoint
 from captioner.calibration import Photograph, calibrate, fit_logistic, judge, things_of, with_confidence
 from captioner.cli import main
 from captioner.confidence import FEATURES, Confidence, Evidence, Suggested, caption_features, suggested
+from captioner.data.transforms import Transform
 from captioner.decoding import DecodingOptions
 from captioner.errors import CaptionerError
+from captioner.models.captioner import CaptionerConfig, CaptionModel
 from captioner.models.decoder import DecoderConfig, make_decoder
 from captioner.pipeline import Captioner, load
 from captioner.text.vocabulary import SPECIAL_WORDS, Vocabulary
@@ -294,6 +297,46 @@ def test_confidence_is_computed_from_the_mean_feature_vector_and_the_caption(cal
     photograph = (mean @ confidence.photograph + confidence.photograph_bias).sigmoid()
     right = (x @ confidence.right + confidence.right_bias).sigmoid()
     assert caption.confidence == pytest.approx(float(photograph * right), abs=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_evidence_of_a_decoder_with_concepts_has_their_log_odds(precision: str, photos: Path) -> None:
+    torch.manual_seed(0)
+    decoder = DecoderConfig(
+        concepts="copy", concept_words=4, concept_size=8, embedding_size=16, hidden_size=16, attention_size=16
+    )
+    model = CaptionModel(CaptionerConfig("resnet18", decoder=decoder, transform=Transform(64)), len(NONSENSE))
+    concepts = model.decoder.concepts
+    assert concepts is not None
+    vocabulary = Vocabulary(NONSENSE)
+    concepts.word_ids.copy_(torch.tensor([0, *map(vocabulary.id, ("dog", "cat", "road"))]))
+    torch.nn.init.normal_(concepts.words.weight, std=0.02)
+    torch.nn.init.zeros_(concepts.words.bias)
+    captioner = with_confidence(Captioner(model, vocabulary, {}, precision=precision))
+    [result] = captioner.stream_with_evidence(
+        [photos / "0.png"], DecodingOptions(required_words=("dog", "road"), forbidden_words=("cat",))
+    )
+    assert not isinstance(result, CaptionerError)
+    caption, found = result
+    assert caption.confidence == 0.25  # of weights that are all 0
+    assert found is not None
+    dog, cat, road = concepts.words(found.picture)[1:].tolist()
+    assert dict(zip(FEATURES, found.captions[0].tolist(), strict=True)) == pytest.approx(
+        {
+            "mean log-probability": np.mean(caption.word_log_probabilities),
+            "least log-probability": min(caption.word_log_probabilities),
+            "words": len(caption.words),
+            "things": 1,
+            "mean log-probability of things": caption.word_log_probabilities[caption.words.index("dog")],
+            "least log-probability of things": caption.word_log_probabilities[caption.words.index("dog")],
+            "mean log-odds of things": dog,
+            "least log-odds of things": dog,
+            "mean log-odds of concepts": (dog + road) / 2,
+            "least log-odds of concepts": min(dog, road),
+            "greatest log-odds of a concept": max(dog, cat, road),
+        },
+        abs=1e-3,
+    )
 
 
 def captions_of(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[str, str]:
