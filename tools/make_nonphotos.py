@@ -92,6 +92,7 @@ def noise(chance: Chance) -> Image.Image:
     shape = (height // block + 1, width // block + 1, channels)
     numbers = chance.numbers()
     kind = chance.randrange(3)
+    values: np.ndarray
     if kind == 0:
         values = numbers.uniform(0, 255, shape)
     elif kind == 1:
