@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object for each photograph")
     parser.add_argument("--output", metavar="FILE.jsonl", help="write JSON lines to this file, as they come")
     parser.add_argument("--resume", action="store_true", help="go on with the file where an interrupted run ended")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file if it is there already")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,10 +55,13 @@ def run(args: argparse.Namespace) -> int:
         raise CaptionerError("--resume goes on with a file of captions; name it with --output")
     if not 0 <= args.min_confidence <= 1:
         raise CaptionerError(f"--min-confidence is {args.min_confidence}; it must be at least 0 and at most 1")
+    if args.overwrite and (args.resume or not args.output):
+        raise CaptionerError("--overwrite begins a file of captions anew; name it with --output, without --resume")
     options = decoding_options(args)
     set_pixel_limit(args)
     names = list(_photographs(args.photos))
     check_output(args.output, *names, *(args.model or ()))
+    _refuse_to_overwrite(args)
     model = load_model(args)
     if args.min_confidence and not model.tells_confidence:
         raise CaptionerError(
@@ -78,10 +82,21 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _refuse_to_overwrite(args: argparse.Namespace) -> None:
+    """Keeps captions that took hours from being replaced by forgetting an option."""
+    if not args.output or args.resume or args.overwrite:
+        return
+    if os.path.isfile(args.output) and os.path.getsize(args.output):
+        raise CaptionerError(
+            f"{args.output}: is there already; go on with it (--resume), replace it (--overwrite), or name another"
+        )
+
+
 def _write(args: argparse.Namespace, names: Sequence[str], model: Captioner, options: DecodingOptions) -> int:
     """Captions into a file, each line as soon as it is made."""
     from captioner.cli.jsonl import Journal
     from captioner.cli.resume import mended, refuse_another_job, what_is_left
+    from captioner.counter import counted
 
     with Journal(args.output, args.resume) as journal:
         journal.drop(mended(journal.entries))
@@ -90,7 +105,8 @@ def _write(args: argparse.Namespace, names: Sequence[str], model: Captioner, opt
                 _report(entry["image"], CaptionerError(entry["error"]), args.min_confidence)
         rest = what_is_left(names, journal.entries, args.batch_size)
         again = iter(rest.again)
-        for name, result in zip(rest.names, _stream(args, rest.names, model, options), strict=True):
+        results = counted(_stream(args, rest.names, model, options), "Captioning", len(rest.names))
+        for name, result in zip(rest.names, results, strict=True):
             entry = describe(name, result, options.num_captions, args.min_confidence)
             if old := next(again, None):
                 refuse_another_job(old, entry, args.output)

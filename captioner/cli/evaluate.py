@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,11 +202,10 @@ def _generate(
     model: Captioner, records: Sequence[Record], options: DecodingOptions, batch_size: int, skipped: Skipped
 ) -> Iterator[tuple[Record, Caption]]:
     """Captions every record's image, passing over those that cannot be read."""
-    from rich.progress import track
+    from captioner.counter import counted
 
     results = model.stream((record.image for record in records), options, batch_size)
-    shown = track(results, "Captioning", total=len(records), disable=not sys.stderr.isatty())
-    for record, result in zip(records, shown, strict=True):
+    for record, result in zip(records, counted(results, "Captioning", len(records)), strict=True):
         if isinstance(result, CaptionerError):
             skipped.image("unreadable", record.image.name, result)
         else:

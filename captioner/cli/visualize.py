@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -124,10 +123,10 @@ def _gallery(args: argparse.Namespace, options: DecodingOptions, output: Path) -
 
     def photographs() -> Iterator[Photograph]:
         nonlocal failed
-        from rich.progress import track
+        from captioner.counter import counted
 
         results = zip(paths, model.stream(paths, options, args.batch_size), strict=True)
-        for path, result in track(results, "Drawing", total=len(paths), disable=not sys.stderr.isatty()):
+        for path, result in counted(results, "Drawing", len(paths)):
             if isinstance(result, CaptionerError):
                 failed += 1
                 print_status(f"captioner: {printable(str(result))}")

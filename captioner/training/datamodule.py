@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,9 +12,9 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.utilities import rank_zero_only
-from rich.progress import Progress
 from torch.utils.data import DataLoader
 
+from captioner.counter import counting
 from captioner.data.augmentation import Augmentation
 from captioner.data.caption_files import read_records
 from captioner.data.concepts import ConceptWords, wanted_words
@@ -172,10 +171,9 @@ class CaptionData(lightning.LightningDataModule):
         encoded = encode_images(
             self.feature_cache, self._origin(), encoder, self._transform(), images, self._views, self.batch_size
         )
-        with Progress(disable=not sys.stderr.isatty()) as bar:
-            task = bar.add_task("Encoding images", total=len(images))
+        with counting("Encoding images", len(images)) as update:
             for done in encoded:
-                bar.update(task, completed=done)
+                update(done)
 
     def setup(self, stage: str) -> None:
         """Builds the datasets; Lightning calls it in every process."""

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch.distributed
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import Profiler
 
 from captioner.errors import CaptionerError
 
 _LOADER = re.compile(r"DataLoader worker \(pid\S* [\d, ]+\) (?P<end>.*?)\.?\s*$", re.DOTALL)
 _RAISED = f"{CaptionerError.__module__}.{CaptionerError.__qualname__}: "
 """What Python puts before the message of an error in a traceback."""
+_FROM_ANOTHER_PROCESS = "Original Traceback"
+_OPTIONS = ((Callback, "trainer.callbacks"), (Logger, "trainer.logger"), (Profiler, "trainer.profiler"))
+"""What users may add to a run, and where."""
 
 
 @contextmanager
@@ -21,8 +29,9 @@ def errors_in_one_line() -> Iterator[None]:
     """Turns what torch and Lightning raise when options or another process fail into what the user can mend.
 
     Raises:
-        CaptionerError: Lightning cannot work with the options; a process that loads images was killed, or found an
-            image that cannot be read; a process that trains beside this one has ended.
+        CaptionerError: Lightning, or a callback, logger or profiler that was asked for, cannot work with the options; a
+            process that loads images was killed, or found an image that cannot be read; a process that trains beside
+            this one has ended.
         KeyboardInterrupt: Ctrl-C, as Lightning answers it.
     """
     try:
@@ -36,6 +45,7 @@ def errors_in_one_line() -> Iterator[None]:
         raise CaptionerError(f"train: {' '.join(str(error).split())}") from error
     except ValueError as error:
         if "val_check_interval" not in str(error):
+            _refuse_what_failed(error)
             raise
         # Lightning finds it out when it knows how many batches there are.
         raise CaptionerError(f"train: {' '.join(str(error).split('. ')[0].split())}; lower it") from error
@@ -56,4 +66,29 @@ def errors_in_one_line() -> Iterator[None]:
                 "another process of this run has ended: its own message says why, or it was killed, as when memory is "
                 "short; --resume goes on"
             ) from error
+        _refuse_what_failed(error)
         raise
+    except Exception as error:
+        _refuse_what_failed(error)
+        raise
+
+
+def _refuse_what_failed(error: Exception) -> None:
+    """Raise CaptionerError where an error is not of this project, but of Lightning or of what it was told to use."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    rooms = [frame.f_globals.get("__name__", "").split(".")[0] for frame in frames]
+    theirs = next((place for place, room in enumerate(rooms) if room != "captioner"), len(rooms))
+    if "captioner" in rooms[theirs:] or _FROM_ANOTHER_PROCESS in str(error) or isinstance(error, OSError):
+        return
+    reason = " ".join(str(error).split()) or type(error).__name__
+    for frame in reversed(frames[theirs:]):
+        part = frame.f_locals.get("self")
+        for kind, option in _OPTIONS:
+            if isinstance(part, kind) and not isinstance(error, torch.OutOfMemoryError):
+                end = frames[-1].f_code
+                raise CaptionerError(
+                    f"train: {type(part).__name__} of {option} failed: {reason} ({type(error).__name__} in "
+                    f"{os.path.basename(end.co_filename)}, {end.co_name}); set it otherwise, or leave it out"
+                ) from error
+    if rooms[-1] == "lightning":
+        raise CaptionerError(f"train: {reason}") from error

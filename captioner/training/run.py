@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import warnings
 from collections.abc import Sequence
@@ -15,14 +14,25 @@ import lightning
 import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from captioner import checkpoint
+from captioner.allowed_imports import importing_only
 from captioner.errors import CaptionerError
 from captioner.models import inference
+from captioner.option_errors import explain
+from captioner.progress import ProgressLines
+from captioner.run_arguments import take_allowed_packages, with_configuration_of_its_run
+from captioner.trainer_options import (
+    describe_waiting,
+    is_on_cpu,
+    refuse_hopeless,
+    refuse_wrong_monitors,
+    say_what_was_asked_for,
+)
 from captioner.training.callbacks import RefuseUnvalidated, SaveConfigOnce, ScoreLines, StayStopped
 from captioner.training.checkpointing import (
     LAST,
@@ -65,8 +75,7 @@ class OneLineParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raises what the command line prints without the list of all options."""
-        text = " ".join(message.split())
-        raise CaptionerError(f"train: {text}; captioner train --help tells the options") from ex
+        raise CaptionerError(f"train: {explain(message, self._option_string_actions)}") from ex
 
 
 class CaptionerCLI(LightningCLI):
@@ -94,7 +103,7 @@ class CaptionerCLI(LightningCLI):
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:  # noqa: ANN401 (as in LightningCLI)
         """LightningCLI's hook for the parser."""
         kwargs.pop("dump_header", None)
-        parser = OneLineParser(**kwargs)
+        parser = OneLineParser(allow_abbrev=False, **kwargs)
         parser.add_argument("-c", "--config", action="config", help="configuration file in YAML")
         return parser
 
@@ -130,6 +139,7 @@ class CaptionerCLI(LightningCLI):
             raise CaptionerError("trainer.default_root_dir is null; name a folder for the run")
         root, task = Path(self.config["trainer"]["default_root_dir"]), TASKS[self.task]
         refuse_to_overwrite(root, task.file, self.config["resume"], self.config["overwrite"])
+        refuse_hopeless(self.config["trainer"])
         self._avoid_slow_halves()
         for part in ("checkpoint", "early_stopping"):
             monitor, mode = self.config[part]["monitor"], self.config[part]["mode"]
@@ -155,9 +165,7 @@ class CaptionerCLI(LightningCLI):
     def _avoid_slow_halves(self) -> None:
         """Trains in float32 where 16 bits are asked for, for their speed, and would take many times as long."""
         trainer = self.config["trainer"]
-        accelerator = trainer["accelerator"]
-        on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
-        if on_cpu and str(trainer["precision"]) in _HALVES and not inference.has_fast_bfloat16():
+        if is_on_cpu(trainer) and str(trainer["precision"]) in _HALVES and not inference.has_fast_bfloat16():
             message = (
                 f"bfloat16 is slow on this CPU, as far as is known: trains in 32-true, not in {trainer['precision']}"
             )
@@ -166,7 +174,7 @@ class CaptionerCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:  # noqa: ANN401 (as in LightningCLI)
         """Puts the TensorBoard log into the run's folder, and progress on a terminal alone."""
-        config = self.config_init["trainer"]
+        config, task = self.config_init["trainer"], TASKS[self.task]
         root = config["default_root_dir"]
         if config["logger"] is None:
             kwargs.setdefault("logger", TensorBoardLogger(root, name="tensorboard", version=""))
@@ -174,10 +182,15 @@ class CaptionerCLI(LightningCLI):
             kwargs.setdefault("plugins", [DurableCheckpoints()])
         # CaptionData's sampler gives each process its share; Lightning's would score some validation images twice.
         kwargs["use_distributed_sampler"] = False
-        on_terminal = sys.stderr.isatty()
-        kwargs.setdefault("enable_progress_bar", on_terminal and config["enable_progress_bar"] is not False)
+        bars = [each for each in _listed(config["callbacks"]) if isinstance(each, ProgressBar)]
+        wanted = config["enable_progress_bar"]
+        has_bar = sys.stderr.isatty() or bool(bars) if wanted is None else wanted
+        kwargs.setdefault("enable_progress_bar", has_bar)
+        if has_bar and not bars and not sys.stderr.isatty():  # where Lightning's own, Rich's, would draw nothing
+            kwargs.setdefault("callbacks", [*_listed(config["callbacks"]), TQDMProgressBar()])
         with errors_in_one_line():
             trainer = super().instantiate_trainer(**kwargs)
+        refuse_wrong_monitors(trainer.callbacks, task.scores)  # type: ignore[attr-defined]
         if not trainer.limit_val_batches:
             raise CaptionerError("trainer.limit_val_batches is 0, but the best epoch is chosen by validation; raise it")
         if trainer.overfit_batches:  # type: ignore[attr-defined]
@@ -202,8 +215,18 @@ class CaptionerCLI(LightningCLI):
         self.stop = StopRequest()
         minutes, steps = (self.config_init[f"save_every_{unit}"] for unit in ("minutes", "steps"))
         often = SaveOften(root, minutes, steps, self.stop)
-        trainer.callbacks += [RefuseUnvalidated(), StayStopped(), ScoreLines(), often, SaveLast(root)]  # type: ignore[attr-defined]
+        message = [ScoreLines()] if has_bar or wanted is False else [ProgressLines(), ScoreLines()]
+        trainer.callbacks += [RefuseUnvalidated(), StayStopped(), *message, often, SaveLast(root)]  # type: ignore[attr-defined]
         return trainer
+
+    def instantiate_classes(self) -> None:
+        """LightningCLI's hook that makes model, data and trainer."""
+        with errors_in_one_line():
+            super().instantiate_classes()
+
+
+def _listed(callbacks: Callback | list[Callback] | None) -> list[Callback]:
+    return callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
 
 
 def parse(args: Sequence[str]) -> CaptionerCLI:
@@ -218,15 +241,13 @@ def parse(args: Sequence[str]) -> CaptionerCLI:
     """
     for message in EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    say_what_was_asked_for()
     refuse_renamed(args)
     try:
         return CaptionerCLI(task_of(args), args)
     # Of Lightning and jsonargparse, which check values where they use them, and loggers that are not installed.
     except (ValueError, ImportError, MisconfigurationException) as error:
-        reason = " ".join(str(error).split())
-        raise CaptionerError(f"train: {reason}; captioner train --help tells the options") from error
+        raise CaptionerError(f"train: {explain(str(error), ())}") from error
 
 
 def task_of(args: Sequence[str]) -> str:
@@ -273,12 +294,21 @@ def train(args: Sequence[str]) -> Path | None:
     """
     keep_freed_memory()
     torch.set_float32_matmul_precision("high")
+    packages, args = take_allowed_packages(args)
+    # Until the end: what is kept of the configuration is checked as it was when it was read.
+    with importing_only(packages):
+        return _train(with_configuration_of_its_run(args))
+
+
+def _train(args: Sequence[str]) -> Path | None:
     cli = parse(args)
     resume = cli.config["resume"]
     if resume is not None:
         resume = newest_whole(Path(resume))
     cli.model.configure_model()  # a file that cannot be used is told before the run's folder is made
     root = Path(cli.trainer.default_root_dir)
+    if waiting := describe_waiting(cli.trainer):
+        print_status(f"captioner: {waiting}")
     keeps = cli.trainer.is_global_zero and not cli.trainer.fast_dev_run  # type: ignore[attr-defined]
     with held(root) if keeps else nullcontext():
         with errors_in_one_line(), cli.stop.heard():

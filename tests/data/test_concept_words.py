@@ -20,7 +20,6 @@ def test_the_file_has_a_word_for_imagenets_classes_and_cocos_things() -> None:
     assert len(known().things) == 80
     words = wanted_words()
     assert all(word == word.lower() and " " not in word for word in words)
-    assert known().never.isdisjoint(words)
     assert {"dog", "saxophone", "toaster", "lion"} <= set(words)
 
 

@@ -1,0 +1,90 @@
+"""What a run tells where no bar is drawn: what it trains on, then every minute how far it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback, Timer
+
+from captioner.counter import Pulse, in_words
+from captioner.utils.console import print_status
+
+
+class ProgressLines(Callback):
+    """Writes lines on standard error: the data and the device at the start, then the step, its loss and the time left.
+
+    The time left is the greatest that is possible: a run may stop early.
+    """
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Lightning calls it when it knows how many batches there are."""
+        self._pulse, self._begun, self._batches = Pulse(), time.monotonic(), 0
+        if trainer.is_global_zero:
+            data = trainer.datamodule.describe()  # type: ignore[attr-defined]
+            print_status(f"captioner: {_sizes(data)}")
+            epochs = f"at most {trainer.max_epochs} epochs" if (trainer.max_epochs or 0) > 0 else "no limit of epochs"
+            steps = f", at most {trainer.max_steps} steps in all" if trainer.max_steps > 0 else ""
+            print_status(
+                f"captioner: trains on {pl_module.device}, {trainer.num_training_batches} steps an epoch, "
+                f"{epochs}{steps}; the log and the checkpoints are in {trainer.default_root_dir}"
+            )
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Lightning calls it after each step."""
+        self._batches += 1
+        if trainer.is_global_zero and self._pulse.is_due():
+            loss = float(trainer.callback_metrics["train/loss"])
+            left = (time.monotonic() - self._begun) / self._batches * _batches_left(trainer, batch_idx + 1)
+            timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
+            left = min([left, *map(_timer_left, timers)])
+            print_status(
+                f"epoch {trainer.current_epoch + 1}, step {batch_idx + 1} of {trainer.num_training_batches}, "
+                f"train/loss {loss:.4f}, at most {in_words(left)} left"
+            )
+
+    def on_validation_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Lightning calls it after each batch of validation."""
+        if trainer.sanity_checking or not trainer.is_global_zero or not self._pulse.is_due():
+            return
+        batches = trainer.num_val_batches[dataloader_idx]
+        print_status(f"epoch {trainer.current_epoch + 1}, validation, batch {batch_idx + 1} of {batches}")
+
+
+def _sizes(data: Mapping[str, Any]) -> str:
+    """What the data module tells of itself, but for the names of its files."""
+    return ", ".join(f"{name}: {value}" for name, value in data.items() if not isinstance(value, list))
+
+
+def _batches_left(trainer: lightning.Trainer, index: int) -> float:
+    """Batches from here to where the run ends at the latest."""
+    batches = trainer.num_training_batches
+    done = trainer.current_epoch * batches + index
+    totals = [float("inf")]
+    if (trainer.max_epochs or 0) > 0:
+        totals.append((trainer.max_epochs or 0) * batches)
+    if trainer.max_steps > 0:
+        totals.append(done + (trainer.max_steps - trainer.global_step) * trainer.accumulate_grad_batches)
+    return max(0.0, min(totals) - done)
+
+
+def _timer_left(timer: Timer) -> float:
+    left = timer.time_remaining()
+    return float("inf") if left is None else max(0.0, left)

@@ -1,0 +1,71 @@
+"""What of the command line of training is read before its parser is made."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from captioner.allowed_imports import OPTION
+from captioner.errors import CaptionerError
+from captioner.training.checkpointing import LAST, newest_whole
+
+CONFIG = "config.yaml"
+"""What a run's configuration is called in its folder."""
+
+
+def _parse_some(parser: argparse.ArgumentParser, args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    try:
+        return parser.parse_known_args(args)
+    except argparse.ArgumentError as error:
+        raise CaptionerError(f"train: {error}; captioner train --help tells the options") from error
+
+
+def take_allowed_packages(args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take the packages that the user trusts out of the command line: no configuration file can name them.
+
+    Args:
+        args: The command line.
+
+    Returns:
+        The packages, and the rest of the line.
+
+    Raises:
+        CaptionerError: The option names none.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument(OPTION, OPTION.replace("_", "-"), dest="packages", action="append", default=[])
+    known, rest = _parse_some(parser, args)
+    return [name.strip() for names in known.packages for name in names.split(",")], rest
+
+
+def with_configuration_of_its_run(args: Sequence[str]) -> list[str]:
+    """Let ``--resume`` alone go on with a run: with the configuration that lies beside its checkpoints, in its folder.
+
+    Args:
+        args: The command line. The file of ``--resume`` may be given as its folder.
+
+    Returns:
+        The command line with the configuration and the folder that it did not name.
+
+    Raises:
+        CaptionerError: There is no such checkpoint, or no configuration beside it.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--resume")
+    parser.add_argument("-c", "--config", action="append")
+    parser.add_argument("--trainer.default_root_dir", dest="root")
+    known, _ = _parse_some(parser, args)
+    names_data = any(arg.startswith("--data") for arg in args)
+    if not known.resume or known.resume == "null" or known.config or names_data:
+        return list(args)
+    given = Path(known.resume)
+    newest_whole(given / LAST if given.is_dir() else given)
+    folder = given if given.is_dir() else given.parent
+    if not (folder / CONFIG).is_file():
+        raise CaptionerError(
+            f"--resume {given}: there is no {CONFIG} beside it that tells how it was trained; give the run's "
+            "configuration with --config FILE"
+        )
+    root = [] if known.root else ["--trainer.default_root_dir", str(folder)]
+    return ["--config", str(folder / CONFIG), *root, *args]
