@@ -19,9 +19,21 @@ from typing import NoReturn
 from captioner import __version__
 from captioner.cli.interrupt import EXIT_INTERRUPTED, interruptible
 from captioner.errors import CaptionerError
+from captioner.nearest import did_you_mean
 from captioner.utils.console import print_status, printable
 
-VERBS = ("caption", "visualize", "train", "evaluate", "score", "calibrate", "sample", "info", "export")
+VERBS = (
+    "caption",
+    "visualize",
+    "train",
+    "evaluate",
+    "score",
+    "calibrate",
+    "sample",
+    "info",
+    "export",
+    "completion",
+)
 
 EXIT_OK = 0
 EXIT_WRONG_USE = 2
@@ -30,12 +42,34 @@ _OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|not enough memo
 """What torch says of a GPU, and of main memory on Unix and on Windows; to name its errors, it would be imported."""
 
 
+_WRONG_CHOICE = re.compile(r"invalid choice: '(?P<given>.*)' \(choose from (?P<choices>.*)\)")
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, like all others of this program."""
 
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Keeps the line, for a message about a required option that was misspelt."""
+        self._given = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         """Raises what the command line prints."""
-        raise CaptionerError(f"{message}; {self.prog} --help tells the options")
+        raise CaptionerError(f"{message}{self._right_names(message)}; {self.prog} --help tells the options")
+
+    def _right_names(self, message: str) -> str:
+        """The names that are nearest to a misspelt one."""
+        if choice := _WRONG_CHOICE.search(message):
+            return did_you_mean(choice["given"], choice["choices"].replace("'", "").split(", "))
+        if "unrecognized" in message or "required" in message:
+            words = [word.partition("=")[0] for word in self._given if word.startswith("--") and word != "--"]
+            for word in words:
+                if word not in self._option_string_actions:
+                    told = did_you_mean(word, self._option_string_actions)
+                    return told if "unrecognized" in message else f"; there is no option {word}{told}"
+        return ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,7 +125,8 @@ def _mute_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _run(argv: Sequence[str] | None) -> int:
+def make_parser() -> argparse.ArgumentParser:
+    """Makes the parser of all verbs."""
     parser = Parser(prog="captioner", description="Caption photographs.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"captioner {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
@@ -103,7 +138,11 @@ def _run(argv: Sequence[str] | None) -> int:
         )
         verb.add_arguments(own)
         own.set_defaults(run=verb.run, error=own.error, files=getattr(verb, "FILES", None))
-    args, rest = parser.parse_known_args(argv)
+    return parser
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    args, rest = make_parser().parse_known_args(argv)
     if args.verb == "train":
         args.rest = rest
     else:

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from captioner.errors import CaptionerError
+from captioner.image_plugins import MissingDecoderError, register_heic, silence_libtiff
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray"
 
@@ -31,6 +32,7 @@ _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", 
 warnings.filterwarnings("ignore", module=r"PIL\.")
 # Pillow logs what it makes of damaged files; without a handler, Python would print that on standard error.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
+silence_libtiff()
 
 _GIVEN = threading.Lock()
 """Held while a PIL image is read: the same one may be given to two threads."""
@@ -122,9 +124,11 @@ def _read(file: io.BufferedReader | io.BytesIO, name: str, enough: int | None) -
         except UnidentifiedImageError:
             file.seek(0)
             start = file.read(12)
-            if start[4:8] == b"ftyp" and start[8:] in _HEIC_BRANDS:
-                raise _UnreadableFormatError("HEIC") from None
-            raise
+            if start[4:8] != b"ftyp" or start[8:] not in _HEIC_BRANDS:
+                raise
+            register_heic()
+            file.seek(0)
+            image = Image.open(file)
         with image:
             if image.format == "EPS":
                 # A program, which Pillow would have Ghostscript run.
@@ -145,6 +149,8 @@ def _readable_errors(name: str) -> Iterator[None]:
         yield
     except UnidentifiedImageError:
         raise CaptionerError(f"{name}: is no image that can be read here; convert it to JPEG or PNG") from None
+    except MissingDecoderError as error:
+        raise CaptionerError(f"{name}: {error}") from None
     except _UnreadableFormatError as error:
         raise CaptionerError(f"{name}: is {error}, which is not read here; convert it to JPEG or PNG") from None
     except Image.DecompressionBombError:

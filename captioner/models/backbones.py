@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from captioner.errors import CaptionerError, first_line
 from captioner.models.efficientnet_lite import VARIANTS, EfficientNetLite
+from captioner.nearest import did_you_mean
 
 TIMM_PREFIX = "timm/"
 
@@ -62,14 +63,21 @@ def build(name: str, weights: str) -> nn.Module:
     return _lite_network(name, weights) if name.removeprefix(TIMM_PREFIX) in VARIANTS else _timm_network(name, weights)
 
 
+def _other_names(name: str) -> str:
+    """What a message says about the right names, the nearest first."""
+    import timm
+
+    names = [*torchvision_names(), *(TIMM_PREFIX + each for each in timm.list_models())]
+    return did_you_mean(name, names) or (
+        f"; choose {TIMM_PREFIX}NAME of a CNN in timm, or one of torchvision's {', '.join(TORCHVISION_FAMILIES)}"
+    )
+
+
 def _torchvision_network(name: str, weights: str) -> nn.Module:
     from torchvision import models
 
     if name not in torchvision_names():
-        raise CaptionerError(
-            f"encoder {name!r} is not supported; choose timm/NAME of a CNN in timm, or one of torchvision's "
-            f"{', '.join(torchvision_names())}"
-        )
+        raise CaptionerError(f"encoder {name!r} is not supported{_other_names(name)}")
     try:
         network: nn.Module = models.get_model(name, weights="DEFAULT" if weights == WEIGHTS_HUB else None)
     except OSError as error:
@@ -93,8 +101,7 @@ def _timm_network(name: str, weights: str) -> nn.Module:
 
     bare = name.removeprefix(TIMM_PREFIX)
     if not timm.is_model(bare):
-        similar = timm.list_models(f"*{bare[:6]}*")[:8] or timm.list_models("resnet*")[:8]
-        raise CaptionerError(f"timm has no network {bare!r}; similar names are {', '.join(similar)}")
+        raise CaptionerError(f"timm has no network {bare!r}{_other_names(name)}")
     try:
         network: nn.Module = timm.create_model(bare, pretrained=weights == WEIGHTS_HUB)
     except (OSError, RuntimeError) as error:

@@ -13,9 +13,10 @@ from typing import Any, Literal, NoReturn
 import lightning
 import torch
 import yaml
+from jsonargparse import capture_parser
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, ProgressBar, TQDMProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -26,6 +27,7 @@ from captioner.models import inference
 from captioner.option_errors import explain
 from captioner.progress import ProgressLines
 from captioner.run_arguments import take_allowed_packages, with_configuration_of_its_run
+from captioner.train_help import asks_for_help, short_help
 from captioner.trainer_options import (
     describe_waiting,
     is_on_cpu,
@@ -107,11 +109,22 @@ class CaptionerCLI(LightningCLI):
         parser.add_argument("-c", "--config", action="config", help="configuration file in YAML")
         return parser
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """LightningCLI's hook that reads the line; of its help, most people want the part that is this project's."""
+        assert isinstance(args, list)
+        if asks_for_help(args) == "short":
+            print(short_help(parser._actions))
+            raise SystemExit(0)
+        if asks_for_help(args) == "all":
+            parser.print_help()
+            raise SystemExit(0)
+        super().parse_arguments(parser, args)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """LightningCLI's hook for further arguments."""
         task = TASKS[self.task]
         parser.add_argument("--task", type=Literal[tuple(TASKS)], default=self.task, help="what is trained")
-        parser.add_argument("--resume", type=str, default=None, help="Lightning checkpoint to go on from")
+        parser.add_argument("--resume", type=str, default=None, help="run's folder, or its last.ckpt, to go on from")
         text = "whether to write over the run that is in trainer.default_root_dir"
         parser.add_argument("--overwrite", type=bool, default=False, help=text)
         text = "minutes between checkpoints to resume from within an epoch; 0 for none"
@@ -239,15 +252,29 @@ def parse(args: Sequence[str]) -> CaptionerCLI:
         CaptionerError: Arguments, data or encoder cannot be used.
         SystemExit: The arguments ask for help.
     """
-    for message in EXPECTED_WARNINGS:
-        warnings.filterwarnings("ignore", message)
-    say_what_was_asked_for()
+    _silence_what_is_expected()
     refuse_renamed(args)
     try:
         return CaptionerCLI(task_of(args), args)
     # Of Lightning and jsonargparse, which check values where they use them, and loggers that are not installed.
     except (ValueError, ImportError, MisconfigurationException) as error:
         raise CaptionerError(f"train: {explain(str(error), ())}") from error
+
+
+def _silence_what_is_expected() -> None:
+    for message in EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    say_what_was_asked_for()
+
+
+def options(task: str = "captioning") -> list[argparse.Action]:
+    """All options of training.
+
+    Args:
+        task: What is to be trained, one of `TASKS`.
+    """
+    _silence_what_is_expected()
+    return list(capture_parser(lambda: CaptionerCLI(task, []))._actions)
 
 
 def task_of(args: Sequence[str]) -> str:
