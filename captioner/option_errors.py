@@ -15,7 +15,7 @@ HELP = "; captioner train --help tells the options"
 _KEY = re.compile(r'Parser key "(?P<key>[^"]+)":')
 _UNKNOWN_OPTION = re.compile(r"[Uu]nrecognized arguments: (?:.*? )?(?P<name>--?[a-zA-Z][\w.-]*)")
 _UNKNOWN_FIELD = re.compile(
-    r"(?:Group '(?P<group>[\w.]+)' does not accept o|O)ption '(?P<name>[\w.]+)'(?: is not accepted)?"
+    r"Group '(?P<group>[\w.]+)' does not accept option '(?P<within>[\w.]+)'|Option '(?P<name>[\w.]+)' is not accepted"
 )
 _LITERAL = re.compile(r"Expected a typing\.Literal\[(?P<choices>[^\]]*)\]\. Got value: (?P<value>.*)")
 _LITERALS = re.compile(r"- Expected a typing\.Literal\[([^\]]*)\]")
@@ -51,7 +51,7 @@ def explain(message: str, options: Iterable[str]) -> str:
     if unknown := _UNKNOWN_OPTION.search(message):
         return f"there is no option {unknown['name']}{did_you_mean(unknown['name'], options) or HELP}"
     if unknown := _UNKNOWN_FIELD.search(message):
-        name = f"{unknown['group'] or key}.{unknown['name']}".removeprefix(".")
+        name = f"{unknown['group'] or key}.{unknown['within'] or unknown['name']}".removeprefix(".")
         names = [option.removeprefix("--") for option in options]
         return f"there is no field {name}{did_you_mean(name, names) or HELP}"
     if key or _TYPES.search(message):
@@ -76,13 +76,10 @@ def _explain_value(key: str, message: str) -> str:
     told = [reason for reason in reasons if not reason.startswith(_SAYS_NOTHING)]
     if told:
         owner = _CLASS.search(given["value"])
-        of_class = f"{owner['name']}: " if owner else ""
-        parts = [
-            key,
-            *(of_class.removesuffix(": "),) * bool(of_class and not told[0].startswith(of_class)),
-            "; ".join(told),
-        ]
-        return ": ".join(part for part in parts if part) + HELP
+        places = [key] if key else []
+        if owner and not told[0].startswith(owner["name"]):
+            places.append(owner["name"])
+        return ": ".join([*places, "; ".join(told)]) + HELP
     if literals := _LITERALS.findall(message):
         choices = [choice for listed in literals for choice in listed.replace("'", "").split(", ")]
         return f"{key} is {given['value']}; choose one of {', '.join(choices)}"

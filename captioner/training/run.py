@@ -150,6 +150,8 @@ class CaptionerCLI(LightningCLI):
         """Refuses what would be found out after hours, or would write over another run's hours."""
         if self.config["trainer"]["default_root_dir"] is None:
             raise CaptionerError("trainer.default_root_dir is null; name a folder for the run")
+        if self.config["resume"] and Path(self.config["resume"]).is_dir():
+            self.config["resume"] = str(Path(self.config["resume"]) / LAST)
         root, task = Path(self.config["trainer"]["default_root_dir"]), TASKS[self.task]
         refuse_to_overwrite(root, task.file, self.config["resume"], self.config["overwrite"])
         refuse_hopeless(self.config["trainer"])

@@ -1,0 +1,74 @@
+"""Commands that tests start: each ends with its test, and none is waited for without a limit."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+CAPTIONER = [sys.executable, "-m", "captioner"]
+LONGEST = 180.0
+"""Seconds that a command may take on a busy machine; most take some 5."""
+
+
+@contextmanager
+def started(command: Sequence[str | Path], longest: float = LONGEST, **how: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A command that runs beside the test, in a session of its own.
+
+    All of the session is killed when the block is left, and after ``longest`` seconds, so that reading from it ends.
+    """
+    process = subprocess.Popen(list(map(str, command)), start_new_session=True, **how)
+    limit = threading.Timer(longest, _kill, [process])
+    limit.daemon = True
+    limit.start()
+    try:
+        yield process
+    finally:
+        limit.cancel()
+        _kill(process)
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        process.wait(LONGEST)
+
+
+def run(
+    command: Sequence[str | Path],
+    longest: float = LONGEST,
+    input: Any = None,
+    capture_output: bool = False,
+    check: bool = False,
+    **how: Any,
+) -> subprocess.CompletedProcess[Any]:
+    """Runs a command to its end, as `subprocess.run`, and kills it and what it has started after its time."""
+    if input is not None:
+        how["stdin"] = subprocess.PIPE
+    if capture_output:
+        how |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with started(command, longest, **how) as process:
+        out, err = process.communicate(input)
+    done = subprocess.CompletedProcess(command, process.returncode, out, err)
+    if check:
+        assert done.returncode == 0, err
+    return done
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
+    """Waits for something that a command is to do; fails where it ends before, as it does past its limit."""
+    while not condition():
+        assert process.poll() is None, process.returncode
+        time.sleep(0.01)
+
+
+def _kill(process: subprocess.Popen[Any]) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,301 @@
+"""Options of Lightning, and classes that configurations name: heeded, or refused in one line before training."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from processes import CAPTIONER, started
+from training_runs import arguments, run
+
+from captioner.cli import main
+from captioner.nearest import nearest
+
+PICTURES = 24
+
+
+@pytest.fixture
+def config(shapes: Path, tmp_path: Path) -> dict[str, Any]:
+    return {
+        "trainer": {"default_root_dir": str(tmp_path / "run"), "max_epochs": 1},
+        "model": {
+            "encoder": "resnet18",
+            "encoder_weights": "none",
+            "image_size": 32,
+            "decoder": {"embedding_size": 16, "hidden_size": 16, "attention_size": 16},
+        },
+        "data": {"captions": [str(shapes / "captions.jsonl")], "min_count": 1, "batch_size": 4, "workers": 0},
+    }
+
+
+def refused(capsys: pytest.CaptureFixture[str]) -> str:
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    [line] = printed.err.splitlines()
+    return line
+
+
+CALLBACKS = "--trainer.callbacks"
+SCORES = "choose one of val/loss, val/perplexity, val/BLEU-1"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["--trainer.devices", "[0]"], "trainer.devices is [0], but there is no GPU in use"),
+        (["--trainer.devices", "-1"], "trainer.devices is -1, but there is no GPU in use"),
+        (["--trainer.devices", "many"], "trainer.devices is many, but there is no GPU in use"),
+        (["--trainer.accelerator", "gpu"], "trainer.accelerator is gpu, but there is no GPU here; leave it out"),
+        (["--trainer.barebones", "true"], "trainer.barebones keeps no checkpoint, but the best one is wanted"),
+        (["--trainer.limit_train_batches", "0"], "trainer.limit_train_batches is 0, but the best epoch becomes"),
+        ([CALLBACKS, "EarlyStopping", f"{CALLBACKS}.monitor", "loss"], f"EarlyStopping monitors 'loss'; {SCORES}"),
+        (
+            [CALLBACKS, "ModelCheckpoint", f"{CALLBACKS}.monitor", "CIDEr"],
+            f"ModelCheckpoint monitors 'CIDEr'; {SCORES[:9]}",
+        ),
+        (
+            [CALLBACKS, "EarlyStopping", f"{CALLBACKS}.monitor", "val/CIDEr"],
+            "EarlyStopping has the mode 'min', but of val/CIDEr the max is best; set mode to max",
+        ),
+        (
+            [CALLBACKS, "BackboneFinetuning"],
+            "BackboneFinetuning of trainer.callbacks failed: 'CaptioningModule'",
+        ),
+        (
+            [CALLBACKS, "EarlyStopping"],
+            "callbacks: EarlyStopping: the following arguments are required: monitor",
+        ),
+        ([CALLBACKS, "LearningRateMonitr"], "there is no class LearningRateMonitr; did you mean LearningRateMonitor"),
+        (["--trainer.logger", "CometLogger"], "pip install -U 'comet-ml"),
+        (
+            ["--trainer.enable_progress_bar", "false", CALLBACKS, "TQDMProgressBar"],
+            "`enable_progress_bar=False` but found `TQDMProgressBar`",
+        ),
+        (["--trainer.max_epochs", "ten"], "trainer.max_epochs is ten; give a whole number or null"),
+        (["--trainer.precision", "8"], "trainer.precision is 8; choose one of "),
+        (["--model.decoder.cell", "lstn"], "choose one of rnn, gru, lstm, peephole; did you mean lstm?"),
+        (["--data.captoins", "a.csv"], "there is no option --data.captoins; did you mean --data.captions?"),
+        (["--max-epochs", "3"], "there is no option --max-epochs; did you mean --trainer.max_epochs?"),
+        (["--trainer.max_epoch", "3"], "there is no option --trainer.max_epoch; did you mean --trainer.max_epochs"),
+        (["--model.encoder", "resnet511"], "encoder 'resnet511' is not supported; did you mean "),
+        (["--model.encoder", "efficientnet_lite0"], "did you mean timm/efficientnet_lite0"),
+        (["--model.encoder", "timm/resnet-50"], "timm has no network 'resnet-50'; did you mean timm/resnet50"),
+        (["--model.encoder", "zzzz"], "encoder 'zzzz' is not supported; choose timm/NAME of a CNN in timm, or one of"),
+    ],
+    ids=lambda value: value[0] + value[-1] if isinstance(value, list) else "",
+)
+def test_what_cannot_work_is_told_in_one_line(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], overrides: list[str], message: str
+) -> None:
+    assert run(config, tmp_path, *overrides) == 2
+    assert message in refused(capsys)
+
+
+def test_a_package_that_is_not_installed_is_named_before_training(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning.pytorch.callbacks.device_stats_monitor._PSUTIL_AVAILABLE", False)
+    assert run(config, tmp_path, CALLBACKS, "DeviceStatsMonitor") == 2
+    assert "DeviceStatsMonitor of trainer.callbacks failed: " in (line := refused(capsys))
+    assert "psutil" in line
+
+
+def test_a_misspelt_field_of_a_configuration_is_told_with_the_right_one(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run({**config, "checkpiont": {"save_top_k": 1}}, tmp_path) == 2
+    assert "there is no field checkpiont.save_top_k; did you mean checkpoint.save_top_k" in refused(capsys)
+    config["data"]["min_cont"] = 2
+    assert run(config, tmp_path) == 2
+    assert "there is no field data.min_cont; did you mean data.min_count" in refused(capsys)
+
+
+def test_a_failing_callback_of_the_users_own_is_told_with_its_place(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_parts.py").write_text(
+        "from lightning.pytorch import Callback\n"
+        "class Divides(Callback):\n"
+        "    def on_train_start(self, trainer, pl_module):\n"
+        "        1 / 0\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert run(config, tmp_path, CALLBACKS, "own_parts.Divides", "--allow_package", "own_parts") == 2
+    assert refused(capsys) == (
+        "captioner: train: Divides of trainer.callbacks failed: division by zero (ZeroDivisionError in own_parts.py, "
+        "on_train_start); set it otherwise, or leave it out"
+    )
+
+
+def test_a_fault_of_this_project_keeps_its_traceback(
+    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("captioner.training.callbacks.RefuseUnvalidated.on_train_start", lambda *_: {}["fault"])
+    monkeypatch.setattr("captioner.training.module.CaptioningModule.on_fit_start", lambda self: self.nothing)
+    with pytest.raises(AttributeError, match="nothing"):
+        run(config, tmp_path)
+
+
+def leaves_a_file(folder: Path) -> Path:
+    """A module that makes a file when it is imported, and holds classes for every part of a run."""
+    mark = folder / "imported"
+    (folder / "stranger.py").write_text(
+        f"open({str(mark)!r}, 'w').close()\n"
+        "from lightning.pytorch import Callback\nfrom lightning.pytorch.loggers import CSVLogger\n"
+        "class Looks(Callback): pass\nclass Logs(CSVLogger):\n"
+        f"    def __init__(self): super().__init__({str(folder / 'logs')!r})\n"
+        "def call(*args): pass\n"
+    )
+    return mark
+
+
+NAMED = {
+    "callback": {"trainer": {"callbacks": [{"class_path": "stranger.Looks"}]}},
+    "one callback": {"trainer": {"callbacks": {"class_path": "stranger.Looks", "init_args": {}}}},
+    "by name alone": {"trainer": {"callbacks": "stranger.Looks"}},
+    "logger": {"trainer": {"logger": {"class_path": "stranger.Logs"}}},
+    "strategy": {"trainer": {"strategy": {"class_path": "stranger.Looks"}}},
+    "plugin": {"trainer": {"plugins": [{"class_path": "stranger.Looks"}]}},
+    "function": {
+        "trainer": {
+            "callbacks": {
+                "class_path": "lightning.pytorch.callbacks.LambdaCallback",
+                "init_args": {"on_fit_start": "stranger.call"},
+            }
+        }
+    },
+    "within arguments": {
+        "trainer": {
+            "logger": {
+                "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+                "init_args": {"save_dir": "x"},
+                "dict_kwargs": {"comment": {"class_path": "stranger.Looks"}},
+            }
+        }
+    },
+    "a command": {"trainer": {"callbacks": {"class_path": "os.system", "init_args": {"command": "touch imported"}}}},
+    "a command of an allowed module": {"trainer": {"callbacks": "captioner.utils.files.os.system"}},
+    "torch's downloads": {"trainer": {"callbacks": {"class_path": "torch.hub.load"}}},
+}
+
+
+@pytest.mark.parametrize("named", NAMED.values(), ids=NAMED.keys())
+def test_a_configuration_from_someone_else_imports_nothing(
+    config: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    named: dict[str, Any],
+) -> None:
+    mark = leaves_a_file(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    content = {**config, "trainer": {**config["trainer"], **named["trainer"], "fast_dev_run": True}}
+    code = run(content, tmp_path)
+    assert not mark.exists()
+    assert "stranger" not in sys.modules
+    if "dict_kwargs" in str(named):  # it stays the value that it is
+        return
+    assert code == 2
+    assert re.search(r"(stranger|system|torch\.hub)\S* is not imported|was not found|no attribute", refused(capsys))
+
+
+def test_a_file_cannot_allow_itself(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = leaves_a_file(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert run({**config, "allow_package": "stranger"}, tmp_path, CALLBACKS, "stranger.Looks") == 2
+    assert not mark.exists()
+    capsys.readouterr()
+
+
+def test_a_package_is_allowed_by_name_for_one_run(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = leaves_a_file(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    options = [CALLBACKS, "stranger.Looks"]
+    assert run(config, tmp_path, *options) == 2
+    assert refused(capsys) == (
+        "captioner: train: trainer.callbacks: stranger.Looks is not imported, since it is not of captioner, "
+        "Lightning's parts or torch's; if you trust that package, add --allow_package stranger to the command line"
+    )
+    assert not mark.exists()
+    assert run(config, tmp_path, *options, "--allow_package", "stranger") == 0
+    assert mark.exists()
+    capsys.readouterr()
+    # What it was trained with is kept, and the next run asks again.
+    assert main(["train", "--resume", str(tmp_path / "run")]) == 2
+    assert "stranger.Looks is not imported" in refused(capsys)
+    assert main(["train", "--resume", str(tmp_path / "run"), "--allow_package=stranger"]) == 0
+
+
+@pytest.mark.parametrize("name", ["jsonargparse", "no-name", "", "*"])
+def test_what_is_no_package_cannot_be_allowed(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert run(config, tmp_path, f"--allow_package={name}") == 2
+    assert f"--allow_package {name!r} is not a package that can be allowed" in refused(capsys)
+
+
+def test_a_profile_and_a_summary_that_were_asked_for_are_told(
+    config: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--trainer.profiler", "simple", CALLBACKS, "ModelSummary", "--checkpoint.verbose", "true"]
+    assert run(config, tmp_path, *options) == 0
+    told = capfd.readouterr().err
+    assert "FIT Profiler Report" in told
+    assert "Trainable params" in told
+    assert "'val/CIDEr' reached" in told
+    assert "GPU available" not in told
+
+
+def test_resume_alone_goes_on_with_the_runs_own_configuration(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(config, tmp_path) == 0
+    folder, moved = tmp_path / "run", tmp_path / "moved"
+    folder.rename(moved)
+    capsys.readouterr()
+    assert main(["train", "--resume", str(moved / "last.ckpt"), "--trainer.max_epochs", "2"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"{moved / 'captioner.safetensors'}\n"
+    assert [line.split(":")[0] for line in printed.err.splitlines() if line.startswith("epoch")] == ["epoch 2"]
+    assert yaml.safe_load((moved / "config.yaml").read_text())["trainer"]["default_root_dir"] == str(moved)
+    assert main(["train", "--resume", str(moved), "--trainer.max_epochs", "3"]) == 0
+    (moved / "config.yaml").unlink()
+    capsys.readouterr()
+    assert main(["train", "--resume", str(moved)]) == 2
+    assert "there is no config.yaml beside it that tells how it was trained; give the run's" in refused(capsys)
+    assert main(["train", "--resume", str(folder / "last.ckpt")]) == 2
+    assert f"checkpoint {folder / 'last.ckpt'} to resume from: no such file" in refused(capsys)
+
+
+def test_a_run_of_several_machines_says_for_whom_it_waits(config: dict[str, Any], tmp_path: Path) -> None:
+    command = [*CAPTIONER, "train", *arguments(config, tmp_path, "--trainer.num_nodes", "2")]
+    with started(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+    assert re.match(r"captioner: this is node 0 of 2; it waits at 127\.0\.0\.1:\d+ for the others\. On each", line)
+    assert "MASTER_ADDR" in line
+
+
+@pytest.mark.parametrize(
+    ("given", "names", "right"),
+    [
+        ("--beam", ["--beam-size", "--batch-size", "--seed"], ["--beam-size"]),
+        ("BATCH_SIZE", ["--data.batch_size", "--data.flip"], ["--data.batch_size"]),
+        ("capton", ["caption", "captions", "score"], ["caption", "captions"]),
+        ("xyz", ["caption", "score"], []),
+        ("", ["caption"], []),
+        ("caption", [], []),
+    ],
+)
+def test_the_nearest_names_come_first(given: str, names: list[str], right: list[str]) -> None:
+    assert nearest(given, names) == right
