@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioner.cli.options import (
@@ -84,8 +85,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _refuse_to_overwrite(args: argparse.Namespace) -> None:
     """Keeps captions that took hours from being replaced by forgetting an option."""
+    from captioner.utils.files import refuse_to_follow
+
     if not args.output or args.resume or args.overwrite:
         return
+    refuse_to_follow(Path(args.output), args.output)
     if os.path.isfile(args.output) and os.path.getsize(args.output):
         raise CaptionerError(
             f"{args.output}: is there already; go on with it (--resume), replace it (--overwrite), or name another"

@@ -178,7 +178,7 @@ def options() -> set[str]:
     """What ``captioner train --help`` lists, of both tasks."""
     helps = (
         subprocess.run(
-            [sys.executable, "-m", "captioner", "train", "--task", task, "--help"],
+            [sys.executable, "-m", "captioner", "train", "--task", task, "--help", "all"],
             capture_output=True, text=True, check=True,
         ).stdout
         for task in ("captioning", "language_model")

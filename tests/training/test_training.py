@@ -41,7 +41,10 @@ def test_a_run_leaves_a_captioner_and_what_is_needed_to_go_on(
     folder = tmp_path / "run"
     printed = capsys.readouterr()
     assert printed.out == f"{folder / 'captioner.safetensors'}\n"
-    assert [line.split(":")[0] for line in printed.err.splitlines()] == ["epoch 1", "epoch 2"]
+    data, plan, *epochs = printed.err.splitlines()
+    assert data.startswith("captioner: training images: ")
+    assert plan.startswith("captioner: trains on cpu, ")
+    assert [line.split(":")[0] for line in epochs] == ["epoch 1", "epoch 2"]
     assert {"best.ckpt", "last.ckpt", "config.yaml", "tensorboard"} <= {path.name for path in folder.iterdir()}
     assert list((folder / "tensorboard").glob("events.*"))
 
@@ -174,7 +177,8 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
     """The one line on standard error, and nothing on standard output."""
     printed = capsys.readouterr()
     assert printed.out == ""
-    lines = [line for line in printed.err.splitlines() if not line.startswith("epoch ")]
+    usual = ("epoch ", "captioner: training images: ", "captioner: trains on ")
+    lines = [line for line in printed.err.splitlines() if not line.startswith(usual)]
     assert len(lines) == 1, printed.err
     return lines[0]
 
@@ -182,8 +186,8 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["--model.layers", "2"], "unrecognized arguments: --model.layers 2"),
-        (["--data.batch_size", "many"], 'Parser key "data.batch_size"'),
+        (["--model.layers", "2"], "there is no option --model.layers; did you mean --model.decoder.layers?"),
+        (["--data.batch_size", "many"], "data.batch_size is many; give a whole number"),
         (["--model.encoder.name", "resnet19"], "encoder 'resnet19' is not supported"),
         (["--model.encoder.unfreeze_from", "layer9"], "resnet18 has no stage 'layer9' to train from"),
         (["--data.captions", "[nowhere.json]"], "nowhere.json"),
@@ -204,10 +208,13 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
         (["--config", str(Path(__file__).parents[2] / "data" / "attention.png")], "captioner train --help"),
         (["--trainer.overfit_batches", "1"], "trainer.overfit_batches would draw images in an order of its own; lower"),
         (["--trainer.max_epochs", "-1"], "training has no end, towards which the learning rate could fall; set"),
-        (["--trainer.accelerator", "gpu", "--trainer.devices", "99"], "train: "),
+        (
+            ["--trainer.accelerator", "gpu", "--trainer.devices", "99"],
+            "trainer.accelerator is gpu, but there is",
+        ),
         (
             ["--trainer.enable_checkpointing", "false"],
-            "train: Trainer was configured with `enable_checkpointing=False`",
+            "trainer.enable_checkpointing is false, but the best epoch becomes the captioner; leave it out",
         ),
         (["--early_stopping.monitor", "val/cider"], "early_stopping.monitor is 'val/cider'; choose one of val/loss, "),
         (["--checkpoint.monitor", "CIDEr"], "checkpoint.monitor is 'CIDEr'; choose one of val/loss, "),
