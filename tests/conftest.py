@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from make_shapes import write_shapes
 from PIL import Image
 
 from captioner.data.transforms import Transform
@@ -16,6 +16,12 @@ from captioner.models.captioner import CaptionerConfig, CaptionModel
 from captioner.models.decoder import DecoderConfig
 from captioner.pipeline import Captioner
 from captioner.text.vocabulary import SPECIAL_WORDS, Vocabulary
+
+# Started by `nohup pytest &`, this process ignores Ctrl-C, and so would the commands that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+from make_shapes import write_shapes
 
 WORDS = (*SPECIAL_WORDS, *["a", "the", "dog", "cat", "runs", "sits", "on", "grass", "road", "red", "'s"])
 

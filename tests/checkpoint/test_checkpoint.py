@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import resource
 import struct
-import subprocess
 import sys
 import zipfile
 from dataclasses import replace
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import WORDS
+from processes import run
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -184,7 +184,7 @@ def test_loading_needs_no_download_and_no_package_of_weights(checkpoint: Path) -
         "socket.socket.connect = refuse\n"
         f"import captioner; print(len(captioner.load({str(checkpoint)!r}).vocabulary))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(len(WORDS))
 
 

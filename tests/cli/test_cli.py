@@ -18,6 +18,7 @@ import pytest
 import torch
 from conftest import make_captioner
 from PIL import Image
+from processes import CAPTIONER, LONGEST, run, started
 
 from captioner.cli import VERBS, main
 from captioner.cli.options import add_decoding_arguments
@@ -32,7 +33,7 @@ PHOTO = README.parent / "data" / "samples" / "astronaut.jpg"
 def captioner(
     *args: str | Path, stdin: bytes = b"", env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([sys.executable, "-m", "captioner", *args], input=stdin, capture_output=True, env=env)
+    return run([*CAPTIONER, *args], input=stdin, capture_output=True, env=env)
 
 
 def lines(text: str) -> list[str]:
@@ -246,26 +247,26 @@ def test_a_shells_empty_variable_is_not_taken_for_no_option(photos: Path, capsys
 def test_ctrl_c_ends_without_a_traceback(checkpoint: Path, photos: Path) -> None:
     many = [str(photos / "0.png")] * 5000
     command = [sys.executable, "-m", "captioner", "caption", *many, "--model", str(checkpoint)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
         process.stdout.read()
         assert process.stderr is not None
         assert process.stderr.read() == b"captioner: interrupted\n"
-    assert process.returncode == 130
+        assert process.wait(LONGEST) == 130
 
 
 def test_a_reader_that_leaves_early_is_no_error(checkpoint: Path, photos: Path) -> None:
     many = [str(photos / "0.png")] * 200
     command = [sys.executable, "-m", "captioner", "caption", *many, "--model", str(checkpoint)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr is not None
         assert process.stderr.read() == b""
-    assert process.returncode == 0
+        assert process.wait(LONGEST) == 0
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "2>/dev/full"])
@@ -273,7 +274,7 @@ def test_a_process_without_a_standard_stream_works(checkpoint: Path, photos: Pat
     output = tmp_path / "captions.jsonl"
     command = [sys.executable, "-m", "captioner", "caption", photos, "nowhere.jpg", "--model", checkpoint]
     line = shlex.join(map(str, [*command, "--output", output]))
-    done = subprocess.run(["sh", "-c", f"{line} {closed}"], capture_output=True, text=True)
+    done = run(["sh", "-c", f"{line} {closed}"], capture_output=True, text=True)
     assert done.returncode == 1
     assert len(lines(output.read_text())) == 4
     assert done.stdout == ""
@@ -282,7 +283,7 @@ def test_a_process_without_a_standard_stream_works(checkpoint: Path, photos: Pat
 
 def test_wrong_use_is_told_apart_even_where_nobody_can_be_told() -> None:
     line = shlex.join([sys.executable, "-m", "captioner", "caption", "nowhere.jpg", "--beam-size", "0"])
-    assert subprocess.run(["sh", "-c", f"{line} 2>/dev/full"]).returncode == 2
+    assert run(["sh", "-c", f"{line} 2>/dev/full"]).returncode == 2
 
 
 def test_a_reader_of_messages_that_leaves_early_ends_nothing(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
@@ -290,7 +291,7 @@ def test_a_reader_of_messages_that_leaves_early_ends_nothing(checkpoint: Path, p
     command = [sys.executable, "-m", "captioner", "caption", "nowhere.jpg", photos, "--model", checkpoint]
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run([*map(str, command), "--output", output], stderr=write)
+    done = run([*map(str, command), "--output", output], stderr=write)
     os.close(write)
     assert done.returncode == 1
     assert len(lines(output.read_text())) == 4
@@ -326,7 +327,7 @@ def test_a_log_is_not_replaced_by_the_output(checkpoint: Path, photos: Path, tmp
     log.write_text("before\n")
     command = [sys.executable, "-m", "captioner", "caption", str(photos / "0.png"), "--model", str(checkpoint)]
     with log.open("a") as file:
-        done = subprocess.run([*command, "--output", "/dev/stdout"], stdout=file, stderr=subprocess.PIPE, text=True)
+        done = run([*command, "--output", "/dev/stdout"], stdout=file, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2
     assert "cannot write /dev/stdout: standard output goes there already; choose another place" in done.stderr
     assert log.read_text() == "before\n"
@@ -584,7 +585,7 @@ def test_visualize_without_attention_asks_for_gradients(
 )
 def test_nothing_heavy_is_imported_that_is_not_used(program: str, absent: set[str]) -> None:
     code = f"import sys\ntry:\n    {program}\nexcept SystemExit: pass\nprint('loaded:', *sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not absent & set(done.stdout.split("loaded:")[1].split())
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import run
 
 from captioner.cli.jsonl import Journal
 from captioner.cli.resume import refuse_another_job, what_is_left
@@ -136,7 +137,7 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
     )
     for room in range(5 * length, 6 * length, 7):
         path.unlink(missing_ok=True)
-        done = subprocess.run(
+        done = run(
             [sys.executable, "-S", "-c", program, path, repr(ENTRIES[0])],
             stderr=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},

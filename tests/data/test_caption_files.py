@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from processes import run
 
 from captioner.data.caption_files import read_records
 from captioner.data.records import Record
@@ -226,7 +226,7 @@ def test_a_link_in_a_circle_hides_no_picture(folder: Folder, tmp_path: Path) -> 
 def test_reading_loads_nothing_heavy() -> None:
     heavy = ("torch", "pandas", "lightning", "numpy", "PIL")
     code = f"import sys, captioner.data.caption_files; print([name for name in {heavy} if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_missing_images_are_counted(folder: Folder, tmp_path: Path) -> None:

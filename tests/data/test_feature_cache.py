@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import torch
 from bench_features import make_sparse_cache
 from PIL import Image
+from processes import run
 from safetensors.torch import load_file
 
 from captioner.data.feature_cache import FeatureCache
@@ -115,7 +115,7 @@ def test_reading_all_of_a_large_cache_keeps_little_of_it_in_memory(tmp_path: Pat
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
     make_sparse_cache(path, "origin", (images, 1, cells, channels))
-    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
+    done = run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
     assert int(done.stdout) * 1024 < path.stat().st_size / 10
 
 

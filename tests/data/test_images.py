@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import struct
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from processes import run
 from torchvision.transforms import v2
 
 from captioner.data.images import find_images, open_image
@@ -255,5 +255,5 @@ def test_pillows_warnings_reach_nobody_however_many_threads_read(tmp_path: Path)
         "limit_pixels(40_000)\n"  # Pillow warns of more than half as many
         "assert len(map_in_threads(open_image, [sys.argv[1]] * 50, threads=4)) == 50"
     )
-    done = subprocess.run([sys.executable, "-c", program, picture], capture_output=True, text=True)
+    done = run([sys.executable, "-c", program, picture], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

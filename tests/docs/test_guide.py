@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from processes import run
 
 from captioner.models.decoder.config import Attention, Cell, ImageInput
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "guide.md"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LONGEST_BLOCK = 3600.0
+"""Seconds that a block may take on a busy machine."""
 SHORTEST_COMMAND = "captioner train --config configs/guide.yaml"
 
 ROW = re.compile(r"^\| (\w+) \| ([\d.]+) \| [\d.]+ \| 1 \|", re.MULTILINE)
@@ -83,8 +86,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     environment = {**os.environ, "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     outcome = Told(folder)
     for block in blocks(GUIDE.read_text()):
-        done = subprocess.run(
+        done = run(
             ["sh", "-ec", block],
+            LONGEST_BLOCK,
             cwd=folder,
             env=environment,
             stdout=subprocess.PIPE,
@@ -177,7 +181,7 @@ def test_every_command_of_the_guide_is_in_a_block_that_is_run() -> None:
 def options() -> set[str]:
     """What ``captioner train --help`` lists, of both tasks."""
     helps = (
-        subprocess.run(
+        run(
             [sys.executable, "-m", "captioner", "train", "--task", task, "--help", "all"],
             capture_output=True, text=True, check=True,
         ).stdout

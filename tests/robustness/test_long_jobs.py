@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import processes
 import pytest
 from PIL import Image
 from training_runs import kill_at_random
@@ -36,12 +37,12 @@ def many(tmp_path: Path) -> Path:
 def test_killed_at_random_moments_the_file_is_as_from_one_run(checkpoint: Path, many: Path, tmp_path: Path) -> None:
     command = ["caption", str(many), "--model", str(checkpoint), "--batch-size", "8", "--output"]
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
-    done = subprocess.run([sys.executable, "-m", "captioner", *command, str(whole)], capture_output=True)
+    done = processes.run([*processes.CAPTIONER, *command, whole], capture_output=True)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 4
     modules = "captioner.pipeline,captioner.cli.jsonl,captioner.cli.resume"
     again = kill_at_random(KILLS, 0.05, 0.7, modules, [*command, str(killed), "--resume"])
-    done = subprocess.run(again, capture_output=True)
+    done = processes.run(again, capture_output=True)
     assert done.returncode == 1, done.stderr
     assert int(done.stdout) >= 3
     assert killed.read_bytes() == whole.read_bytes()
@@ -51,12 +52,11 @@ def test_killed_at_random_moments_the_file_is_as_from_one_run(checkpoint: Path, 
 def test_ctrl_c_ends_within_two_seconds_and_keeps_what_is_done(checkpoint: Path, many: Path, tmp_path: Path) -> None:
     output = tmp_path / "captions.jsonl"
     command = [*CAPTION, str(many), "--model", str(checkpoint), "--output", str(output)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
-        while not output.exists() or not output.stat().st_size:
-            time.sleep(0.01)
+    with processes.started(command, stderr=subprocess.PIPE) as process:
+        processes.wait_until(lambda: output.exists() and output.stat().st_size > 0, process)
         process.send_signal(signal.SIGINT)
         start = time.monotonic()
-        assert process.wait() == 130
+        assert process.wait(processes.LONGEST) == 130
         assert time.monotonic() - start < 2
         assert process.stderr is not None
         assert process.stderr.read().splitlines()[-1] == b"captioner: interrupted"
@@ -68,12 +68,12 @@ def test_ctrl_c_ends_within_two_seconds_and_keeps_what_is_done(checkpoint: Path,
 def test_ctrl_c_during_start_leaves_no_traceback(checkpoint: Path, many: Path) -> None:
     command = [*CAPTION, str(many), "--model", str(checkpoint)]
     for tenths in range(2, 10):
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        with processes.started(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
             time.sleep(tenths / 10)
             process.send_signal(signal.SIGINT)
             assert process.stderr is not None
             assert process.stderr.read().splitlines()[-1:] == [b"captioner: interrupted"]
-        assert process.returncode == 130
+            assert process.wait(processes.LONGEST) == 130
 
 
 def run(checkpoint: Path, folder: Path, output: Path, *more: str) -> int:
@@ -131,6 +131,6 @@ def test_resuming_needs_a_file(photos: Path, capsys: pytest.CaptureFixture[str])
 def test_a_full_device_behind_standard_output_is_told(checkpoint: Path, photos: Path) -> None:
     with open("/dev/full", "wb") as full:
         command = [*CAPTION, str(photos), "--model", str(checkpoint)]
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE)
+        done = processes.run(command, stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 2
     assert done.stderr == b"captioner: standard output: No space left on device\n"

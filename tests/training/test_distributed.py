@@ -70,8 +70,10 @@ class Run:
         return self.process.returncode, out, err
 
     def until_saved(self) -> None:
+        end = time.monotonic() + LONGEST
         while not (self.folder / LAST).exists():
-            assert self.process.poll() is None, self.process.communicate()
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise AssertionError(self.wait())
             time.sleep(0.02)
 
     def kill(self) -> None:

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
+from processes import CAPTIONER, LONGEST, run, started, wait_until
 from training_runs import kill_at_random
 
 from captioner.cli import main
@@ -81,11 +81,11 @@ def assert_equal_runs(found: Path, expected: Path) -> None:
 def test_killed_at_random_moments_a_run_ends_with_equal_weights(config: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-m", "captioner", *arguments(config, whole)], env=environment)
+    done = run([*CAPTIONER, *arguments(config, whole)], env=environment)
     assert done.returncode == 0
     command = arguments(config, killed, "--save_every_steps", "1")
     again = kill_at_random(KILLS, 0.3, 2.5, "captioner.training.run", command, last=killed / LAST)
-    done = subprocess.run(again, env=environment, stdout=subprocess.PIPE)
+    done = run(again, 10 * LONGEST, env=environment, stdout=subprocess.PIPE)
     assert done.returncode == 0
     assert int(done.stdout.split()[-1]) >= 3
     assert_equal_runs(killed, whole)
@@ -214,12 +214,10 @@ def test_ctrl_c_ends_training_without_a_traceback(config: Path, tmp_path: Path) 
     last = tmp_path / "run" / LAST
     command = [sys.executable, "-m", "captioner", *arguments(config, tmp_path / "run", "--trainer.max_epochs", "999")]
     command += ["--early_stopping.patience", "999"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        while not last.exists():
-            time.sleep(0.05)
-            assert process.poll() is None
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        wait_until(last.exists, process)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate()
     assert b"Traceback" not in err
     assert err.splitlines()[-3:] == [
         b"captioner: saves what was learned, then ends; Ctrl-C again ends at once",

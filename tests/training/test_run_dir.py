@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import started
 from test_interrupted_training import arguments, config, state  # noqa: F401 (a fixture)
 
 from captioner.cli import main
@@ -46,16 +47,12 @@ def test_two_runs_do_not_share_a_folder(
 ) -> None:
     folder = tmp_path / "run"
     holds = f"import sys, pathlib, captioner.training.run_dir as r\nwith r.held(pathlib.Path({str(folder)!r})):\n"
-    other = subprocess.Popen(
-        [sys.executable, "-c", holds + "    print(flush=True); sys.stdin.read()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert other.stdout is not None
-    other.stdout.readline()
-    assert main(arguments(config, folder)) == 2
-    assert f"captioner: {folder}: another run is being written there; wait until" in capsys.readouterr().err
-    other.communicate()
+    command = [sys.executable, "-c", holds + "    print(flush=True); sys.stdin.read()"]
+    with started(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        assert main(arguments(config, folder)) == 2
+        assert f"captioner: {folder}: another run is being written there; wait until" in capsys.readouterr().err
     assert main(arguments(config, folder, "--trainer.max_epochs", "1")) == 0
 
 

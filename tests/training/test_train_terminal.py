@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -44,7 +45,10 @@ def on_terminal(arguments: list[str], wants_ctrl_c: Callable[[], bool] = lambda:
     os.set_blocking(terminal, False)
     seen, typed, end = b"", False, time.monotonic() + LONGEST
     while (ended := os.waitpid(process, os.WNOHANG))[0] == 0:
-        assert time.monotonic() < end, seen
+        if time.monotonic() > end:
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            pytest.fail(f"it did not end: {seen!r}")
         if not typed and wants_ctrl_c():
             typed = os.write(terminal, b"\x03") > 0
         with contextlib.suppress(OSError):  # nothing new, or the end

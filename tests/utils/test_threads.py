@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from processes import LONGEST, run, started
 
 from captioner.utils.runtime import SPINS
 from captioner.utils.threads import map_in_threads
@@ -72,15 +73,12 @@ def test_nothing_is_nothing() -> None:
 
 def test_ctrl_c_waits_for_no_photograph(checkpoint: Path, photos: Path) -> None:
     command = [sys.executable, "-c", ENDS_WHILE_READING, str(checkpoint), str(photos / "0.png")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        try:
-            assert process.wait(60) == 130
-        finally:
-            process.kill()
+        assert process.wait(LONGEST) == 130
         assert process.stderr.read() == b"captioner: interrupted\n"
 
 
@@ -94,7 +92,7 @@ def test_ctrl_c_waits_for_no_photograph(checkpoint: Path, photos: Path) -> None:
 )
 def test_waiting_threads_sleep_soon_unless_the_user_has_chosen(chosen: dict[str, str], policy: str, spins: str) -> None:
     unset = {name: value for name, value in os.environ.items() if name not in {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}}
-    done = subprocess.run(
+    done = run(
         [sys.executable, "-m", "captioner", "info"],
         env=unset | chosen | {"OMP_DISPLAY_ENV": "verbose"},
         stderr=subprocess.PIPE,
