@@ -63,7 +63,7 @@ def test_help_of_the_other_task_has_its_options() -> None:
 def test_the_examples_work(words: str, tmp_path: Path) -> None:
     content: dict[str, Any] = {"data": {"captions": ["a.csv"]}}
     (tmp_path / "my.yaml").write_text(yaml.safe_dump(content))
-    parse(shlex.split(words))
+    parse(shlex.split(words.replace("\\\n", " ")))
 
 
 def test_five_examples_are_shown(short: str) -> None:
