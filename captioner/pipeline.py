@@ -18,13 +18,13 @@ from torch import Tensor
 from captioner import checkpoint
 from captioner.caption import Caption
 from captioner.checkpoint.pretrained import DEFAULT, checkpoint_of
-from captioner.confidence import Evidence, caption_features, suggested
 from captioner.data.images import ImageSource, open_image
 from captioner.data.transforms import Transform, to_pixels
 from captioner.decoding import DecodingOptions, Hypothesis, decode, score_captions
 from captioner.decoding.options import Word
 from captioner.errors import CaptionerError, first_line
 from captioner.models.captioner import CaptionModel
+from captioner.models.confidence import Evidence, caption_features, suggested
 from captioner.models.decoder import Decoder, MemberDecoders
 from captioner.models.encoder import GridEncoder
 from captioner.models.inference import choose_dtypes, prepare

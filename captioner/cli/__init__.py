@@ -19,8 +19,8 @@ from typing import NoReturn
 from captioner import __version__
 from captioner.cli.interrupt import EXIT_INTERRUPTED, interruptible
 from captioner.errors import CaptionerError
-from captioner.nearest import did_you_mean
 from captioner.utils.console import print_status, printable
+from captioner.utils.nearest import did_you_mean
 
 VERBS = (
     "caption",

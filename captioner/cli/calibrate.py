@@ -23,9 +23,9 @@ from captioner.utils.console import printable
 
 if TYPE_CHECKING:
     from captioner.caption import Caption
-    from captioner.confidence import Evidence
     from captioner.data.records import Record
     from captioner.decoding import DecodingOptions
+    from captioner.models.confidence import Evidence
     from captioner.pipeline import Captioner
 
 SUMMARY = "fit a model's confidence in its captions on validation data, and write the model with it"
@@ -50,9 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Captions the pictures, fits the confidence, writes the model."""
-    from captioner import calibration
     from captioner.checkpoint import matrix_dtype
     from captioner.checkpoint.pretrained import DEFAULT, checkpoint_of
+    from captioner.training import calibration
     from captioner.utils.files import refuse_unwritable
 
     files = [checkpoint_of(model) for model in args.model or [DEFAULT]]

@@ -100,7 +100,7 @@ def _write(args: argparse.Namespace, names: Sequence[str], model: Captioner, opt
     """Captions into a file, each line as soon as it is made."""
     from captioner.cli.jsonl import Journal
     from captioner.cli.resume import mended, refuse_another_job, what_is_left
-    from captioner.counter import counted
+    from captioner.utils.counter import counted
 
     with Journal(args.output, args.resume) as journal:
         journal.drop(mended(journal.entries))

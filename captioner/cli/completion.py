@@ -46,8 +46,8 @@ def _verbs(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.Argu
 
 def _add_training_options(parser: argparse.ArgumentParser) -> None:
     """Gives the parser of ``captioner train``, which LightningCLI reads for itself, the options that there are."""
-    from captioner.allowed_imports import OPTION
-    from captioner.train_help import choices, describe, shown_options
+    from captioner.training.allowed_imports import OPTION
+    from captioner.training.help import choices, describe, shown_options
     from captioner.training.run import options
 
     parser.add_argument("--help", help="show the options", choices=["all"], nargs="?")

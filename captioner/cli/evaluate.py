@@ -202,7 +202,7 @@ def _generate(
     model: Captioner, records: Sequence[Record], options: DecodingOptions, batch_size: int, skipped: Skipped
 ) -> Iterator[tuple[Record, Caption]]:
     """Captions every record's image, passing over those that cannot be read."""
-    from captioner.counter import counted
+    from captioner.utils.counter import counted
 
     results = model.stream((record.image for record in records), options, batch_size)
     for record, result in zip(records, counted(results, "Captioning", len(records)), strict=True):

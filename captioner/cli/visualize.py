@@ -123,7 +123,7 @@ def _gallery(args: argparse.Namespace, options: DecodingOptions, output: Path) -
 
     def photographs() -> Iterator[Photograph]:
         nonlocal failed
-        from captioner.counter import counted
+        from captioner.utils.counter import counted
 
         results = zip(paths, model.stream(paths, options, args.batch_size), strict=True)
         for path, result in counted(results, "Drawing", len(paths)):

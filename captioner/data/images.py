@@ -16,8 +16,8 @@ from typing import TypeAlias
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from captioner.data.image_plugins import MissingDecoderError, register_heic, silence_libtiff
 from captioner.errors import CaptionerError
-from captioner.image_plugins import MissingDecoderError, register_heic, silence_libtiff
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray"
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from captioner.errors import CaptionerError, first_line
 from captioner.models.efficientnet_lite import VARIANTS, EfficientNetLite
-from captioner.nearest import did_you_mean
+from captioner.utils.nearest import did_you_mean
 
 TIMM_PREFIX = "timm/"
 

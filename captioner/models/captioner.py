@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from captioner.confidence import Confidence
 from captioner.data.transforms import Transform
 from captioner.models.backbones import WEIGHTS_NONE
+from captioner.models.confidence import Confidence
 from captioner.models.decoder import DecoderConfig, TeacherForced, make_decoder
 from captioner.models.encoder import GridEncoder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -14,7 +15,6 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
-from captioner.counter import counting
 from captioner.data.augmentation import Augmentation
 from captioner.data.caption_files import read_records
 from captioner.data.concepts import ConceptWords, wanted_words
@@ -28,10 +28,12 @@ from captioner.data.skip_report import USUAL_SHARE, Skipped
 from captioner.data.transforms import Transform
 from captioner.errors import CaptionerError
 from captioner.models.captioner import CaptionModel
+from captioner.models.efficientnet_lite import EfficientNetLite
 from captioner.models.encoder import GridEncoder
 from captioner.text.vocabulary import Vocabulary
 from captioner.training.checkpointing import progress
 from captioner.training.feature_extraction import describe_origin, encode_images
+from captioner.utils.counter import counting
 from captioner.utils.seeding import refuse_another_seed, run_seed
 
 
@@ -166,7 +168,9 @@ class CaptionData(lightning.LightningDataModule):
             return
         assert self.trainer is not None
         # Lightning moves the model to the accelerator later than it asks for this.
-        encoder = self._encoder().eval().to(self.trainer.strategy.root_device)
+        encoder = copy.deepcopy(self._encoder()).eval().to(self.trainer.strategy.root_device)
+        if isinstance(encoder.trunk, EfficientNetLite):
+            encoder.trunk.fold_batch_norm()
         images = self._cached_images()
         encoded = encode_images(
             self.feature_cache, self._origin(), encoder, self._transform(), images, self._views, self.batch_size

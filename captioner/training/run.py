@@ -21,20 +21,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from captioner import checkpoint
-from captioner.allowed_imports import importing_only
 from captioner.errors import CaptionerError
 from captioner.models import inference
-from captioner.option_errors import explain
-from captioner.progress import ProgressLines
-from captioner.run_arguments import take_allowed_packages, with_configuration_of_its_run
-from captioner.train_help import asks_for_help, short_help
-from captioner.trainer_options import (
-    describe_waiting,
-    is_on_cpu,
-    refuse_hopeless,
-    refuse_wrong_monitors,
-    say_what_was_asked_for,
-)
+from captioner.training.allowed_imports import importing_only
 from captioner.training.callbacks import RefuseUnvalidated, SaveConfigOnce, ScoreLines, StayStopped
 from captioner.training.checkpointing import (
     LAST,
@@ -46,9 +35,20 @@ from captioner.training.checkpointing import (
     newest_whole,
 )
 from captioner.training.error_messages import errors_in_one_line
+from captioner.training.help import asks_for_help, short_help
+from captioner.training.option_errors import explain
+from captioner.training.progress import ProgressLines
 from captioner.training.renamed_options import refuse_renamed
+from captioner.training.run_arguments import take_allowed_packages, with_configuration_of_its_run
 from captioner.training.run_dir import held, refuse_to_overwrite
 from captioner.training.tasks import TASKS, best_mode
+from captioner.training.trainer_options import (
+    describe_waiting,
+    is_on_cpu,
+    refuse_hopeless,
+    refuse_wrong_monitors,
+    say_what_was_asked_for,
+)
 from captioner.utils.console import print_status
 from captioner.utils.runtime import keep_freed_memory
 

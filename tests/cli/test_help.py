@@ -12,7 +12,7 @@ import yaml
 from processes import run
 
 from captioner.cli import main
-from captioner.train_help import EXAMPLES
+from captioner.training.help import EXAMPLES
 from captioner.training.run import parse
 
 LONGEST_HELP = 130

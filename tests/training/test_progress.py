@@ -14,9 +14,9 @@ import pytest
 from processes import CAPTIONER, started
 from training_runs import run
 
-from captioner import counter
 from captioner.cli import main
-from captioner.counter import counted, in_words
+from captioner.utils import counter
+from captioner.utils.counter import counted, in_words
 
 PICTURES = 24
 

@@ -14,7 +14,7 @@ from processes import CAPTIONER, started
 from training_runs import arguments, run
 
 from captioner.cli import main
-from captioner.nearest import nearest
+from captioner.utils.nearest import nearest
 
 PICTURES = 24
 

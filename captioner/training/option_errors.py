@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from lightning.pytorch import callbacks, loggers, profilers, strategies
 
-from captioner.allowed_imports import OPTION, refused_import
-from captioner.nearest import did_you_mean
+from captioner.training.allowed_imports import OPTION, refused_import
+from captioner.utils.nearest import did_you_mean
 
 HELP = "; captioner train --help tells the options"
 

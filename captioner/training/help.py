@@ -7,7 +7,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from captioner.allowed_imports import OPTION
+from captioner.training.allowed_imports import OPTION
 
 EXAMPLES = (
     ("what a configuration file says, with one value changed", "--config my.yaml --trainer.max_epochs 3"),
@@ -17,7 +17,7 @@ EXAMPLES = (
     (
         "train the CNN too, from where a run with a frozen one ended",
         "--config my.yaml --model.start_from runs/captioner/captioner.safetensors \\\n"
-        "      --model.train_encoder_from all --trainer.default_root_dir runs/tuned",
+        "      --model.encoder.unfreeze_from all --trainer.default_root_dir runs/tuned",
     ),
 )
 """What it is for, and the words after ``captioner train``."""

@@ -2,7 +2,7 @@
 
 Two logistic regressions, a dot product each. One tells photographs from other pictures by the mean feature vector; the
 other tells right captions of photographs from wrong ones by that vector and the caption's `FEATURES`. The confidence is
-the product of the two probabilities. `captioner.calibration` fits them.
+the product of the two probabilities. `captioner.training.calibration` fits them.
 """
 
 from __future__ import annotations

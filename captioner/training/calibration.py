@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from captioner.confidence import FEATURES, Confidence, Evidence
 from captioner.errors import CaptionerError
 from captioner.metrics.calibration import (
     KEPT,
@@ -22,6 +21,7 @@ from captioner.metrics.calibration import (
 from captioner.metrics.grounding import named_categories
 from captioner.metrics.naming import categories_named
 from captioner.metrics.ngrams import Floats
+from captioner.models.confidence import FEATURES, Confidence, Evidence
 from captioner.pipeline import Captioner
 from captioner.text.vocabulary import Vocabulary
 

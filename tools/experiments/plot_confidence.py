@@ -1,7 +1,7 @@
 """Draws the reliability and the risk–coverage curve of a model's confidence.
 
 captioner evaluate --model M --data FILE --confidence --json > confidence.json
-python tools/plot_confidence.py confidence.json docs/confidence.png
+python tools/experiments/plot_confidence.py confidence.json docs/confidence.png
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Writes pictures that are no photographs: a captioner should know that it has nothing to say about them.
 
-    python tools/make_nonphotos.py data/nonphotos/fit --part fit
-    python tools/make_nonphotos.py data/nonphotos/test --part test
+    python tools/data/make_nonphotos.py data/nonphotos/fit --part fit
+    python tools/data/make_nonphotos.py data/nonphotos/test --part test
 
 ``fit`` is for ``captioner calibrate``, ``test`` for measuring what comes of it. Both are drawn by chance, each from its
 own seed, and ``test`` has kinds that ``fit`` lacks (`HELD_OUT`), so that it also shows what becomes of kinds that

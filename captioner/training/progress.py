@@ -9,8 +9,8 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback, Timer
 
-from captioner.counter import Pulse, in_words
 from captioner.utils.console import print_status
+from captioner.utils.counter import Pulse, in_words
 
 
 class ProgressLines(Callback):

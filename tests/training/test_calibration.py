@@ -15,16 +15,16 @@ from conftest import make_captioner
 from PIL import Image
 
 from captioner import calibration, checkpoint
-from captioner.calibration import Photograph, calibrate, fit_logistic, judge, things_of, with_confidence
 from captioner.cli import main
-from captioner.confidence import FEATURES, Confidence, Evidence, Suggested, caption_features, suggested
 from captioner.data.transforms import Transform
 from captioner.decoding import DecodingOptions
 from captioner.errors import CaptionerError
 from captioner.models.captioner import CaptionerConfig, CaptionModel
+from captioner.models.confidence import FEATURES, Confidence, Evidence, Suggested, caption_features, suggested
 from captioner.models.decoder import DecoderConfig, make_decoder
 from captioner.pipeline import Captioner, load
 from captioner.text.vocabulary import SPECIAL_WORDS, Vocabulary
+from captioner.training.calibration import Photograph, calibrate, fit_logistic, judge, things_of, with_confidence
 
 CHANNELS = 6
 

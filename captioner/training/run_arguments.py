@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from captioner.allowed_imports import OPTION
 from captioner.errors import CaptionerError
+from captioner.training.allowed_imports import OPTION
 from captioner.training.checkpointing import LAST, newest_whole
 
 CONFIG = "config.yaml"
