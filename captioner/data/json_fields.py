@@ -11,7 +11,7 @@ from captioner.errors import CaptionerError
 
 Kind = TypeVar("Kind")
 
-KIND_NAMES: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
+KIND_NAMES: dict[type, str] = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
 
 
 def read_text(path: Path) -> str:
@@ -84,13 +84,13 @@ def json_lines(text: str, source: str) -> Iterator[tuple[object, str]]:
 
 
 def typed(value: object, kind: type[Kind], where: str) -> Kind:
-    """Returns ``value`` as a ``kind`` (dict, list or str).
+    """Returns ``value`` as a ``kind`` (dict, list, str or bool).
 
     Raises:
         CaptionerError: It is of another type.
     """
     if not isinstance(value, kind):
-        raise CaptionerError(f"{where} is {_short(value)}: it must be {KIND_NAMES[kind]}")
+        raise CaptionerError(f"{where} is {quote(value)}: it must be {KIND_NAMES[kind]}")
     return value
 
 
@@ -112,10 +112,11 @@ def identity(value: object, where: str) -> int | str:
         CaptionerError: It is neither a whole number nor a text.
     """
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise CaptionerError(f"the image id of {where} is {_short(value)}: it must be a whole number or a text")
+        raise CaptionerError(f"the image id of {where} is {quote(value)}: it must be a whole number or a text")
     return value
 
 
-def _short(value: object) -> str:
+def quote(value: object) -> str:
+    """A value as JSON writes it, cut to what fits into a message."""
     text = json.dumps(value, default=str)
     return text if len(text) <= 40 else f"{text[:40]}…"

@@ -1,18 +1,21 @@
 """The one form that every caption file is read into, and its own file format: JSON lines.
 
-One line a picture, ``{"image": path, "captions": [text, …], "split": "train" | "val" | "test"}``, with an optional
-``"image_id"``.
+One line a picture, ``{"image": path, "captions": [text, …], "split": "train" | "val" | "test"}``, with the optional
+fields ``"image_id"``, ``"tags"`` (``[[name, score], …]``, what a detector saw) and ``"human"`` (``false`` for captions
+that a model wrote).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from captioner.data.json_fields import field, identity, json_lines, typed
+from captioner.data.json_fields import field, identity, json_lines, quote, typed
 from captioner.data.skip_report import MALFORMED, Skipped
 from captioner.errors import CaptionerError
 from captioner.utils.files import replacing
@@ -29,6 +32,8 @@ class Record:
         captions: The reference captions as they were written, at least one, each without line breaks.
         split: One of ``SPLITS``.
         image_id: COCO's id, Karpathy's cocoid or imgid; else the picture's path as the caption file writes it.
+        tags: What a detector or tagger saw, each a name and its score, as the caption file has them.
+        human: Whether people wrote the captions, not a model.
     """
 
     image: Path
@@ -70,9 +75,22 @@ def _record(value: object, where: str, split: str, skipped: Skipped) -> Record:
         except CaptionerError as error:
             skipped.caption(MALFORMED, image, error)
     part = field(entry, "split", str, where) if "split" in entry else split
-    tags = tuple((str(name), float(score)) for name, score in entry.get("tags", ()))
-    human = bool(entry.get("human", True))
-    return Record(Path(image), tuple(texts), part, identity(entry.get("image_id", image), where), tags, human)
+    image_id = identity(entry.get("image_id", image), where)
+    human = field(entry, "human", bool, where) if "human" in entry else True
+    return Record(Path(image), tuple(texts), part, image_id, _tags(entry, where), human)
+
+
+def _tags(entry: dict[str, Any], where: str) -> tuple[tuple[str, float], ...]:
+    tags = []
+    for tag in field(entry, "tags", list, where) if "tags" in entry else ():
+        match tag:
+            case [str(name), int() | float() as score] if (
+                not isinstance(score, bool) and abs(score) <= sys.float_info.max
+            ):
+                tags.append((name, float(score)))
+            case _:
+                raise CaptionerError(f"a tag of {where} is {quote(tag)}: write [name, score], the score a number")
+    return tuple(tags)
 
 
 def write_jsonl(records: Iterable[Record], path: Path) -> None:
@@ -95,6 +113,10 @@ def write_jsonl(records: Iterable[Record], path: Path) -> None:
             line: dict[str, object] = {"image": image, "captions": record.captions, "split": record.split}
             if record.image_id != image:
                 line["image_id"] = record.image_id
+            if record.tags:
+                line["tags"] = record.tags
+            if not record.human:
+                line["human"] = False
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 

@@ -36,6 +36,7 @@ def test_written_records_are_read_back_equal(tmp_path: Path) -> None:
         Record(tmp_path / "images/ä b.jpg", ('a "quoted" caption, née\ttab', "犬\x1f🐕"), "train", 17),
         Record(tmp_path / "c.png", ("a dog",), "val", "c.png"),
         Record(tmp_path / "d.png", ("a cat",), "test", "some id"),
+        Record(tmp_path / "e.png", ("a cow",), "train", "e.png", (("cow", 0.75), ("grass", 1.0)), human=False),
     ]
     for record in records:
         record.image.parent.mkdir(exist_ok=True)
@@ -60,6 +61,14 @@ def test_paths_relative_to_the_working_folder_are_understood(tmp_path: Path, mon
 def test_an_image_id_that_is_the_path_is_not_written(tmp_path: Path) -> None:
     lines = written([Record(tmp_path / "a.jpg", ("a dog",), "train", "a.jpg")], tmp_path / "captions.jsonl")
     assert list(lines[0]) == ["image", "captions", "split"]
+
+
+def test_tags_and_provenance_are_written_only_where_there_are_some(tmp_path: Path) -> None:
+    plain = Record(tmp_path / "a.jpg", ("a dog",), "train", "a.jpg")
+    told = Record(tmp_path / "b.jpg", ("a dog",), "train", "b.jpg", (("dog", 0.5),), human=False)
+    lines = written([plain, told], tmp_path / "captions.jsonl")
+    assert [line.keys() - {"image", "captions", "split"} for line in lines] == [set(), {"tags", "human"}]
+    assert (lines[1]["tags"], lines[1]["human"]) == ([["dog", 0.5]], False)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -101,6 +110,15 @@ def test_a_line_without_split_gets_the_given_one() -> None:
             "the image id of x.jsonl, line 2 is true: it must be a whole number or a text",
         ),
         ('{"image": "a.jpg", "captions": ["a"], "image_id": 1.5}', "the image id of x.jsonl, line 2 is 1.5"),
+        (
+            '{"image": "a.jpg", "captions": ["a"], "tags": "dog"}',
+            '"tags" of x.jsonl, line 2 is "dog": it must be a list',
+        ),
+        ('{"image": "a.jpg", "captions": ["a"], "tags": ["dog"]}', 'a tag of x.jsonl, line 2 is "dog": write [name, s'),
+        ('{"image": "a.jpg", "captions": ["a"], "tags": [["dog", true]]}', 'a tag of x.jsonl, line 2 is ["dog", true]'),
+        ('{"image": "a.jpg", "captions": ["a"], "tags": [["dog", NaN]]}', 'a tag of x.jsonl, line 2 is ["dog", NaN]'),
+        (f'{{"image": "a.jpg", "captions": ["a"], "tags": [["dog", 1{"0" * 400}]]}}', "a tag of x.jsonl, line 2 is"),
+        ('{"image": "a.jpg", "captions": ["a"], "human": 1}', '"human" of x.jsonl, line 2 is 1: it must be true or f'),
         ("[" * 100_000, "x.jsonl, line 2 is not usable JSON"),
         ("1" * 10_000, "x.jsonl, line 2 is"),
     ],
