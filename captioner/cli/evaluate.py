@@ -45,10 +45,10 @@ SUMMARY = "caption a split of a data set, score the captions and measure the att
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
     add_model_arguments(parser)
-    parser.add_argument("--data", metavar="FILE", help="captions: Karpathy, COCO, Flickr8k, CSV or JSONL")
+    parser.add_argument("--data", metavar="FILE", help="captions of any format that train reads, or a folder with them")
     parser.add_argument("--images", metavar="DIR", help="folder of the images (default: beside the captions or boxes)")
     parser.add_argument("--images-anywhere", action="store_true", help="let the files name images outside their folder")
-    parser.add_argument("--splits", metavar="DIR", help="folder of Flickr8k's split files")
+    parser.add_argument("--splits", metavar="DIR", help="folder of files that list the images of each split")
     parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="(default: test)")
     parser.add_argument(
         "--grounding",
@@ -177,7 +177,7 @@ def _records(args: argparse.Namespace, scenes: dict[str, Scene], skipped: Skippe
     if not records:
         raise CaptionerError(
             f"{args.data}: no image is in split {args.split!r}; choose another --split (without one in the file, it "
-            "is the one in the file's name, else train)"
+            "is the one in the file's name, else train), or name a folder of split files with --splits"
         )
     return records
 

@@ -1,4 +1,4 @@
-"""``captioner score``: COCO-format files in, scores out; no model, no torch."""
+"""``captioner score``: files of captions in, scores out; no model, no torch."""
 
 from __future__ import annotations
 
@@ -24,20 +24,27 @@ from captioner.utils.console import print_status, printable
 if TYPE_CHECKING:
     from captioner.metrics import Evaluation
     from captioner.metrics.bootstrap import Difference
+    from captioner.metrics.coco_files import References
 
-SUMMARY = "score COCO result files against COCO annotations"
+SUMMARY = "score files of captions against references"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
-    parser.add_argument("--references", required=True, metavar="REFS.json", help="COCO caption annotations")
+    parser.add_argument("--references", required=True, metavar="FILE", help="captions, of any format that train reads")
     parser.add_argument(
         "--candidates",
         required=True,
         nargs="+",
-        metavar="RESULTS.json",
-        help='[{"image_id", "caption"}, ...]; two files are compared',
+        metavar="FILE",
+        help="one caption an image: COCO results, what caption or evaluate --output wrote, CSV; two files are compared",
     )
+    parser.add_argument(
+        "--split",
+        choices=("train", "val", "test"),
+        help="images to score (default: the captions' split, or all)",
+    )
+    parser.add_argument("--splits", metavar="DIR", help="folder of files that list the images of each split")
     parser.add_argument("--subset", action="store_true", help="score the images that have a caption, not all of them")
     text = "which of COCO's 80 things captions name: hallucinated ones (CHAIR), recall, precision"
     parser.add_argument("--naming", action="store_true", help=text)
@@ -64,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     refuse_without_java(args)
     if args.per_image:
         refuse_unwritable(args.per_image)
-    references = read_references(Path(args.references))
+    references = read_references(Path(args.references), args.split, Path(args.splits) if args.splits else None)
     training = _training(args.training) if args.training else None
     pairs = [_evaluate(Path(file), references, args.subset) for file in args.candidates]
     captions, scored = [candidates for candidates, _ in pairs], [evaluation for _, evaluation in pairs]
@@ -98,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _evaluate(
-    file: Path, references: dict[int | str, list[str]], subset: bool
+    file: Path, references: References, subset: bool
 ) -> tuple[dict[int | str, str], Evaluation[int | str]]:
     """The captions of a result file, and their scores."""
     from captioner.metrics import evaluate
@@ -106,8 +113,11 @@ def _evaluate(
 
     results = read_results(file)
     candidates, wanted = align(results, references, subset, file)
-    if len(wanted) < len(references):
-        part = f"scored on {len(wanted)} of {len(references)} images"
+    if len(wanted) < len(references.captions):
+        parts = {references.splits[image] for image in wanted}
+        of_split = len(parts) == 1 and len(references.of_split(min(parts)).captions) == len(wanted)
+        part = f"scored on {len(wanted)} of {len(references.captions)} images"
+        part += f", those of split {min(parts)}" if of_split else ""
         print_status(f"captioner: {printable(str(file))}: {part}")
     return candidates, evaluate(candidates, wanted)
 

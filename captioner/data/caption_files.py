@@ -1,4 +1,4 @@
-"""Caption files of five formats, read into records whose pictures exist and whose captions can be used.
+"""Caption files of many formats, read into records whose pictures exist and whose captions can be used.
 
 Nothing here loads torch: Flickr8k is read in a third of a second, the 123,287 images of COCO in some seconds, half of
 which the JSON parser takes.
@@ -7,15 +7,16 @@ which the JSON parser takes.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from captioner.data.formats import parse
-from captioner.data.paths import refuse_links_out, resolve_path
+from captioner.data.formats import Source
+from captioner.data.paths import Finder, refuse_links_out
 from captioner.data.records import SPLITS, Record
 from captioner.data.skip_report import Skipped
 from captioner.errors import CaptionerError
+from captioner.utils.spelling import Listings, has_drive, is_address
 
 
 def read_records(
@@ -29,9 +30,9 @@ def read_records(
 ) -> list[Record]:
     """Reads a caption file; its format is found by its content (see ``captioner.data.formats``).
 
-    A picture's split is what the file says of it. COCO annotations, and CSV and JSON lines that leave it out, do not
-    say: then it is ``split``, else what the file's name says ("captions_val2017.json"), else "train". In a Flickr8k
-    token file, pictures that no split file lists are not used; with ``split`` and without ``splits``, all are.
+    A picture's split is what the file says of it, else what the files in ``splits`` say; pictures that they do not list
+    are not used. Without both it is ``split``, else what the file's name says ("captions_val2017.json"), else "train".
+    A Flickr8k token file uses split files beside it by itself.
 
     Line breaks within a caption become spaces and outer blanks go; else captions stay as they were written.
 
@@ -40,10 +41,10 @@ def read_records(
     Unicode text. A file that is damaged as a whole, and a path out of the folder, are never passed over.
 
     Args:
-        captions: The file with the captions.
-        images: The folder that image paths are relative to; by default that of ``captions``. With it, no absolute
-            path is taken.
-        splits: The folder of Flickr8k's three split files; by default that of ``captions``.
+        captions: The file with the captions, or the folder that has them beside its pictures.
+        images: The folder that image paths are relative to; by default that of ``captions``, or the one above of a file
+            in a folder ``annotations``. With it, no absolute path is taken.
+        splits: The folder of split files, for files that do not say which split an image is in.
         split: The split of pictures for which the file gives none.
         anywhere: Whether the file may name pictures outside that folder, by ``..``, an absolute path or a link.
         wanted: The splits that are read; images of others need not be there.
@@ -59,20 +60,30 @@ def read_records(
     if split is not None and split not in SPLITS:
         raise CaptionerError(f"split {split!r} is unknown: choose {', '.join(SPLITS)}")
     skipped = skipped or Skipped(captions)
-    records = parse(captions, splits, split, skipped)
+    source = Source(captions, skipped)
+    records = source.records(splits, split)
     if not records and not skipped.images:
         raise CaptionerError(f"{captions} names no image: give a file with captions")
-    placed = _placed(records, captions, images, anywhere, skipped)
+    images = _folder(captions) if images is None else images
+    finder = Finder(captions, images, anywhere)
+    placed = _placed(records, captions, finder, source.folders, skipped)
     # Of all splits: an image that is in two is used in one alone.
     single = [record for record in _without_twins(placed, captions, skipped) if record.split in wanted]
-    usable = _present(_captioned(single, captions, skipped), captions, skipped)
+    usable = _present(_captioned(single, captions, skipped), captions, finder.listings, skipped)
     if not anywhere:
         refuse_links_out((record.image for record in usable), captions, images)
     return usable
 
 
+def _folder(captions: Path) -> Path | None:
+    """The folder that pictures lie in where none is given and it is not the caption file's."""
+    if os.path.isdir(captions):
+        return captions
+    return captions.parent / os.pardir if os.path.basename(os.path.abspath(captions.parent)) == "annotations" else None
+
+
 def _placed(
-    records: Sequence[Record], captions: Path, images: Path | None, anywhere: bool, skipped: Skipped
+    records: Sequence[Record], captions: Path, finder: Finder, folders: Mapping[int | str, str], skipped: Skipped
 ) -> list[Record]:
     """Resolves the pictures' paths; passes over what has no path or no split."""
     placed = []
@@ -90,7 +101,7 @@ def _placed(
             )
             skipped.image("of an unknown split", name, error)
         else:
-            placed.append(replace(record, image=resolve_path(record.image, captions, images, anywhere)))
+            placed.append(replace(record, image=finder.find(record.image, folders.get(record.image_id, ""))))
     return placed
 
 
@@ -150,36 +161,22 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def _present(records: Sequence[Record], captions: Path, skipped: Skipped) -> list[Record]:
+def _present(records: Sequence[Record], captions: Path, listings: Listings, skipped: Skipped) -> list[Record]:
     """Passes over images that are missing."""
-    listings: dict[str, frozenset[str]] = {}
-    present: list[Record] = []
-    missing: list[Record] = []
-    for record in records:
-        folder, name = os.path.split(record.image)
-        if folder not in listings:
-            listings[folder] = _names(folder)
-        (present if name in listings[folder] else missing).append(record)
+    missing = [record for record in records if not listings.has(record.image)]
     for record in missing:
         error = CaptionerError(
             f"image {record.image} of {captions} is missing ({len(missing)} of {len(records)} images are): "
-            "put it there or give the right image folder"
+            f"{_cure(record.image)}"
         )
         skipped.image("missing", record.image.name, error)
-    return present
+    return [record for record in records if listings.has(record.image)] if missing else list(records)
 
 
-def _names(folder: str) -> frozenset[str]:
-    """The files of a folder: listing it once is far quicker than 100,000 times asking for one file."""
-    try:
-        with os.scandir(folder or os.curdir) as entries:
-            return frozenset(entry.name for entry in entries if not _is_folder(entry))
-    except (OSError, ValueError):
-        return frozenset()
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link in a circle, or to where one may not look: opening it tells
-        return False
+def _cure(image: Path) -> str:
+    path = str(image)
+    if is_address(path):
+        return "addresses are not fetched; download the pictures and write their paths"
+    if has_drive(path):
+        return "it is a path of Windows; write it relative to the image folder"
+    return "put it there or give the right image folder"

@@ -1,209 +1,373 @@
-"""Five ways in which captions are kept, each parsed into records as they stand in the file.
+"""Ways in which captions are kept, each parsed into records as they stand in the file.
 
 ``parse`` finds the format by content. The records are raw: image paths are as written, nothing is looked up on disk
-(but Flickr8k's split files), and captions may be empty; ``captioner.data.caption_files`` resolves and checks them. An
-entry of a wrong form can be passed over; a file that is cut short or is something else cannot be used at all.
+(but split files, and the files of a folder), and captions may be empty; ``captioner.data.caption_files`` resolves and
+checks them. An entry of a wrong form can be passed over; a file that is cut short or is something else cannot be used
+at all.
 
 - Karpathy's JSON (https://cs.stanford.edu/people/karpathy/deepimagesent/), for Flickr8k, Flickr30k and COCO.
-- COCO's caption annotations (https://cocodataset.org/#format-data).
-- Flickr8k's token file, ``name.jpg#0<TAB>caption``, with its three split files.
-- CSV with a header, columns ``image`` and ``caption``, optionally ``split``; one caption a row.
-- JSON lines, the form of ``captioner.data.records``.
+- COCO's caption annotations (https://cocodataset.org/#format-data), and VizWiz's, which mark what is no caption.
+- Flickr8k's token file, ``name.jpg#0<TAB>caption``.
+- Tables (``captioner.data.tables``): CSV and the like with usual names of columns.
+- JSON lines, lists and objects of entries with usual names of fields (``captioner.data.entries``).
+- A folder: with ``metadata.jsonl`` or ``metadata.csv`` as Hugging Face keeps image folders, or with a text file beside
+  each picture.
 """
 
 from __future__ import annotations
 
-import csv
-import io
+import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from dataclasses import field as attribute
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
-from captioner.data.json_fields import field, identity, parse_value, read_text, typed
-from captioner.data.records import Record, parse_jsonl
+from captioner.data.entries import SPLIT_NAMES, UNSAID, Entry, find_columns, join, read_entry, split_name
+from captioner.data.images import find_images
+from captioner.data.json_fields import field, fields_of, identity, json_lines, parse_value, quote, read_text, typed
+from captioner.data.records import Record
 from captioner.data.skip_report import MALFORMED, Skipped
+from captioner.data.split_files import assign_splits, has_split_files
+from captioner.data.tables import read_table
 from captioner.errors import CaptionerError
 
-FLICKR8K_SPLITS = {
-    "train": "Flickr_8k.trainImages.txt",
-    "val": "Flickr_8k.devImages.txt",
-    "test": "Flickr_8k.testImages.txt",
-}
+METADATA = ("metadata.jsonl", "metadata.csv")
+"""What Hugging Face calls the captions of an image folder."""
+
+CAPTION_SUFFIXES = (".txt", ".caption")
+"""Of a text file beside a picture."""
 
 TOKEN_LINE = re.compile(r"(?P<image>[^\t]+)#\d+\t(?P<caption>.*)")
 
-SPLIT_WORD = re.compile(r"(?<![a-z])(train|val|test)(?![a-z])")
+SPLIT_WORD = re.compile(rf"(?<![a-z])({'|'.join(sorted(SPLIT_NAMES, key=len, reverse=True))})(?![a-z])")
 
-Entry = TypeVar("Entry")
+_FORMS = (
+    "give Karpathy's JSON, COCO caption annotations, or objects with a field for the image, such as image or "
+    "file_name, and one for its captions, such as captions, caption or text"
+)
+
+_LEFT_OUT = {"is_rejected": "rejected", "is_precanned": "canned"}
+"""What VizWiz's annotations say of texts that describe nothing, and what messages call them."""
+
+Element = TypeVar("Element")
 
 
-def parse(captions: Path, splits: Path | None, split: str | None, skipped: Skipped | None = None) -> list[Record]:
-    """Parses a caption file of any of the five formats.
+@dataclass
+class Source:
+    """A caption file that is being read.
+
+    Attributes:
+        captions: The file.
+        skipped: Takes entries of a wrong form.
+        pictures: Whether the path of each picture is needed; else its id will do.
+        folders: For image ids, the folder that the picture's address names, such as ``train2017``.
+    """
+
+    captions: Path
+    skipped: Skipped
+    pictures: bool = True
+    folders: dict[int | str, str] = attribute(default_factory=dict)
+    _is_token_file: bool = attribute(default=False, init=False)
+
+    def records(self, splits: Path | None, split: str | None) -> list[Record]:
+        """The records, each with its split; as `parse`."""
+        records = self._folder() if os.path.isdir(self.captions) else self._file(read_text(self.captions))
+        says = any(record.split != UNSAID for record in records)
+        if splits is not None and says:
+            raise CaptionerError(
+                f"{self.captions} says itself which split an image is in: omit the split files {splits}"
+            )
+        if (
+            splits is None
+            and split is None
+            and not says
+            and self._is_token_file
+            and has_split_files(self.captions.parent)
+        ):
+            splits = self.captions.parent
+        if splits is not None:
+            return assign_splits(records, splits)
+        fallback = split or _split_of_name(self.captions)
+        return [replace(record, split=fallback) if record.split == UNSAID else record for record in records]
+
+    def _file(self, text: str) -> list[Record]:
+        start = len(text) - len(text.lstrip())
+        if text[start] in "{[":
+            return self._json(text, start)
+        if TOKEN_LINE.match(text, start):
+            self._is_token_file = True
+            return self._tokens(text)
+        return join(read_table(text, self.captions, self.skipped, self.pictures))
+
+    def _json(self, text: str, start: int) -> list[Record]:
+        content, end = parse_value(text, str(self.captions), start)
+        rest = text[end:]
+        if rest.strip():
+            # One object a line, and not a whole data set with damage after it.
+            is_line = "\n" not in text[start:end] and re.match(r"[ \t\r]*\n", rest)
+            if is_line and isinstance(content, dict) and not {"images", "annotations"} & content.keys():
+                return self._entries(json_lines(text, str(self.captions)), "line")
+            line = text.count("\n", 0, end) + 1
+            raise CaptionerError(f"{self.captions} goes on after its JSON ended in line {line}: fetch it again")
+        if isinstance(content, list):
+            return self._list(content, "entry")
+        return self._object(typed(content, dict, str(self.captions)))
+
+    def _object(self, content: dict[str, Any]) -> list[Record]:
+        columns = find_columns(tuple(content))
+        lists = [name for name, value in content.items() if _are_objects(value)]
+        if "annotations" in content and ("images" in content or not _has_image(content["annotations"])):
+            return self._coco(content)
+        if "images" in content and not _has_captions(content["images"]):
+            return self._karpathy(content)
+        if lists and (len(lists) == 1 or "images" in lists):
+            name = "images" if "images" in lists else lists[0]
+            return self._list(content[name], name)
+        if columns.image and isinstance(content[columns.image], str):
+            return self._entries([(content, f"{self.captions}, line 1")], "line")
+        if columns.suffice and (rows := _rows_of(content)):
+            return self._list(rows, "row")
+        if all(isinstance(value, str) or _are(value, str) or _has_captions([value]) for value in content.values()):
+            pairs = (
+                ({"image": name, **(value if isinstance(value, dict) else {"captions": value})}, name)
+                for name, value in content.items()
+            )
+            return self._entries(((entry, f"{name!r} of {self.captions}") for entry, name in pairs), "entry")
+        raise CaptionerError(f"{self.captions} is a JSON object with the fields {fields_of(content)}: {_FORMS}")
+
+    def _list(self, values: Sequence[object], name: str) -> list[Record]:
+        """Entries of a JSON list."""
+        if values and not any(isinstance(value, dict) for value in values):
+            raise CaptionerError(f"{self.captions} is a JSON list that begins with {quote(values[0])}: {_FORMS}")
+        return self._entries(((value, f"{name}[{n}] of {self.captions}") for n, value in enumerate(values)), name)
+
+    def _entries(self, values: Iterable[tuple[object, str]], name: str) -> list[Record]:
+        def read() -> Iterator[Entry]:
+            for value, where in values:
+                if isinstance(value, dict) and isinstance(value.get("error"), str) and "caption" not in value:
+                    self.skipped.leave_out("images", "that could not be captioned", str(value.get("image")))
+                    continue
+                try:
+                    yield read_entry(typed(value, dict, where), where, self.skipped, self.pictures)
+                except CaptionerError as error:
+                    short = where.rpartition(", ")[2] if name == "line" else where.partition(" of ")[0]
+                    self.skipped.image(MALFORMED, short, error)
+
+        return join(read())
+
+    def _karpathy(self, content: dict[str, Any]) -> list[Record]:
+        def read(value: object, where: str) -> Record:
+            entry = typed(value, dict, where)
+            if "sentences" not in entry:
+                raise CaptionerError(f"{where} has no \"sentences\": give a file with captions, Karpathy's or COCO's")
+            name = field(entry, "filename", str, where)
+            image = Path(field(entry, "filepath", str, where), name) if "filepath" in entry else Path(name)
+            split = split_name(field(entry, "split", str, where)) if "split" in entry else UNSAID
+            image_id = identity(entry.get("cocoid", entry.get("imgid", image.as_posix())), where)
+            inner = f"a sentence of {where}"
+            texts = []
+            for sentence in field(entry, "sentences", list, where):
+                try:
+                    texts.append(field(typed(sentence, dict, inner), "raw", str, inner))
+                except CaptionerError as error:
+                    self.skipped.caption(MALFORMED, name, error)
+            return Record(image, tuple(texts), split, image_id)
+
+        return list(self._elements(content, "images", read, self.skipped.image))
+
+    def _coco(self, content: dict[str, Any]) -> list[Record]:
+        texts: defaultdict[int | str, list[str]] = defaultdict(list)
+        left_out: set[int | str] = set()
+
+        def read_caption(value: object, where: str) -> None:
+            entry = typed(value, dict, where)
+            image_id = identity(entry.get("image_id"), where)
+            text = field(entry, "caption", str, where)
+            reason = next((word for name, word in _LEFT_OUT.items() if entry.get(name) is True), None)
+            if reason:
+                self.skipped.leave_out("captions", reason, image_id)
+                left_out.add(image_id)
+            else:
+                texts[image_id].append(text)
+
+        def read_image(value: object, where: str) -> Record:
+            entry = typed(value, dict, where)
+            image_id = identity(entry.get("id"), where)
+            if not self.pictures and not isinstance(entry.get("file_name"), str):
+                return Record(Path(str(image_id)), tuple(texts.get(image_id, ())), UNSAID, image_id)
+            name = field(entry, "file_name", str, where)
+            if folder := _folder_of(entry.get("coco_url")):
+                self.folders[image_id] = folder
+            return Record(Path(name), tuple(texts.get(image_id, ())), UNSAID, image_id)
+
+        for _ in self._elements(content, "annotations", read_caption, self.skipped.caption):
+            pass
+        if not self.pictures and "images" not in content:
+            content = {"images": []}
+        records = list(self._elements(content, "images", read_image, self.skipped.image))
+        unlisted = texts.keys() - {record.image_id for record in records}
+        if self.pictures:
+            self._tell_unlisted({image_id: texts[image_id] for image_id in sorted(unlisted, key=str)})
+        else:
+            records += [Record(Path(str(each)), tuple(texts[each]), UNSAID, each) for each in texts if each in unlisted]
+        # An image of which no caption is left is none to learn from or to be scored on, and no fault of the file's.
+        for record in records:
+            if not record.captions and record.image_id in left_out:
+                self.skipped.leave_out("images", "with no other caption", record.image_id)
+        return [record for record in records if record.captions or record.image_id not in left_out]
+
+    def _tell_unlisted(self, texts: dict[int | str, list[str]]) -> None:
+        for image_id, own in texts.items():
+            error = CaptionerError(
+                f"{self.captions} has captions for image id {image_id}, which its images do not list "
+                f"({len(texts)} such ids): add the image or take its captions out"
+            )
+            for _ in own:
+                self.skipped.caption("of an image that is not listed", str(image_id), error)
+
+    def _elements(
+        self,
+        content: dict[str, Any],
+        name: str,
+        read: Callable[[object, str], Element],
+        skip: Callable[[str, str, CaptionerError], None],
+    ) -> Iterator[Element]:
+        """Reads the elements of a list, passing over those of a wrong form."""
+        values: Sequence[object] = field(content, name, list, str(self.captions))
+        for number, value in enumerate(values):
+            try:
+                yield read(value, f"{name}[{number}] of {self.captions}")
+            except CaptionerError as error:
+                skip(MALFORMED, f"{name}[{number}]", error)
+
+    def _tokens(self, text: str) -> list[Record]:
+        texts: defaultdict[str, list[str]] = defaultdict(list)
+        for number, line in enumerate(text.split("\n"), start=1):
+            if not line.strip():
+                continue
+            match = TOKEN_LINE.fullmatch(line.rstrip("\r"))
+            if match is None:
+                message = f"{self.captions}, line {number} is not of the form image.jpg#0<TAB>caption: mend it"
+                self.skipped.caption(MALFORMED, f"line {number}", CaptionerError(message))
+                continue
+            texts[match["image"]].append(match["caption"])
+        return [Record(Path(image), tuple(own), UNSAID, image) for image, own in texts.items()]
+
+    def _folder(self) -> list[Record]:
+        """The captions of a folder: its metadata files, else the text files beside its pictures."""
+        root = self.captions
+        found = sorted(path for name in METADATA for path in root.rglob(name))
+        if found:
+            chosen = {path.parent: path for path in reversed(found)}  # of two beside each other one says all
+            return [record for path in sorted(chosen.values()) for record in self._metadata(path)]
+        records = []
+        for picture in find_images(root):
+            beside = next((file for end in CAPTION_SUFFIXES if (file := picture.with_suffix(end)).is_file()), None)
+            image = picture.relative_to(root)
+            lines = read_lines(beside) if beside else []
+            records.append(Record(image, tuple(lines), _split_of_folder(image), image.as_posix()))
+        if not any(record.captions for record in records):
+            raise CaptionerError(
+                f"folder {root}: {len(records)} pictures and no captions: give a caption file, or write metadata.csv "
+                "(file_name,text) or a .txt beside each picture"
+            )
+        return records
+
+    def _metadata(self, path: Path) -> list[Record]:
+        below = path.parent.relative_to(self.captions)
+        part = Source(path, self.skipped, self.pictures)
+        split = _split_of_folder(below / path.name)
+        return [
+            replace(
+                record,
+                image=below / record.image,
+                image_id=(below / record.image).as_posix() if record.image_id == str(record.image) else record.image_id,
+                split=split if record.split == UNSAID else record.split,
+            )
+            for record in part._file(read_text(path))
+        ]
+
+
+def parse(
+    captions: Path, splits: Path | None, split: str | None, skipped: Skipped | None = None, pictures: bool = True
+) -> list[Record]:
+    """Parses a caption file, or a folder, of any of the formats.
 
     Args:
-        captions: The file.
-        splits: Folder of the split files; for Flickr8k's token file only.
+        captions: The file or folder.
+        splits: Folder of files that list the images of each split; see ``captioner.data.split_files``.
         split: The split of pictures for which the file itself gives none.
         skipped: Takes the entries of a wrong form; by default there may be none.
+        pictures: Whether the path of each picture is needed; else its id will do, and stands in the path's place.
 
     Raises:
         CaptionerError: The file cannot be read, or is of no known format, or is damaged.
     """
-    skipped = skipped or Skipped(captions)
-    text = read_text(captions)
-    start = len(text) - len(text.lstrip())
-    if text[start] == "{":
-        records = _parse_json(text, start, captions, _fallback(captions, split), skipped)
-    elif TOKEN_LINE.match(text, start):
-        return _parse_flickr8k(text, captions, splits, split, skipped)
-    else:
-        records = _parse_csv(text, captions, _fallback(captions, split), skipped)
-    if splits is not None:
-        raise CaptionerError(f"split files {splits} go with a Flickr8k token file, which {captions} is not: omit them")
-    return records
+    return Source(captions, skipped or Skipped(captions), pictures).records(splits, split)
 
 
-def _fallback(captions: Path, split: str | None) -> str:
-    """The given split, else the one that the file's name says (captions_val2017.json), else train."""
-    said = SPLIT_WORD.search(captions.stem.lower())
-    return split or (said[1] if said else "train")
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that are not blank; none of an empty file.
+
+    Raises:
+        CaptionerError: It cannot be read.
+    """
+    if path.stat().st_size == 0:
+        return []
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
-def _parse_json(text: str, start: int, captions: Path, split: str, skipped: Skipped) -> list[Record]:
-    value, end = parse_value(text, str(captions), start)
-    content = typed(value, dict, str(captions))
-    if "image" in content:
-        return parse_jsonl(text, captions, split, skipped)
-    if text[end:].strip():
-        line = text.count("\n", 0, end) + 1
-        raise CaptionerError(f"{captions} goes on after its JSON ended in line {line}: fetch it again")
-    if "annotations" in content:
-        return _parse_coco(content, captions, split, skipped)
-    if "images" in content:
-        return _parse_karpathy(content, captions, skipped)
-    raise CaptionerError(_unknown(captions))
+def _split_of_name(captions: Path) -> str:
+    """The split that the file's name says (captions_val2017.json), or of metadata its folder's, else train."""
+    name = captions.parent.name if captions.name in METADATA else captions.stem
+    said = SPLIT_WORD.search(name.lower())
+    return split_name(said[1]) if said else "train"
 
 
-def _parse_karpathy(content: dict[str, Any], captions: Path, skipped: Skipped) -> list[Record]:
-    def read(value: object, where: str) -> Record:
-        entry = typed(value, dict, where)
-        if "sentences" not in entry:
-            raise CaptionerError(f"{where} has no \"sentences\": give a file with captions, Karpathy's or COCO's")
-        name = field(entry, "filename", str, where)
-        image = Path(field(entry, "filepath", str, where), name) if "filepath" in entry else Path(name)
-        split = field(entry, "split", str, where)
-        image_id = identity(entry.get("cocoid", entry.get("imgid", image.as_posix())), where)
-        inner = f"a sentence of {where}"
-        texts = []
-        for sentence in field(entry, "sentences", list, where):
-            try:
-                texts.append(field(typed(sentence, dict, inner), "raw", str, inner))
-            except CaptionerError as error:
-                skipped.caption(MALFORMED, name, error)
-        # Karpathy's "restval" is the part of COCO's val2014 that his splits leave over; it is for training.
-        return Record(image, tuple(texts), "train" if split == "restval" else split, image_id)
-
-    return list(_entries(content, "images", captions, read, skipped.image))
+def _split_of_folder(path: Path) -> str:
+    """The split after which the first folder of a path is called."""
+    first = path.parts[0].lower() if len(path.parts) > 1 else ""
+    return SPLIT_NAMES.get(first, UNSAID)
 
 
-def _parse_coco(content: dict[str, Any], captions: Path, split: str, skipped: Skipped) -> list[Record]:
-    def read_caption(value: object, where: str) -> tuple[int | str, str]:
-        entry = typed(value, dict, where)
-        return identity(entry.get("image_id"), where), field(entry, "caption", str, where)
-
-    def read_image(value: object, where: str) -> Record:
-        entry = typed(value, dict, where)
-        image_id = identity(entry.get("id"), where)
-        return Record(Path(field(entry, "file_name", str, where)), tuple(texts.get(image_id, ())), split, image_id)
-
-    texts: defaultdict[int | str, list[str]] = defaultdict(list)
-    for image_id, text in _entries(content, "annotations", captions, read_caption, skipped.caption):
-        texts[image_id].append(text)
-    records = list(_entries(content, "images", captions, read_image, skipped.image))
-    unlisted = sorted(texts.keys() - {record.image_id for record in records}, key=str)
-    for image_id in unlisted:
-        error = CaptionerError(
-            f"{captions} has captions for image id {image_id}, which its images do not list "
-            f"({len(unlisted)} such ids): add the image or take its captions out"
-        )
-        for _ in texts[image_id]:
-            skipped.caption("of an image that is not listed", str(image_id), error)
-    return records
+def _folder_of(address: object) -> str:
+    """The last folder of an address, such as train2017 of http://images.cocodataset.org/train2017/1.jpg; or none."""
+    if not isinstance(address, str):
+        return ""
+    name = urlsplit(address).path.rpartition("/")[0].rpartition("/")[2]
+    return name if re.fullmatch(r"\w[\w.-]*", name) else ""
 
 
-def _entries(
-    content: dict[str, Any],
-    name: str,
-    captions: Path,
-    read: Callable[[object, str], Entry],
-    skip: Callable[[str, str, CaptionerError], None],
-) -> Iterator[Entry]:
-    """Reads the entries of a list, passing over those of a wrong form."""
-    values: Sequence[object] = field(content, name, list, str(captions))
-    for number, value in enumerate(values):
-        try:
-            yield read(value, f"{name}[{number}] of {captions}")
-        except CaptionerError as error:
-            skip(MALFORMED, f"{name}[{number}]", error)
+def _are(value: object, kind: type) -> bool:
+    return isinstance(value, list) and all(isinstance(each, kind) for each in value)
 
 
-def _parse_flickr8k(
-    text: str, captions: Path, splits: Path | None, split: str | None, skipped: Skipped
-) -> list[Record]:
-    texts: defaultdict[str, list[str]] = defaultdict(list)
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        match = TOKEN_LINE.fullmatch(line.rstrip("\r"))
-        if match is None:
-            message = f"{captions}, line {number} is not of the form image.jpg#0<TAB>caption: mend it"
-            skipped.caption(MALFORMED, f"line {number}", CaptionerError(message))
-            continue
-        texts[match["image"]].append(match["caption"])
-    if splits is None and split is not None:
-        return [Record(Path(image), tuple(own), split, image) for image, own in texts.items()]
-    records = []
-    for part, name in FLICKR8K_SPLITS.items():
-        file = (captions.parent if splits is None else splits) / name
-        if not file.is_file():
-            raise CaptionerError(
-                f"split file {file} is missing: name the folder of Flickr8k's three split files (--splits, data.splits)"
-            )
-        for line in read_text(file).split("\n"):
-            image = line.strip()
-            if image:
-                records.append(Record(Path(image), tuple(texts.get(image, ())), part, image))
-    return records
+def _are_objects(value: object) -> bool:
+    return isinstance(value, list) and any(isinstance(each, dict) for each in value)
 
 
-def _parse_csv(text: str, captions: Path, split: str, skipped: Skipped) -> list[Record]:
-    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-    texts: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
-    try:
-        header = [name.strip().lower() for name in next(row for row in rows if row)]
-        if not {"image", "caption"} <= set(header):
-            raise CaptionerError(_unknown(captions))
-        for row in rows:
-            if not row:
-                continue
-            if len(row) != len(header):
-                message = (
-                    f"{captions}, line {rows.line_num} has {len(row)} fields where its header has {len(header)}: "
-                    f'write a caption that holds a comma in "quotes"'
-                )
-                skipped.caption(MALFORMED, f"line {rows.line_num}", CaptionerError(message))
-                continue
-            cell = dict(zip(header, row, strict=True))
-            texts[cell["image"], cell.get("split", split)].append(cell["caption"])
-    except csv.Error as error:
-        raise CaptionerError(f"{captions}, line {rows.line_num} is not CSV ({error}): mend it") from error
-    return [Record(Path(image), tuple(own), part, image) for (image, part), own in texts.items()]
+def _first_object(values: object) -> dict[str, Any]:
+    objects = (value for value in values if isinstance(value, dict)) if isinstance(values, list) else iter(())
+    return next(objects, {})
 
 
-def _unknown(captions: Path) -> str:
-    return (
-        f"{captions} is of no known format: give Karpathy's JSON, COCO caption annotations, a Flickr8k token file, "
-        "CSV with the columns image,caption[,split], or JSON lines"
-    )
+def _has_image(values: object) -> bool:
+    columns = find_columns(tuple(_first_object(values)))
+    return columns.suffice and columns.image is not None
+
+
+def _has_captions(values: object) -> bool:
+    first = _first_object(values)
+    return "sentences" not in first and bool(find_columns(tuple(first)).captions)
+
+
+def _rows_of(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a table that is written column by column, as lists or as objects by row; none if it is no such."""
+    columns = [list(value.values()) if isinstance(value, dict) else value for value in content.values()]
+    if not all(isinstance(column, list) for column in columns) or len({len(column) for column in columns}) != 1:
+        return []
+    return [dict(zip(content, row, strict=True)) for row in zip(*columns, strict=True)]

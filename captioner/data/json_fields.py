@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from captioner.errors import CaptionerError
+from captioner.utils.file_kinds import EMPTY, LOOKED_AT, identify
+from captioner.utils.spelling import tell_missing
 
 Kind = TypeVar("Kind")
 
@@ -15,21 +18,36 @@ KIND_NAMES: dict[type, str] = {dict: "an object", list: "a list", str: "a text",
 
 
 def read_text(path: Path) -> str:
-    """Reads a UTF-8 file, with or without a byte-order mark.
+    """Reads a text file in UTF-8, or in UTF-16 with the byte-order mark that Excel and PowerShell write.
 
     Raises:
-        CaptionerError: The file is missing, unreadable, not UTF-8, or empty.
+        CaptionerError: The file is missing, unreadable, empty, no text, or in another encoding.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        content = path.read_bytes()
+        if not content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            _refuse_other_kinds(path, content)
+        text = content.decode(_encoding(content))
     except UnicodeDecodeError as error:
         raise CaptionerError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
+    except FileNotFoundError as error:
+        raise CaptionerError(f"cannot read {path}: {tell_missing(str(path))}") from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise CaptionerError(f"cannot read {path}: {reason}; give a caption file that exists") from error
     if not text.strip():
         raise CaptionerError(f"{path} is empty: give a file with captions")
     return text
+
+
+def _encoding(content: bytes) -> str:
+    return "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+
+
+def _refuse_other_kinds(path: Path, content: bytes) -> None:
+    kind = identify(content[:LOOKED_AT], content[-LOOKED_AT:])
+    if kind is not None and kind is not EMPTY:
+        raise CaptionerError(f"{path} {kind.tell('give a file with captions', as_text=True)}")
 
 
 def parse_value(text: str, where: str, start: int = 0) -> tuple[object, int]:
@@ -101,7 +119,7 @@ def field(entry: dict[str, Any], name: str, kind: type[Kind], where: str) -> Kin
         CaptionerError: The field is missing or of another type.
     """
     if name not in entry:
-        raise CaptionerError(f'{where} has no "{name}": add it')
+        raise CaptionerError(f'{where} has no "{name}"{_beside(entry)}: add it')
     return typed(entry[name], kind, f'"{name}" of {where}')
 
 
@@ -111,9 +129,21 @@ def identity(value: object, where: str) -> int | str:
     Raises:
         CaptionerError: It is neither a whole number nor a text.
     """
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise CaptionerError(f"the image id of {where} is {quote(value)}: it must be a whole number or a text")
     return value
+
+
+def fields_of(entry: Iterable[str], most: int = 8) -> str:
+    """The names of an object's fields, or of a table's columns, for a message."""
+    names = list(entry)
+    return ", ".join(map(repr, names[:most])) + (", …" if len(names) > most else "")
+
+
+def _beside(entry: dict[str, Any]) -> str:
+    return f" (its fields: {fields_of(entry)})" if entry else ""
 
 
 def quote(value: object) -> str:

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from captioner.data.json_fields import field, identity, json_lines, quote, typed
-from captioner.data.skip_report import MALFORMED, Skipped
+from captioner.data.json_fields import field, quote
 from captioner.errors import CaptionerError
 from captioner.utils.files import replacing
 
@@ -44,43 +43,12 @@ class Record:
     human: bool = True
 
 
-def parse_jsonl(text: str, captions: Path, split: str, skipped: Skipped) -> list[Record]:
-    """Parses JSON lines into records as they stand in the file: paths as written, captions unchecked.
-
-    Args:
-        text: The file's content.
-        captions: The file's name, for error messages.
-        split: The split of lines without one.
-        skipped: Takes lines and captions in which a field is missing or of a wrong type.
+def tags_of(entry: dict[str, Any], where: str) -> tuple[tuple[str, float], ...]:
+    """The tags of an entry.
 
     Raises:
-        CaptionerError: A line is not JSON.
+        CaptionerError: One is not a name and a number.
     """
-    records = []
-    for value, where in json_lines(text, str(captions)):
-        try:
-            records.append(_record(value, where, split, skipped))
-        except CaptionerError as error:
-            skipped.image(MALFORMED, where.rpartition(", ")[2], error)
-    return records
-
-
-def _record(value: object, where: str, split: str, skipped: Skipped) -> Record:
-    entry = typed(value, dict, where)
-    image = field(entry, "image", str, where)
-    texts = []
-    for text in field(entry, "captions", list, where):
-        try:
-            texts.append(typed(text, str, f"a caption of {where}"))
-        except CaptionerError as error:
-            skipped.caption(MALFORMED, image, error)
-    part = field(entry, "split", str, where) if "split" in entry else split
-    image_id = identity(entry.get("image_id", image), where)
-    human = field(entry, "human", bool, where) if "human" in entry else True
-    return Record(Path(image), tuple(texts), part, image_id, _tags(entry, where), human)
-
-
-def _tags(entry: dict[str, Any], where: str) -> tuple[tuple[str, float], ...]:
     tags = []
     for tag in field(entry, "tags", list, where) if "tags" in entry else ():
         match tag:

@@ -38,6 +38,7 @@ class Skipped:
         self.most = most
         self._found: dict[Kind, dict[str, list[str]]] = {"images": {}, "captions": {}}
         self._first: dict[Kind, CaptionerError] = {}
+        self._left_out: dict[Kind, dict[str, list[int | str]]] = {"captions": {}, "images": {}}
 
     @property
     def images(self) -> int:
@@ -66,6 +67,20 @@ class Skipped:
         """Passes over a caption; as `image`."""
         self._add("captions", reason, name, error)
 
+    def leave_out(self, kind: Kind, reason: str, name: int | str) -> None:
+        """Takes what the file itself marks as not to be used, which is no fault of it.
+
+        Args:
+            kind: Whether it is an image or a caption.
+            reason: What the mark says, as it stands after the number: "3 rejected".
+            name: The image.
+        """
+        self._left_out[kind].setdefault(reason, []).append(name)
+
+    def left_out(self, kind: Kind) -> list[int | str]:
+        """The names of what was left out."""
+        return [name for names in self._left_out[kind].values() for name in names]
+
     def refuse_too_many(self, images: int, captions: int) -> None:
         """Holds what is passed over against what is left.
 
@@ -91,6 +106,14 @@ class Skipped:
         kinds = [f"{self._count(kind)} {kind} ({self._reasons(kind)})" for kind in self._found if self._found[kind]]
         if kinds:
             print_status(f"captioner: {str(self.source)!r}: skipped {' and '.join(kinds)}")
+        marked = [
+            f"{sum(map(len, reasons.values()))} {kind} "
+            f"({', '.join(f'{len(names)} {reason}' for reason, names in reasons.items())})"
+            for kind, reasons in self._left_out.items()
+            if reasons
+        ]
+        if marked:
+            print_status(f"captioner: {str(self.source)!r}: left out {' and '.join(marked)}, as the file marks them")
 
     def _add(self, kind: Kind, reason: str, name: str, error: CaptionerError) -> None:
         if self.most == 0:

@@ -1,133 +1,187 @@
-"""COCO's annotation and result files, with checks against everything that would silently change scores."""
+"""References and captions to be scored, from files, read with care for what makes scores wrong in silence."""
 
 from __future__ import annotations
 
-import json
 import unicodedata
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, TypeGuard
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
+from captioner.data.formats import parse
+from captioner.data.skip_report import Skipped
 from captioner.errors import CaptionerError
+from captioner.metrics.image_ids import match_ids
+from captioner.utils.spelling import fold, with_slashes
 
 Id = int | str
 
 
-def read_references(path: Path) -> dict[Id, list[str]]:
-    """Read an annotation file, ``{"annotations": [{"image_id", "caption"}, …]}``.
+@dataclass(frozen=True)
+class References:
+    """The reference captions of a set of images.
+
+    Attributes:
+        captions: Of each image, in the file's order, of the images as of the captions.
+        paths: The path of each image, as the file writes it.
+        splits: The split of each image.
+        left_out: Images that are not scored, though the file has them: those of other splits, and those of which it
+            marks all captions as none to score by.
+    """
+
+    captions: dict[Id, list[str]]
+    paths: dict[Id, str]
+    splits: dict[Id, str]
+    left_out: frozenset[Id] = frozenset()
+
+    def of_split(self, split: str) -> References:
+        """The images of one split."""
+        kept = {image: texts for image, texts in self.captions.items() if self.splits[image] == split}
+        return References(kept, self.paths, self.splits, self.left_out | (self.captions.keys() - kept.keys()))
+
+
+def read_references(path: Path, split: str | None = None, splits: Path | None = None) -> References:
+    """Reads a file of reference captions, of any format that training reads; no picture is needed.
+
+    Captions that VizWiz marks as rejected or canned are left out; a line on standard error tells how many.
+
+    Args:
+        path: The file.
+        split: The images that are wanted; by default all.
+        splits: The folder of split files, for files that do not say which split an image is in.
+
+    Raises:
+        CaptionerError: The file cannot be read or has another form, has no such split, or a caption holds a control
+            character.
+    """
+    skipped = Skipped(path)
+    records = parse(path, splits, None, skipped, pictures=False)
+    skipped.report()
+    captions: dict[Id, list[str]] = {}
+    for record in records:
+        # The official code goes through the images as they are listed, and the order can change tokens.
+        captions.setdefault(record.image_id, []).extend(record.captions)
+    for image, texts in captions.items():
+        _refuse_control_characters(path, image, texts)
+    found = References(
+        {image: texts for image, texts in captions.items() if texts},
+        {record.image_id: record.image.as_posix() for record in records},
+        {record.image_id: record.split for record in records},
+        frozenset(skipped.left_out("images")),
+    )
+    if not found.captions:
+        raise CaptionerError(f"{path}: holds no caption; give a file with reference captions")
+    chosen = found if split is None else found.of_split(split)
+    if not chosen.captions:
+        there = ", ".join(sorted(set(found.splits.values())))
+        raise CaptionerError(f"{path}: no image is in split {split!r}; its images are in {there}")
+    return chosen
+
+
+def read_results(path: Path) -> dict[Id, str]:
+    """Reads one caption an image: COCO's result format, the JSON lines of ``captioner caption``, or another format.
 
     Args:
         path: The file.
 
     Returns:
-        The captions of each image; images and captions in the order of the file.
-
-    Raises:
-        CaptionerError: The file cannot be read or has another format, or a caption contains a control character.
-    """
-    content = _read(path)
-    if not isinstance(content, dict) or "annotations" not in content:
-        raise CaptionerError(f"{path}: has no annotations; give a COCO caption annotation file")
-    references: dict[Id, list[str]] = {}
-    listed = content.get("images", [])
-    # The official code processes images in this order, and the order can change tokens.
-    for entry in listed if isinstance(listed, list) else []:
-        if isinstance(entry, dict) and _is_id(entry.get("id")):
-            references[entry["id"]] = []
-    for image, caption in _captions(path, content["annotations"]):
-        references.setdefault(image, []).append(caption)
-    references = {image: captions for image, captions in references.items() if captions}
-    if not references:
-        raise CaptionerError(f"{path}: holds no caption; give a COCO caption annotation file")
-    return references
-
-
-def read_results(path: Path) -> dict[Id, str]:
-    """Read a result file, ``[{"image_id", "caption"}, …]``, with one caption per image.
-
-    Args:
-        path: The file.
+        The caption of each image: by its id, or by its path where it has none.
 
     Raises:
         CaptionerError: The file cannot be read or has another format, an image has two captions, or a caption contains
             a control character.
     """
     results: dict[Id, str] = {}
-    for image, caption in _captions(path, _read(path)):
-        if image in results:
-            raise CaptionerError(f"{path}: image {image!r} has two captions; keep one")
-        results[image] = caption
+    skipped = Skipped(path)
+    records = parse(path, None, None, skipped, pictures=False)
+    skipped.report()
+    for record in records:
+        if record.image_id in results or (len(record.captions) > 1 and record.human):
+            raise CaptionerError(f"{path}: image {record.image_id!r} has two captions; keep one")
+        if not record.captions:
+            raise CaptionerError(f"{path}: image {record.image_id!r} has no caption; write one or take it out")
+        results[record.image_id] = record.captions[0]  # the best of those of captioner caption --num-captions
+    for image, caption in results.items():
+        _refuse_control_characters(path, image, [caption])
     if not results:
-        raise CaptionerError(f"{path}: holds no caption; give COCO's result format")
+        raise CaptionerError(f"{path}: holds no caption; give a file with one caption an image")
     return results
 
 
 def align(
-    results: dict[Id, str], references: dict[Id, list[str]], subset: bool, path: Path
+    results: Mapping[Id, str], references: References, subset: bool, path: Path
 ) -> tuple[dict[Id, str], dict[Id, list[str]]]:
     """Align results and references: the same images, in the order of the references.
 
+    A result's image is found by its id, of whatever type, else by its path. Where the results are all of one split, and
+    the references of several, the references of that split are taken.
+
     Args:
         results: The caption of each image.
-        references: The references of each image.
-        subset: Whether results may cover only a part of the images with references.
-        path: The result file, for messages.
+        references: The references.
+        subset: Whether results may cover a part of the images that have references.
+        path: The results' file, for messages.
 
     Raises:
         CaptionerError: The image of a caption has no reference, or an image has no caption and ``subset`` is false.
     """
-    extra = [image for image in results if image not in references]
+    found = _find(results, references)
+    extra = [image for image in results if image not in found]
     if extra:
         raise CaptionerError(
             f"{path}: image {extra[0]!r}{_more(extra)} has no reference; take it out, or give the annotations of its "
             "images"
         )
-    missing = [image for image in references if image not in results]
+    twice = [image for image, count in Counter(found.values()).items() if count > 1]
+    if twice:
+        raise CaptionerError(f"{path}: image {twice[0]!r} has two captions; keep one")
+    captions = {image: results[given] for given, image in found.items() if image not in references.left_out}
+    if not captions:
+        raise CaptionerError(f"{path}: holds no caption of an image that has references")
+    there = {references.splits[image] for image in captions}
+    if len(there) == 1:
+        references = references.of_split(there.pop())
+    missing = [image for image in references.captions if image not in captions]
     if missing and not subset:
         raise CaptionerError(
-            f"{path}: image {missing[0]!r}{_more(missing)} has no caption; caption all {len(references)} images, or "
-            "score the others alone with --subset"
+            f"{path}: image {missing[0]!r}{_more(missing)} has no caption; caption all {len(references.captions)} "
+            "images, or score the others alone with --subset"
         )
-    kept = [image for image in references if image in results]
-    return {image: results[image] for image in kept}, {image: references[image] for image in kept}
+    kept = [image for image in references.captions if image in captions]
+    return {image: captions[image] for image in kept}, {image: references.captions[image] for image in kept}
+
+
+def _find(results: Iterable[Id], references: References) -> dict[Id, Id]:
+    """The reference's id for each result's, by id, else by path."""
+    known: list[Id] = [*references.captions, *references.left_out]
+    found: dict[Id, Id] = {given: image for given, image in match_ids(results, known).items()}  # type: ignore[misc]
+    by_name: dict[str, list[tuple[tuple[str, ...], Id]]] = {}
+    for image in known:
+        parts = _parts(references.paths.get(image, str(image)))
+        by_name.setdefault(parts[-1], []).append((parts, image))
+    for given in results:
+        if given not in found and isinstance(given, str):
+            parts = _parts(given)
+            alike = by_name.get(parts[-1], [])
+            ending = [image for other, image in alike if parts[-len(other) :] == other or other[-len(parts) :] == parts]
+            one = ending if len(ending) == 1 else [image for _, image in alike]
+            if len(one) == 1:
+                found[given] = one[0]
+    return found
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    """The folders and the name of a path, however it is spelled."""
+    return PurePosixPath(fold(with_slashes(path))).parts or ("",)
 
 
 def _more(images: list[Id]) -> str:
     return f" (and {len(images) - 1} more)" if len(images) > 1 else ""
 
 
-def _read(path: Path) -> Any:  # noqa: ANN401 (whatever JSON holds)
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise CaptionerError(f"{path}: cannot be read: {error.strerror}; check the path") from error
-    except UnicodeDecodeError as error:
-        raise CaptionerError(f"{path}: is no UTF-8 at byte {error.start:,}; convert it to UTF-8") from error
-    except (ValueError, RecursionError) as error:
-        reason = str(error) if isinstance(error, json.JSONDecodeError) else type(error).__name__
-        raise CaptionerError(f"{path}: is no JSON: {reason}; give COCO's format") from error
-
-
-def _captions(path: Path, entries: Any) -> Iterator[tuple[Id, str]]:  # noqa: ANN401 (whatever JSON holds)
-    if not isinstance(entries, list):
-        raise CaptionerError(f"{path}: holds no list of captions; give COCO's format")
-    for number, entry in enumerate(entries):
-        image = entry.get("image_id") if isinstance(entry, dict) else None
-        caption = entry.get("caption") if isinstance(entry, dict) else None
-        if not _is_id(image) or not isinstance(caption, str):
-            raise CaptionerError(f"{path}: entry {number} has no image_id with a caption; give COCO's format")
-        if not caption.isprintable():
-            _refuse_control_characters(path, image, caption)
-        yield image, caption
-
-
-def _is_id(value: object) -> TypeGuard[Id]:
-    return isinstance(value, (int, str)) and not isinstance(value, bool)
-
-
-def _refuse_control_characters(path: Path, image: Id, caption: str) -> None:
-    """Refuse control characters but whitespace, which the tokenizer treats as spaces; others are invisible mistakes."""
-    for character in caption:
+def _refuse_control_characters(path: Path, image: Id, captions: Iterable[str]) -> None:
+    """Blanks and line breaks are spaces to the tokeniser; anything else would be an accident that nobody sees."""
+    for character in {character for caption in captions if not caption.isprintable() for character in caption}:
         if unicodedata.category(character) in ("Cc", "Cs") and not character.isspace():
             raise CaptionerError(
                 f"{path}: the caption of image {image!r} holds the control character U+{ord(character):04X}; remove it"

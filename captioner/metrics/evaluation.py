@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from captioner.errors import CaptionerError
 from captioner.metrics.bleu import BleuCounts, count_bleu
 from captioner.metrics.cider import cider
+from captioner.metrics.image_ids import match_ids
 from captioner.metrics.ngrams import MAX_ORDER, Floats, index_corpus
 from captioner.metrics.rouge import rouge_l
 from captioner.text.tokenizer import tokenize
@@ -58,7 +59,8 @@ def evaluate(candidates: Mapping[ImageId, str], references: Mapping[ImageId, Seq
 
     Args:
         candidates: The caption of each image.
-        references: The reference captions of each image, at least one.
+        references: The reference captions of each image, at least one. Ids that differ from those of the candidates in
+            their type only, as 1 and "1", refer to the same image.
 
     Returns:
         The scores. CIDEr takes its document frequencies from these very references: scores of different sets of images
@@ -67,6 +69,7 @@ def evaluate(candidates: Mapping[ImageId, str], references: Mapping[ImageId, Seq
     Raises:
         CaptionerError: There is no image, the two have different images, or an image has no reference.
     """
+    candidates = _named_alike(candidates, references)
     _check(candidates, references)
     images = tuple(candidates)
     hypotheses = tokenize([candidates[image] for image in images])
@@ -102,6 +105,20 @@ def score(candidates: Mapping[ImageId, str], references: Mapping[ImageId, Sequen
 
 def _parted(tokens: Tokens) -> Tokens:
     return [part for token in tokens for part in token.split()]
+
+
+def _named_alike(
+    candidates: Mapping[ImageId, str], references: Mapping[ImageId, Sequence[str]]
+) -> Mapping[ImageId, str]:
+    """Candidates by the ids of the references, where they are the same images by ids of another type, as "1" and 1."""
+    if not isinstance(candidates, Mapping) or not isinstance(references, Mapping):
+        return candidates
+    if candidates.keys() == references.keys():
+        return candidates
+    found: dict[Any, Any] = match_ids(candidates, references)
+    if len(found) < len(candidates) or len(set(found.values())) < len(found):
+        return candidates
+    return {found[image]: caption for image, caption in candidates.items()}
 
 
 def _check(candidates: Mapping[ImageId, str], references: Mapping[ImageId, Sequence[str]]) -> None:

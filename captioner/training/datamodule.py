@@ -25,6 +25,7 @@ from captioner.data.images import limit_pixels
 from captioner.data.records import Record
 from captioner.data.sampler import DrawSampler
 from captioner.data.skip_report import USUAL_SHARE, Skipped
+from captioner.data.split_files import draw_validation
 from captioner.data.transforms import Transform
 from captioner.errors import CaptionerError
 from captioner.models.captioner import CaptionModel
@@ -36,6 +37,12 @@ from captioner.training.feature_extraction import describe_origin, encode_images
 from captioner.utils.counter import counting
 from captioner.utils.seeding import refuse_another_seed, run_seed
 
+_CURES = {
+    "train": "training needs some",
+    "val": "training needs some: add a column split, name a folder of split files (data.splits), or have a share "
+    "drawn (data.val_share 0.1)",
+}
+
 
 class CaptionData(lightning.LightningDataModule):
     """Images and captions for training and validation.
@@ -43,9 +50,13 @@ class CaptionData(lightning.LightningDataModule):
     Preprocessing and encoder are the model's; `prepare_for` says whose.
 
     Args:
-        captions: Caption files: Karpathy JSON, COCO annotations, Flickr8k tokens, CSV or JSONL.
-        images: Folder of the images; by default image paths are relative to their caption file.
-        splits: Folder of the split files of a Flickr8k token file.
+        captions: Caption files of any format that is read (docs/data.md), or folders with captions beside pictures.
+        images: Folder of the images, or one for each caption file; by default (null) image paths are relative to their
+            caption file. COCO's train2017 and the like are found in it by name.
+        splits: Folder of files that list the images of each split, or one for each caption file, for those that do not
+            say which split an image is in.
+        val_share: Share of the training images that is drawn for validation where no file has a split val, in (0, 1).
+        val_seed: Another one draws other images for validation.
         min_count: Words of the training captions that are rarer become UNKNOWN.
         batch_size: Images in a batch.
         max_captions: Captions taken of an image each epoch.
@@ -66,8 +77,8 @@ class CaptionData(lightning.LightningDataModule):
     def __init__(
         self,
         captions: list[str] | str,
-        images: str | None = None,
-        splits: str | None = None,
+        images: list[str | None] | str | None = None,
+        splits: list[str | None] | str | None = None,
         min_count: int = 5,
         batch_size: int = 32,
         max_captions: int = 5,
@@ -81,6 +92,8 @@ class CaptionData(lightning.LightningDataModule):
         max_skipped: float = USUAL_SHARE,
         max_pixels: int | None = None,
         concepts: bool = False,
+        val_share: float | None = None,
+        val_seed: int = 0,
     ) -> None:
         super().__init__()
         for name, value in (("min_count", min_count), ("batch_size", batch_size), ("max_captions", max_captions)):
@@ -94,9 +107,13 @@ class CaptionData(lightning.LightningDataModule):
                 f"cached features cannot vary by data.crop {crop}, data.jitter {jitter} or data.erase {erase}; "
                 "set these to 1, 0 and 0, or drop data.feature_cache"
             )
+        if val_share is not None and not 0 < val_share < 1:
+            raise CaptionerError(f"data.val_share is {val_share}; it must be greater than 0 and less than 1")
         self.files = [captions] if isinstance(captions, str) else captions
-        self.images = images
-        self.splits = splits
+        self.images = self._one_each("images", images)
+        self.splits = self._one_each("splits", splits)
+        self.val_share = val_share
+        self.val_seed = val_seed
         self.min_count = min_count
         self.batch_size = batch_size
         self.max_captions = max_captions
@@ -134,12 +151,14 @@ class CaptionData(lightning.LightningDataModule):
             CaptionerError: The files cannot be used, too much of them is unusable, or one of the splits is empty.
         """
         records: list[Record] = []
-        for file in self.files:
-            records += self._usable(Path(file), records)
+        for file, images, splits in zip(self.files, self.images, self.splits, strict=True):
+            records += self._usable(Path(file), images, splits, records)
+        if self.val_share is not None:
+            records = self._draw_validation(records, self.val_share)
         parts = {name: [record for record in records if record.split == name] for name in ("train", "val")}
         for name, part in parts.items():
             if not part:
-                raise CaptionerError(f"{', '.join(self.files)}: no image is in split {name!r}; training needs some")
+                raise CaptionerError(f"{', '.join(self.files)}: no image is in split {name!r}; {_CURES[name]}")
         return parts
 
     @cached_property
@@ -236,9 +255,25 @@ class CaptionData(lightning.LightningDataModule):
             )
         self._seen = state_dict["epoch"], state_dict["images"]
 
-    def _usable(self, file: Path, before: Sequence[Record]) -> list[Record]:
+    def _one_each(self, name: str, given: list[str | None] | str | None) -> list[Path | None]:
+        """A folder for each caption file, of one for all or of as many."""
+        folders = given if isinstance(given, list) else [given] * len(self.files)
+        if len(folders) != len(self.files):
+            raise CaptionerError(
+                f"data.{name} lists {len(folders)} folders for {len(self.files)} caption files; give one for all, or "
+                "one for each (null for the caption file's own)"
+            )
+        return [None if folder is None else Path(folder) for folder in folders]
+
+    def _draw_validation(self, records: Sequence[Record], share: float) -> list[Record]:
+        if any(record.split == "val" for record in records):
+            raise CaptionerError(
+                f"data.val_share is {share}, but {', '.join(self.files)} have images in split 'val'; leave it out"
+            )
+        return draw_validation(records, share, self.val_seed)
+
+    def _usable(self, file: Path, folder: Path | None, splits: Path | None, before: Sequence[Record]) -> list[Record]:
         """What can be used of a caption file, after what files before it gave."""
-        folder, splits = (Path(p) if p else None for p in (self.images, self.splits))
         skipped = Skipped(file, self.max_skipped)
         records = read_records(
             file, folder, splits, anywhere=self.images_anywhere, wanted=("train", "val"), skipped=skipped

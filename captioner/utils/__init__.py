@@ -1,1 +1,1 @@
-"""Helpers that know nothing of captions. This file imports nothing: some of them must run before torch."""
+"""What every room may use: files, names, the terminal."""

@@ -43,7 +43,7 @@ def test_annotations_are_read_as_pycocotools_reads_them(capsys: pytest.CaptureFi
     coco = COCO(str(file))
     capsys.readouterr()
     expected = {image: [entry["caption"] for entry in coco.imgToAnns[image]] for image in coco.getImgIds()}
-    found = read_references(file)
+    found = read_references(file).captions
     assert found == expected
     assert list(found) == list(expected)
 
@@ -132,12 +132,12 @@ def test_a_part_of_the_images_is_scored_only_when_asked(
 @pytest.mark.parametrize(
     ("results", "message"),
     [
-        ("[", "a.json: is no JSON"),
-        ('{"a": 1}', "a.json: holds no list of captions"),
+        ("[", "a.json is not JSON"),
+        ('{"a": 1}', "a.json is a JSON object with the fields 'a'"),
         ("[]", "a.json: holds no caption"),
-        ('["dog"]', "a.json: entry 0 has no image_id with a caption"),
-        ('[{"image_id": 1}]', "a.json: entry 0 has no image_id with a caption"),
-        ('[{"image_id": true, "caption": "a"}]', "a.json: entry 0 has no image_id with a caption"),
+        ('["dog"]', 'a.json is a JSON list that begins with "dog"'),
+        ('[{"image_id": 1}]', "a.json has no \"captions\" (its fields: 'image_id')"),
+        ('[{"image_id": true, "caption": "a"}]', "a.json is true: it must be a whole number or a text"),
         (
             '[{"image_id": 1, "caption": "a"}, {"image_id": 1, "caption": "b"}]',
             "a.json: image 1 has two captions; keep one",
@@ -162,10 +162,10 @@ def test_a_result_file_that_cannot_be_scored(
 @pytest.mark.parametrize(
     ("references", "message"),
     [
-        ("[]", "refs.json: has no annotations"),
-        ('{"annotations": {}}', "refs.json: holds no list of captions"),
-        ('{"annotations": []}', "refs.json: holds no caption; give a COCO caption annotation file"),
-        ('{"annotations": [{"image_id": 1, "caption": 5}]}', "refs.json: entry 0 has no image_id with a caption"),
+        ("[]", "refs.json: holds no caption; give a file with reference captions"),
+        ('{"annotations": {}}', "refs.json is {}: it must be a list"),
+        ('{"annotations": []}', "refs.json: holds no caption; give a file with reference captions"),
+        ('{"annotations": [{"image_id": 1, "caption": 5}]}', "refs.json is 5: it must be a text"),
     ],
 )
 def test_an_annotation_file_that_cannot_be_used(

@@ -9,15 +9,20 @@ from pathlib import Path
 import pytest
 
 from captioner.data.caption_files import read_records
-from captioner.data.records import Record, parse_jsonl, write_jsonl
-from captioner.data.skip_report import Skipped
+from captioner.data.formats import parse as parse_file
+from captioner.data.records import Record, write_jsonl
 from captioner.errors import CaptionerError
 
-JSONL = Path("x.jsonl")
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 def parse(text: str, split: str) -> list[Record]:
-    return parse_jsonl(text, JSONL, split, Skipped(JSONL))
+    file = Path("x.jsonl")
+    file.write_text(text, encoding="utf-8", newline="")
+    return parse_file(file, None, split)
 
 
 def written(records: list[Record], path: Path) -> list[dict[str, object]]:
@@ -99,10 +104,10 @@ def test_a_line_without_split_gets_the_given_one() -> None:
             "x.jsonl, line 2 goes on after its object: write one object a line",
         ),
         ("[1]", "x.jsonl, line 2 is [1]: it must be an object"),
-        ('{"captions": ["a"]}', 'x.jsonl, line 2 has no "image": add it'),
+        ('{"captions": ["a"]}', 'x.jsonl, line 2 has no "image" (its fields: '),
         ('{"image": 3, "captions": ["a"]}', '"image" of x.jsonl, line 2 is 3: it must be a text'),
-        ('{"image": "a.jpg"}', 'x.jsonl, line 2 has no "captions": add it'),
-        ('{"image": "a.jpg", "captions": "a"}', '"captions" of x.jsonl, line 2 is "a": it must be a list'),
+        ('{"image": "a.jpg"}', 'x.jsonl, line 2 has no "captions" (its fields: '),
+        ('{"image": "a.jpg", "captions": 5}', '"captions" of x.jsonl, line 2 is 5: it must be a text or a'),
         ('{"image": "a.jpg", "captions": [null]}', "a caption of x.jsonl, line 2 is null: it must be a text"),
         ('{"image": "a.jpg", "captions": ["a"], "split": 1}', '"split" of x.jsonl, line 2 is 1: it must be a text'),
         (

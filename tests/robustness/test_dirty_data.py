@@ -61,7 +61,7 @@ def with_dirt(folder: Path) -> Path:
         {"image": "long.jpg", "captions": ["dog " * 10_000]},
         {"image": 7, "captions": ["seven"]},
         {"image": "none.jpg"},
-        {"image": "lost.jpg", "captions": ["a dog"], "split": "dev"},
+        {"image": "lost.jpg", "captions": ["a dog"], "split": "held"},
         {**clean[0], "captions": ["another caption of the same"]},
         {**clean[1], "image": "double.jpg", "image_id": clean[0]["image"]},
     ]

@@ -35,7 +35,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, str | float]]:
     Raises:
         AssertionError: The scores differ by more than 1e-10.
     """
-    references = read_references(Path(args.references))
+    references = read_references(Path(args.references)).captions
     candidates = make_candidates(references)
     times: dict[str, list[float]] = {"pycocoevalcap": [], "captioner": []}
     for _ in range(args.repeats):

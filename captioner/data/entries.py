@@ -1,0 +1,190 @@
+"""A row of a table or an object of JSON as a record: one image with one caption or several, by its fields' names."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from captioner.data.json_fields import field, fields_of, identity, quote, typed
+from captioner.data.records import Record, tags_of
+from captioner.data.skip_report import MALFORMED, Skipped
+from captioner.errors import CaptionerError
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "image": (
+        *("image", "imagepath", "imagefile", "imagefilename", "imagename", "filename", "filepath", "path", "file"),
+        *("img", "imgpath", "imgname", "imgfile", "photo", "photopath", "picture", "picturepath"),
+    ),
+    "captions": (
+        *("captions", "caption", "captiontext", "sentences", "sentence", "text", "texts", "raw", "comments", "comment"),
+        *("descriptions", "description", "references", "reference", "prompt", "alttext", "alt", "title"),
+    ),
+    "split": ("split", "splits", "subset", "set", "partition"),
+    "image_id": ("imageid", "imgid", "cocoid"),
+}
+"""What fields and columns are called, the usual names first, in lower case and without all but letters and digits. The
+names of captions may end on a number, as in ``caption_1``, ``caption_2``."""
+
+SPLIT_NAMES = {
+    **{"training": "train", "restval": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"},
+    **{"train": "train", "val": "val", "test": "test"},
+}
+"""Others' names for splits. ``restval`` is the part of COCO's val2014 that Karpathy's splits leave for training."""
+
+
+UNSAID = "\0"
+"""The split of a record whose file says none."""
+
+
+class Columns(NamedTuple):
+    """Which fields hold what; None where none does.
+
+    Attributes:
+        image: The picture's path.
+        captions: One caption or several each.
+        split: The split.
+        image_id: The image's id.
+    """
+
+    image: str | None
+    captions: tuple[str, ...]
+    split: str | None
+    image_id: str | None
+
+    @property
+    def suffice(self) -> bool:
+        """Whether there are images and captions."""
+        return bool(self.captions) and (self.image is not None or self.image_id is not None)
+
+
+class Entry(NamedTuple):
+    """A record as it stands in the file.
+
+    Attributes:
+        record: Its split is `UNSAID` where the entry has none.
+        single: Whether it is one caption, which others of the same image join, or all that there is of an image.
+    """
+
+    record: Record
+    single: bool
+
+
+@lru_cache(maxsize=1024)  # entries of a file have the same few sets of fields
+def find_columns(names: tuple[str, ...]) -> Columns:
+    """Which of an object's fields, or of a table's columns, hold what."""
+    plain = {name: re.sub(r"[\W_]+", "", name.lower()) for name in reversed(names)}  # of two the first counts
+
+    def first(role: str) -> str | None:
+        known = {short: name for name, short in plain.items()}
+        return next((known[short] for short in NAMES[role] if short in known), None)
+
+    stems = {name: short.rstrip("0123456789") for name, short in plain.items()}
+    chosen = next((short for short in NAMES["captions"] if short in stems.values()), None)
+    captions = tuple(name for name in names if stems[name] == chosen)
+    return Columns(first("image"), tuple(dict.fromkeys(captions)), first("split"), first("image_id"))
+
+
+def split_name(text: str) -> str:
+    """The usual name of a split; what is none stays as it is."""
+    return SPLIT_NAMES.get(text.strip().lower(), text)
+
+
+def read_entry(entry: dict[str, Any], where: str, skipped: Skipped, pictures: bool = True) -> Entry:
+    """Reads one image, or one caption of it, from an object or a row.
+
+    Args:
+        entry: Names and values.
+        where: The entry, for messages.
+        skipped: Takes captions of a wrong type.
+        pictures: Whether the picture's path is needed; else its id will do.
+
+    Raises:
+        CaptionerError: A field is missing or of a wrong type.
+    """
+    columns = find_columns(tuple(entry))
+    image = _image(entry, columns, where, pictures)
+    texts, single = _captions(entry, columns, where, image, skipped)
+    split = UNSAID if columns.split is None else split_name(field(entry, columns.split, str, where))
+    image_id = image if columns.image_id is None else identity(entry[columns.image_id], where)
+    # What captioner itself has written tells how likely it was.
+    human = field(entry, "human", bool, where) if "human" in entry else "log_probability" not in entry
+    record = Record(Path(image), texts, split, image_id, tags_of(entry, where), human)
+    return Entry(record, single)
+
+
+def join(entries: Iterable[Entry]) -> list[Record]:
+    """Records of entries: single captions of one image and split become one record, where the first of them stands."""
+    records: list[Record] = []
+    texts: dict[int, list[str]] = {}
+    places: dict[tuple[Path, str], int] = {}
+    for record, single in entries:
+        key = record.image, record.split
+        if single and key in places:
+            texts[places[key]] += record.captions
+            continue
+        if single:
+            places[key] = len(records)
+            texts[len(records)] = list(record.captions)
+        records.append(record)
+    for place, own in texts.items():
+        if len(own) != len(records[place].captions):
+            records[place] = replace(records[place], captions=tuple(own))
+    return records
+
+
+def _image(entry: dict[str, Any], columns: Columns, where: str, pictures: bool) -> str:
+    if columns.image is not None:
+        return typed(entry[columns.image], str, f'"{columns.image}" of {where}')
+    if columns.image_id is None:
+        raise CaptionerError(f'{where} has no "image" (its fields: {fields_of(entry)}): add it')
+    value = identity(entry[columns.image_id], where)
+    if pictures and not isinstance(value, str):
+        raise CaptionerError(f'{where} has an "{columns.image_id}" but no "image": add the path of the picture')
+    return str(value)
+
+
+def _captions(
+    entry: dict[str, Any], columns: Columns, where: str, image: str, skipped: Skipped
+) -> tuple[tuple[str, ...], bool]:
+    if not columns.captions:
+        raise CaptionerError(f'{where} has no "captions" (its fields: {fields_of(entry)}): add it')
+    if len(columns.captions) > 1:
+        values: object = [value for name in columns.captions if (value := entry[name]) not in ("", None)]
+    else:
+        values = _unpacked(entry[columns.captions[0]])
+    if isinstance(values, str):
+        return (values,), True
+    if not isinstance(values, Sequence):
+        raise CaptionerError(
+            f'"{columns.captions[0]}" of {where} is {quote(values)}: it must be a text or a list of texts'
+        )
+    return tuple(_texts(values, where, image, skipped)), False
+
+
+def _unpacked(value: object) -> object:
+    """A list of texts in a table's cell, as JSON writes it; any other value as it is."""
+    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
+        try:
+            content = json.loads(value)
+        except ValueError:
+            return value
+        if isinstance(content, list) and all(isinstance(each, str) for each in content):
+            return content
+    return value
+
+
+def _texts(values: Iterable[object], where: str, image: str, skipped: Skipped) -> Iterator[str]:
+    """The texts of a list of captions, each a text or an object with one."""
+    for value in values:
+        if isinstance(value, dict):
+            names = find_columns(tuple(value)).captions
+            value = value[names[0]] if names else value
+        try:
+            yield typed(value, str, f"a caption of {where}")
+        except CaptionerError as error:
+            skipped.caption(MALFORMED, image, error)

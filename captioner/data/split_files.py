@@ -1,0 +1,76 @@
+"""Splits that are kept apart from the captions: files that list images, and a share that is drawn."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from captioner.data.json_fields import read_text
+from captioner.data.records import Record
+from captioner.errors import CaptionerError
+
+SPLIT_FILES = {
+    "train": ("Flickr_8k.trainImages.txt", "train.txt"),
+    "val": ("Flickr_8k.devImages.txt", "val.txt"),
+    "test": ("Flickr_8k.testImages.txt", "test.txt"),
+}
+"""Flickr8k's own names, and short ones."""
+
+
+def has_split_files(folder: Path) -> bool:
+    """Whether a folder has Flickr8k's files, or some of them."""
+    return any((folder / names[0]).is_file() for names in SPLIT_FILES.values())
+
+
+def assign_splits(records: Sequence[Record], folder: Path) -> list[Record]:
+    """Gives records the splits of the files that list them, in the order of these; others are not used.
+
+    Args:
+        records: What a caption file holds.
+        folder: The folder of the files, one image a line, by its path as in the caption file or by its name alone.
+
+    Returns:
+        The listed images; those that the caption file lacks have no caption.
+
+    Raises:
+        CaptionerError: A file is missing or cannot be read.
+    """
+    by_path = {str(record.image): record for record in records}
+    by_name = {record.image.name: record for record in reversed(records)}
+    listed = []
+    for part, file in _files(folder).items():
+        for line in read_text(file).split("\n"):
+            name = line.strip()
+            if name:
+                record = by_path.get(name) or by_name.get(Path(name).name) or Record(Path(name), (), part, name)
+                listed.append(replace(record, split=part))
+    return listed
+
+
+def draw_validation(records: Sequence[Record], share: float, seed: int) -> list[Record]:
+    """Draws images for validation, at least one and not all; the same for the same images, share and seed.
+
+    Args:
+        records: The images to train on.
+        share: Of them, in (0, 1).
+        seed: Another one draws others.
+    """
+    count = min(max(1, round(share * len(records))), len(records) - 1)
+    drawn = set(random.Random(seed).sample(range(len(records)), max(0, count)))
+    return [replace(record, split="val") if place in drawn else record for place, record in enumerate(records)]
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    kind = 0 if has_split_files(folder) else 1
+    files = {part: folder / names[kind] for part, names in SPLIT_FILES.items()}
+    if kind == 1 and not files["train"].is_file():
+        files = {part: folder / names[0] for part, names in SPLIT_FILES.items()}
+    for file in files.values():
+        if not file.is_file():
+            raise CaptionerError(
+                f"split file {file} is missing: name the folder of Flickr8k's three split files, or of train.txt, "
+                "val.txt and test.txt"
+            )
+    return files

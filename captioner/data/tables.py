@@ -1,0 +1,126 @@
+"""Tables of captions: text with one row a line, in cells that a comma, a semicolon, a tab or anything else parts."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from captioner.data.entries import Entry, find_columns, read_entry
+from captioner.data.images import SUFFIXES
+from captioner.data.json_fields import fields_of
+from captioner.data.skip_report import MALFORMED, Skipped
+from captioner.errors import CaptionerError
+
+_EXCEL_DELIMITER = re.compile(r'"?sep=(?P<delimiter>.)"?\s*', re.I)
+"""A first line that Excel takes for the delimiter, not for data."""
+
+_USUAL = ",;\t|"
+_NAMES = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars (|)"}
+_NEED = (
+    "a table needs a column of pictures, such as image, file_name or path, and one of captions, such as caption or text"
+)
+
+Row = tuple[int, list[str]]
+"""The number of the line on which a row ends, and its cells without outer blanks."""
+
+
+def read_table(text: str, captions: Path, skipped: Skipped, pictures: bool) -> Iterator[Entry]:
+    """Reads rows of one caption each, or of one image with several columns of captions.
+
+    The delimiter is the one that gives the first row a column of images and one of captions by their names; a table of
+    two columns, the first of image files, needs no names.
+
+    Args:
+        text: The file's content.
+        captions: The file, for messages.
+        skipped: Takes rows that do not fit the header.
+        pictures: Whether the picture's path is needed.
+
+    Raises:
+        CaptionerError: There is no such table, or its quotes do not fit.
+    """
+    given = _EXCEL_DELIMITER.match(text)
+    first = 1 + text.count("\n", 0, given.end()) if given else 1
+    if given:
+        text = text[given.end() :]
+    start = next(line for line in text.splitlines() if line.strip())
+    delimiter, header = _header(start, given["delimiter"] if given else None, captions)
+    rows = _rows(text, delimiter, captions, first)
+    if header is None:
+        header = ["image", "caption"]
+    else:
+        next(rows)
+    for number, row in rows:
+        while len(row) > len(header) and not row[-1]:
+            row.pop()
+        if len(row) != len(header):
+            told = (
+                f"{captions}, line {number} has {len(row)} fields where its header has {len(header)}: "
+                f'write a caption that holds a {_one(delimiter)} in "quotes"'
+            )
+            skipped.caption(MALFORMED, f"line {number}", CaptionerError(told))
+            continue
+        cells = {name: cell for name, cell in zip(header, row, strict=True) if name}
+        entry = read_entry(cells, f"{captions}, line {number}", skipped, pictures)
+        yield entry._replace(single=True)  # of an image that has more rows, all count
+
+
+def _header(line: str, given: str | None, captions: Path) -> tuple[str, list[str] | None]:
+    """The delimiter, and the columns' names; None without names."""
+    marks = dict.fromkeys(character for character in line if not (character.isalnum() or character in " \"'_-.#/\\"))
+    candidates = [given] if given else [*(mark for mark in _USUAL if mark in marks), *marks]
+    rows = {mark: _cells(line, mark) for mark in candidates}
+    for mark, names in rows.items():
+        if find_columns(tuple(names)).suffice:
+            return mark, names
+    for mark, cells in rows.items():
+        if len(cells) == 2 and Path(cells[0]).suffix.lower() in SUFFIXES:
+            return mark, None
+    if not rows or max(map(len, rows.values())) < 2:
+        raise CaptionerError(
+            f"{captions} is text of one column, which begins {line.strip()[:40]!r}: {_NEED}; JSON of many forms is "
+            "read as well"
+        )
+    mark, names = max(rows.items(), key=lambda item: len(item[1]))
+    raise CaptionerError(
+        f"{captions} is a table of {len(names)} columns between {_NAMES.get(mark, repr(mark))}, which begins with "
+        f"{fields_of(names)}: {_NEED}"
+    )
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))]
+    except csv.Error:
+        return [cell.strip() for cell in line.split(delimiter)]
+
+
+def _rows(text: str, delimiter: str, captions: Path, first: int) -> Iterator[Row]:
+    """The rows that have something in them."""
+    try:
+        rows = list(_parsed(text, delimiter, csv.QUOTE_MINIMAL, first))
+    except csv.Error as error:
+        if delimiter in ",;":
+            raise CaptionerError(f"{captions}, {error}: mend it") from error
+        # Where no caption holds the delimiter, many writers leave quotes as they are.
+        rows = list(_parsed(text, delimiter, csv.QUOTE_NONE, first))
+    return (row for row in rows if any(row[1]))
+
+
+def _parsed(text: str, delimiter: str, quoting: Literal[0, 3], first: int) -> Iterator[Row]:
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, skipinitialspace=True, strict=True
+    )
+    try:
+        for row in reader:
+            yield reader.line_num + first - 1, [cell.strip() for cell in row]
+    except csv.Error as error:
+        raise csv.Error(f"line {reader.line_num + first - 1} is not CSV ({error})") from error
+
+
+def _one(delimiter: str) -> str:
+    return {",": "comma", ";": "semicolon", "\t": "tab"}.get(delimiter, delimiter)
