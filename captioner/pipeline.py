@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import islice
 from numbers import Integral
-from typing import Any, TypeAlias, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from captioner.models.inference import choose_dtypes, prepare
 from captioner.text.vocabulary import PAD, Vocabulary, split_words
 from captioner.utils.threads import map_in_threads
 
-FileName: TypeAlias = "str | os.PathLike[str]"
+FileName = str | os.PathLike[str]
 
 BATCH_SIZE = 128
 """Photographs that are captioned together, unless told otherwise: many make a beam faster; the encoder divides them."""
@@ -100,10 +101,10 @@ class Captioner:
     @overload
     def caption(self, images: ImageSource, *, batch_size: int = ..., **options: Any) -> Caption: ...  # noqa: ANN401
     @overload
-    def caption(self, images: Sequence[ImageSource], *, batch_size: int = ..., **options: Any) -> list[Caption]: ...  # noqa: ANN401
+    def caption(self, images: Iterable[ImageSource], *, batch_size: int = ..., **options: Any) -> list[Caption]: ...  # noqa: ANN401
     def caption(
         self,
-        images: ImageSource | Sequence[ImageSource],
+        images: ImageSource | Iterable[ImageSource],
         *,
         batch_size: int = BATCH_SIZE,
         **options: Any,
@@ -111,7 +112,9 @@ class Captioner:
         """Captions one photograph or several.
 
         Args:
-            images: A path, the bytes of an image file, a PIL image or a uint8 array; a list or tuple gives a list.
+            images: A path, the bytes of an image file, a PIL image or a uint8 array, whose channels are RGB (of
+                OpenCV's BGR, give ``array[..., ::-1]``). A list, a tuple or an iterator, such as ``Path.glob`` gives,
+                gives a list.
             batch_size: Photographs that are captioned together.
             **options: Fields of `DecodingOptions`, such as ``beam_size`` and ``num_captions``; words as text.
 
@@ -121,8 +124,8 @@ class Captioner:
         Raises:
             CaptionerError: A photograph cannot be read, or an option has no sense.
         """
-        several = isinstance(images, (list, tuple))
-        sources: Sequence[ImageSource] = images if several else [images]  # type: ignore[assignment, list-item]
+        several = isinstance(images, (list, tuple, Set, Iterator)) and not isinstance(images, io.IOBase)
+        sources: list[ImageSource] = list(images) if several else [images]  # type: ignore[arg-type, list-item]
         captions = []
         for result in self.stream(sources, _options(options), batch_size):
             if isinstance(result, CaptionerError):
@@ -187,7 +190,7 @@ class Captioner:
         """How likely given captions of a photograph are, and where the network looks as it reads them.
 
         Args:
-            image: A path, the bytes of an image file, a PIL image or a uint8 array.
+            image: A path, the bytes of an image file, a PIL image or a uint8 array, whose channels are RGB.
             captions: A caption; a list or tuple gives a list. What the network has no word for is read as UNKNOWN.
 
         Returns:
@@ -317,6 +320,9 @@ def load(
             is the default. Several, trained on the same words, write each caption together: an ensemble.
         device: Where it runs, such as ``cpu`` or ``cuda``.
         precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 for the decoder on CPUs that multiply it faster.
+
+    Returns:
+        The captioner. Of arrays it takes the channels as red, green, blue: OpenCV's need ``array[..., ::-1]``.
 
     Raises:
         CaptionerError: There is no such checkpoint, it cannot be read safely, the words of an ensemble differ, or there

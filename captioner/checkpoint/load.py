@@ -15,6 +15,8 @@ from captioner.checkpoint.checkpoint import Checkpoint, naming
 from captioner.checkpoint.quantization import dequantize
 from captioner.checkpoint.schema import ALL, METADATA_KEY, parse
 from captioner.errors import CaptionerError, first_line
+from captioner.utils.file_kinds import LOOKED_AT, FileKind, identify
+from captioner.utils.spelling import tell_missing
 
 _LIGHTNING_PREFIX = "model."
 """Prefix of the parameters of the `CaptionModel` in a Lightning checkpoint."""
@@ -23,6 +25,8 @@ _NARROW = {"I8": torch.int8, "F16": torch.float16, "BF16": torch.bfloat16}
 """Types of matrices in a file, those first beside which others can stand."""
 
 _ZIP_MAGIC = b"PK\x03\x04"
+
+_ENDINGS = (".safetensors", ".ckpt")
 
 
 def read(path: str | os.PathLike[str]) -> Checkpoint:
@@ -46,13 +50,15 @@ def read_members(path: str | os.PathLike[str]) -> list[Checkpoint]:
     Raises:
         CaptionerError: There is no such file, or it is not a checkpoint that can be read safely.
     """
-    path = Path(path)
+    name, path = os.fspath(path), Path(path)
     try:
         with path.open("rb") as file:
             is_zip = file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
         weights, header = _read_lightning(path) if is_zip else _read_safetensors(path)
     except FileNotFoundError:
-        raise CaptionerError(f"checkpoint {path}: no such file; check the path") from None
+        raise CaptionerError(f"checkpoint {path}: {tell_missing(name)}") from None
+    except IsADirectoryError:
+        raise CaptionerError(f"checkpoint {path}: is a folder; {_name_one_in(path)}") from None
     except OSError as error:
         raise CaptionerError(f"checkpoint {path}: cannot be read: {error.strerror or error}") from error
     if header is None:
@@ -89,6 +95,12 @@ def matrix_dtype(path: str | os.PathLike[str]) -> torch.dtype:
     return next((dtype for kind, dtype in _NARROW.items() if kind in kinds), torch.float32)
 
 
+def _name_one_in(folder: Path) -> str:
+    """Which file of a folder to give: the one that a run leaves in the end, else one that it can go on from."""
+    found = [path for end in _ENDINGS for path in sorted(folder.glob(f"*{end}"))]
+    return f"give {found[0]}" if found else "it has no checkpoint (.safetensors, .ckpt); give a file"
+
+
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
     try:
         with safe_open(path, framework="pt") as file:
@@ -96,10 +108,18 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
             return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 (no dict)
     # Types, shapes and offsets in a damaged header lead to exceptions of several kinds.
     except Exception as error:
-        raise CaptionerError(
-            f"checkpoint {path}: is no safetensors file or was cut ({first_line(error)}); "
-            "give one made by captioner train"
-        ) from error
+        kind = _kind(path)
+        told = f"is no safetensors file or was cut ({first_line(error)})" if kind is None else f"is {kind.name}"
+        cure = kind.cure if kind is not None and kind.cure else "give one made by captioner train"
+        raise CaptionerError(f"checkpoint {path}: {told}; {cure}") from error
+
+
+def _kind(path: Path) -> FileKind | None:
+    try:
+        with path.open("rb") as file:
+            return identify(file.read(LOOKED_AT))
+    except OSError:
+        return None
 
 
 def _read_lightning(path: Path) -> tuple[dict[str, Tensor], str | None]:

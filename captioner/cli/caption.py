@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from captioner.cli.options import (
     add_decoding_arguments,
     add_model_arguments,
+    check_ending,
     check_output,
     decoding_options,
     load_model,
@@ -60,17 +61,20 @@ def run(args: argparse.Namespace) -> int:
         raise CaptionerError("--overwrite begins a file of captions anew; name it with --output, without --resume")
     options = decoding_options(args)
     set_pixel_limit(args)
-    names = list(_photographs(args.photos))
+    check_ending(args.output, ".jsonl", ".ndjson")
+    names, empty = _photographs(args.photos)
     check_output(args.output, *names, *(args.model or ()))
     _refuse_to_overwrite(args)
+    for folder in empty:
+        _report(folder, CaptionerError(_tell_empty(folder)), args.min_confidence)
     model = load_model(args)
     if args.min_confidence and not model.tells_confidence:
         raise CaptionerError(
             "--min-confidence needs a model that tells how sure it is; make one of it with captioner calibrate"
         )
     if args.output:
-        return _write(args, names, model, options)
-    failed = False
+        return _write(args, names, model, options) or int(bool(empty))
+    failed = bool(empty)
     for name, result in zip(names, _stream(args, names, model, options), strict=True):
         failed |= isinstance(result, CaptionerError)
         _report(name, result, args.min_confidence)
@@ -142,10 +146,14 @@ def _is_sure(caption: Caption, min_confidence: float) -> bool:
 
 def standard_input() -> bytes:
     """The one photograph on standard input."""
+    from captioner.data.images import NamedBytes
+
     content = sys.stdin.buffer.read(LARGEST_INPUT + 1)
     if len(content) > LARGEST_INPUT:
         raise CaptionerError(f"standard input: has more than {LARGEST_INPUT:,} bytes; give a smaller image")
-    return content
+    named = NamedBytes(content)
+    named.name = "standard input"
+    return named
 
 
 def describe(name: str, caption: Caption | CaptionerError, count: int, min_confidence: float = 0.0) -> dict[str, Any]:
@@ -163,18 +171,29 @@ def describe(name: str, caption: Caption | CaptionerError, count: int, min_confi
     return {"image": name, **every[0], **({"captions": every} if count > 1 else {})}
 
 
-def _photographs(given: list[str]) -> Iterator[str]:
+def _photographs(given: list[str]) -> tuple[list[str], list[str]]:
+    """The photographs that are named or in a folder, and the folders that have none."""
     from captioner.data.images import find_images
+    from captioner.utils.spelling import is_address
 
     if given.count(STANDARD_INPUT) > 1:
         raise CaptionerError("standard input (-) was given twice; it holds one image")
+    names: list[str] = []
+    empty: list[str] = []
     for name in given:
-        if name == STANDARD_INPUT:
-            yield name
+        if name == STANDARD_INPUT or is_address(name):  # a path would lose a slash of an address
+            names.append(name)
             continue
         found = [os.fspath(path) for path in find_images(name)]
         if found == [STANDARD_INPUT]:  # the file of that name, as in ./-
             found = [os.path.join(os.curdir, STANDARD_INPUT)]
+        names += found
         if not found:
-            raise CaptionerError(f"folder {name}: has no image; give one with .jpg, .png or the like")
-        yield from found
+            empty.append(name)
+    if not names:
+        raise CaptionerError(_tell_empty(empty[0]))
+    return names, empty
+
+
+def _tell_empty(folder: str) -> str:
+    return f"folder {folder}: has no image; give one with .jpg, .png or the like"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from captioner.cli.options import (
     add_decoding_arguments,
     add_model_arguments,
+    check_ending,
     check_output,
     decoding_options,
     load_model,
@@ -81,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
     from captioner.utils.files import refuse_unwritable
 
     _check(args)
+    check_ending(args.output, ".json")
     check_output(args.output, args.data, args.grounding, *(args.model or ()))
     refuse_without_java(args)
     if args.output:

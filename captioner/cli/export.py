@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from captioner.cli.options import check_output
+from captioner.cli.options import check_ending, check_output
 from captioner.utils.console import printable
 
 SUMMARY = "turn a checkpoint of a training run (last.ckpt) into one self-contained file"
@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from captioner.checkpoint.merge import average, together
     from captioner.errors import CaptionerError
 
+    check_ending(args.output, ".safetensors")
     check_output(args.output, *args.checkpoints, args.card)
     given: list[checkpoint.Checkpoint] = []
     for index, name in enumerate(args.checkpoints):

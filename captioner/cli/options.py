@@ -55,6 +55,21 @@ def check_output(output: str | None, *inputs: str | None) -> None:
             raise CaptionerError(f"{output} would be replaced, but is read as well; name another file to write")
 
 
+def check_ending(output: str | None, *endings: str) -> None:
+    """Keeps an output from being taken for what it is not, as ``captions.csv`` that holds JSON would be.
+
+    Args:
+        output: The file to write; one without an ending claims nothing.
+        endings: Those of what is written, the usual one first.
+
+    Raises:
+        CaptionerError: The output has another ending.
+    """
+    stem, ending = os.path.splitext(output or "")
+    if ending and ending.lower() not in endings:
+        raise CaptionerError(f"output {output}: only {endings[0]} can be written; name it {stem}{endings[0]}")
+
+
 def set_pixel_limit(args: argparse.Namespace) -> None:
     """Applies ``--max-pixels``."""
     if args.max_pixels is not None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioner.cli.options import check_output
+from captioner.cli.options import check_ending, check_output
 from captioner.cli.score_report import (
     add_java_arguments,
     describe,
@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
         raise CaptionerError(f"--candidates names {len(args.candidates)} files; give one, or two to compare")
     if args.per_image and len(args.candidates) > 1:
         raise CaptionerError("--per-image takes the scores of one file; give --candidates one file")
+    check_ending(args.per_image, ".jsonl", ".ndjson")
     check_output(args.per_image, args.references, *args.candidates, args.training)
     refuse_without_java(args)
     if args.per_image:
@@ -90,7 +91,9 @@ def run(args: argparse.Namespace) -> int:
     ]
     if args.naming:
         for report, candidates, each in zip(reports, captions, scored, strict=True):
-            report["naming"] = describe_naming(measure_naming(candidates, {k: references[k] for k in each.images}))
+            report["naming"] = describe_naming(
+                measure_naming(candidates, {image: references.captions[image] for image in each.images})
+            )
     differences = compare(scored[0], scored[1]) if len(scored) == 2 else {}
     if args.json:
         print(json.dumps(_as_object(reports, differences)))
@@ -104,9 +107,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _evaluate(
-    file: Path, references: References, subset: bool
-) -> tuple[dict[int | str, str], Evaluation[int | str]]:
+def _evaluate(file: Path, references: References, subset: bool) -> tuple[dict[int | str, str], Evaluation[int | str]]:
     """The captions of a result file, and their scores."""
     from captioner.metrics import evaluate
     from captioner.metrics.coco_files import align, read_results

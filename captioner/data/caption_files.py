@@ -69,7 +69,7 @@ def read_records(
     placed = _placed(records, captions, finder, source.folders, skipped)
     # Of all splits: an image that is in two is used in one alone.
     single = [record for record in _without_twins(placed, captions, skipped) if record.split in wanted]
-    usable = _present(_captioned(single, captions, skipped), captions, finder.listings, skipped)
+    usable = _present(_captioned(single, captions, skipped), captions, finder.listings, source.folders, skipped)
     if not anywhere:
         refuse_links_out((record.image for record in usable), captions, images)
     return usable
@@ -161,22 +161,25 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def _present(records: Sequence[Record], captions: Path, listings: Listings, skipped: Skipped) -> list[Record]:
+def _present(
+    records: Sequence[Record], captions: Path, listings: Listings, folders: Mapping[int | str, str], skipped: Skipped
+) -> list[Record]:
     """Passes over images that are missing."""
     missing = [record for record in records if not listings.has(record.image)]
     for record in missing:
         error = CaptionerError(
             f"image {record.image} of {captions} is missing ({len(missing)} of {len(records)} images are): "
-            f"{_cure(record.image)}"
+            f"{_cure(record.image, folders.get(record.image_id))}"
         )
         skipped.image("missing", record.image.name, error)
     return [record for record in records if listings.has(record.image)] if missing else list(records)
 
 
-def _cure(image: Path) -> str:
+def _cure(image: Path, folder: str | None) -> str:
     path = str(image)
     if is_address(path):
         return "addresses are not fetched; download the pictures and write their paths"
     if has_drive(path):
         return "it is a path of Windows; write it relative to the image folder"
-    return "put it there or give the right image folder"
+    hint = f"; its address names the folder {folder}" if folder else ""
+    return f"put it there or give the right image folder{hint}"

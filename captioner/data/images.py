@@ -11,21 +11,36 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from captioner.data.image_plugins import MissingDecoderError, register_heic, silence_libtiff
 from captioner.errors import CaptionerError
+from captioner.utils.file_kinds import LOOKED_AT, identify, is_text
+from captioner.utils.spelling import tell_missing
 
-ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray"
+ImageSource = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 
 BYTES_NAME = "the given bytes"
 """What messages call a photograph that has no name."""
 
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 """Bytes 8 to 12 of a HEIC file (ISO/IEC 23008-12), after its size and ``ftyp``."""
+
+_OTHER_IMAGES = (
+    (b"\xff\x0a", "a JPEG XL image, which is not read here"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL image, which is not read here"),
+    (b"FUJIFILMCCD-RAW", "a camera's raw image, which is not read here"),
+    (b"IIRO", "a camera's raw image, which is not read here"),
+)
+
+_GRAY_BITS = (8, 10, 12, 14, 16)
+"""Of the gray values that cameras, microscopes and scanners write, in files of 16 bits."""
+
+_MAX_SAMPLE_VALUE = 281
+"""TIFF's tag of the greatest value (TIFF 6.0, section 8)."""
 
 # Between its limit and twice its limit Pillow only warns; we read such pictures, and damaged EXIF as well. It is set
 # for the whole process, since `warnings.catch_warnings` in one thread undoes what another has set.
@@ -49,6 +64,16 @@ _TURNS = {
 """What brings a picture upright, by its EXIF orientation."""
 
 
+class NamedBytes(bytes):
+    """The bytes of an image file.
+
+    Attributes:
+        name: What messages call it.
+    """
+
+    name: str = BYTES_NAME
+
+
 def limit_pixels(count: int) -> None:
     """Sets how many pixels a photograph may have, for the whole process: it is Pillow's own limit.
 
@@ -66,11 +91,13 @@ def limit_pixels(count: int) -> None:
 def open_image(source: ImageSource, enough: int | None = None) -> Image.Image:
     """Reads one photograph, whatever it is stored as, upright and in RGB.
 
-    Transparent pixels are laid on white, the first frame of an animation is taken, deeper channels become 8 bits.
+    Transparent pixels are laid on white, the first frame of an animation is taken, deeper channels become 8 bits: of
+    gray values white is the file's own, else the greatest of 8, 10, 12, 14 or 16 bits that they need.
 
     Args:
         source: A path, the bytes of an image file, a PIL image, or a uint8 array of shape (height, width),
-            (height, width, 3) or (height, width, 4).
+            (height, width, 3) or (height, width, 4). Channels are red, green, blue[, opacity]: of OpenCV's arrays,
+            which begin with blue, give ``array[..., ::-1]``.
         enough: Pixels a side that will do: a larger JPEG is decoded at 1/2, 1/4 or 1/8 of its size where both sides
             still have as many, which takes a fraction of the time.
 
@@ -86,7 +113,7 @@ def open_image(source: ImageSource, enough: int | None = None) -> Image.Image:
     if isinstance(source, np.ndarray):
         return _upright_rgb(_from_array(source))
     if isinstance(source, bytes):
-        return _read(io.BytesIO(source), BYTES_NAME, enough)
+        return _read(io.BytesIO(source), source.name if isinstance(source, NamedBytes) else BYTES_NAME, enough)
     if not isinstance(source, (str, os.PathLike)):
         raise CaptionerError(f"{type(source).__name__} is no image; give a path, bytes, a PIL image or a uint8 array")
     path = Path(source)
@@ -94,13 +121,15 @@ def open_image(source: ImageSource, enough: int | None = None) -> Image.Image:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             os.scandir(path).close()  # raises what is wrong with a folder that cannot be listed
-            raise CaptionerError(f"{path}: is a folder; give an image file")
+            raise CaptionerError(
+                f"{path}: is a folder; give an image file, or a list such as sorted(Path(folder).glob('*.jpg'))"
+            )
         if not stat.S_ISREG(mode):
             raise CaptionerError(f"{path}: is no regular file; give an image file")
         with path.open("rb") as file:
             return _read(file, str(path), enough)
     except FileNotFoundError:
-        raise CaptionerError(f"{path}: no such file; check the path") from None
+        raise CaptionerError(f"{os.fspath(source)}: {tell_missing(os.fspath(source))}") from None
     except OSError as error:
         raise CaptionerError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:  # a path with a NUL byte
@@ -123,12 +152,14 @@ def _read(file: io.BufferedReader | io.BytesIO, name: str, enough: int | None) -
             image = Image.open(file)
         except UnidentifiedImageError:
             file.seek(0)
-            start = file.read(12)
-            if start[4:8] != b"ftyp" or start[8:] not in _HEIC_BRANDS:
-                raise
-            register_heic()
-            file.seek(0)
-            image = Image.open(file)
+            start = file.read(LOOKED_AT)
+            if start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS:
+                register_heic()
+                file.seek(0)
+                image = Image.open(file)
+            else:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - LOOKED_AT))
+                raise _OtherKindError(_tell_kind(start, file.read())) from None
         with image:
             if image.format == "EPS":
                 # A program, which Pillow would have Ghostscript run.
@@ -138,8 +169,23 @@ def _read(file: io.BufferedReader | io.BytesIO, name: str, enough: int | None) -
             return _upright_rgb(image)
 
 
+def _tell_kind(start: bytes, end: bytes) -> str:
+    """What a file is that is no image, by its first and last bytes, and the cure."""
+    kind = identify(start, end)
+    if kind is not None:
+        return kind.tell("give an image file")
+    if is_text(start):
+        return "is text: give an image file"
+    name = next((name for magic, name in _OTHER_IMAGES if start.startswith(magic)), "no image that can be read here")
+    return f"is {name}; convert it to JPEG or PNG"
+
+
 class _UnreadableFormatError(Exception):
     """A format that is known and not read."""
+
+
+class _OtherKindError(Exception):
+    """A file that is no image of a known format; with what it is."""
 
 
 @contextmanager
@@ -149,7 +195,7 @@ def _readable_errors(name: str) -> Iterator[None]:
         yield
     except UnidentifiedImageError:
         raise CaptionerError(f"{name}: is no image that can be read here; convert it to JPEG or PNG") from None
-    except MissingDecoderError as error:
+    except (MissingDecoderError, _OtherKindError) as error:
         raise CaptionerError(f"{name}: {error}") from None
     except _UnreadableFormatError as error:
         raise CaptionerError(f"{name}: is {error}, which is not read here; convert it to JPEG or PNG") from None
@@ -167,16 +213,28 @@ def _readable_errors(name: str) -> Iterator[None]:
         raise CaptionerError(f"{name}: is damaged: {reason}; get a whole copy") from error
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Gray values of 16 bits or more as 8, which Pillow's own conversion would clip at 255.
+def _eight_bits(image: Image.Image, white: int) -> Image.Image:
+    """Gray values of more than 8 bits as 8, which Pillow's own conversion would clip at 255.
 
-    Where the file does not tell what white is, the values do: 1, 255 or 65,535, the least that is not exceeded.
+    Args:
+        image: Of one of Pillow's modes I and F.
+        white: The greatest value by the file's own word; 0 without.
     """
     values = np.nan_to_num(np.asarray(image))
     if image.mode == "F" and values.max() <= 1:
         values = (values * 255).round()
-    has_more = image.mode.startswith("I;") or values.max() > 255
-    return Image.fromarray((np.clip(values, 0, 65535).astype(np.uint16) >> (8 if has_more else 0)).astype(np.uint8))
+    values = np.clip(values, 0, 65535).astype(np.uint16)
+    greatest = max(white, int(values.max()))
+    bits = next(bits for bits in _GRAY_BITS if greatest < 1 << bits)
+    return Image.fromarray((values >> (bits - 8)).astype(np.uint8))
+
+
+def _told_white(image: Image.Image) -> int:
+    """The greatest gray value by the file's own word; 0 without."""
+    tags: Any = getattr(image, "tag_v2", {})
+    told = tags.get(_MAX_SAMPLE_VALUE, 0)
+    told = told[0] if isinstance(told, tuple) and told else told
+    return told if isinstance(told, int) and 0 < told < 65536 else 0
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
@@ -187,7 +245,7 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
     turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     upright = image if turn is None else image.transpose(turn)
     if upright.mode.startswith(("I", "F")):
-        upright = _eight_bits(upright)
+        upright = _eight_bits(upright, _told_white(image))
     if upright.has_transparency_data:
         layer = upright.convert("RGBA")
         upright = Image.new("RGBA", layer.size, "white")
@@ -196,10 +254,16 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
 
 
 SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm"}
-    | {".tga", ".tif", ".tiff", ".webp"}
+    {".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"}
+    | {".jpx", ".jxl", ".mpo", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".tga", ".tif"}
+    | {".tiff", ".webp"}
+    | {".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"}
 )
-"""Endings, in lower case, by which a folder's photographs are told from its other files."""
+"""Endings, in lower case, by which a folder's photographs are told from its other files; the last are cameras' raw
+ones. Some are not read, and are told rather than passed over."""
+
+_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*", b"RIFF")
+"""Of image files without an ending."""
 
 GALLERY_END = "_files"
 """What the name of a gallery's folder has after the gallery's own."""
@@ -208,8 +272,9 @@ GALLERY_END = "_files"
 def find_images(path: str | os.PathLike[str]) -> Iterator[Path]:
     """The photographs below a folder, in sorted order; a path that is no folder is yielded as it is.
 
-    Hidden files and folders and a gallery's thumbnails are passed over, links to folders are not followed (so no loop
-    can catch it). A folder that cannot be listed is yielded itself: `open_image` says what is wrong with it.
+    Files without an ending are told by their content. Hidden files and folders and a gallery's thumbnails are passed
+    over, links to folders are not followed (so no loop can catch it). A folder that cannot be listed is yielded itself:
+    `open_image` says what is wrong with it.
     """
     # A list and no recursion: folders can lie deeper in each other than Python's stack reaches.
     waiting = [(Path(path), os.path.isdir(path))]  # unlike Path.is_dir, it never raises
@@ -225,9 +290,20 @@ def find_images(path: str | os.PathLike[str]) -> Iterator[Path]:
         for entry in reversed(entries):
             is_folder = entry.is_dir(follow_symlinks=False)
             below = Path(entry.path)
-            is_image = below.suffix.lower() in SUFFIXES and not _is_thumbnail(below)
-            if not entry.name.startswith(".") and (is_folder or is_image):
+            if not entry.name.startswith(".") and (is_folder or _is_image(entry, below)):
                 waiting.append((below, is_folder))
+
+
+def _is_image(entry: os.DirEntry[str], path: Path) -> bool:
+    if path.suffix:
+        return path.suffix.lower() in SUFFIXES and not _is_thumbnail(path)
+    try:
+        if not entry.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(12).startswith(_STARTS)
+    except OSError:
+        return False
 
 
 def _is_thumbnail(picture: Path) -> bool:

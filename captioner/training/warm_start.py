@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from captioner.models.captioner import CaptionModel
 from captioner.models.decoder import member_prefix
 from captioner.text.vocabulary import Vocabulary
 from captioner.utils.console import print_status
+from captioner.utils.file_kinds import LOOKED_AT, identify
+from captioner.utils.spelling import tell_missing
 
 Part = Literal["all", "encoder"]
 
@@ -120,15 +123,18 @@ def warm_start(
     return taken
 
 
-_NUMBER = re.compile(r"-?\.?\d")
+_NUMBER = re.compile(r"[+-]?(\.?\d|nan|inf)", re.I)
 """How a number begins; some of GloVe's larger vocabularies have words with spaces, such as ``. . .``."""
+
+_BLANKS = re.compile(r"[ \t]+")  # not U+00A0, which is within words
 
 
 def read_word_vectors(path: Path, vocabulary: Vocabulary, size: int) -> dict[int, Tensor]:
     """Reads the vectors of a vocabulary's words from a file in GloVe's format: a word and its numbers on each line.
 
     Args:
-        path: The text file, UTF-8.
+        path: The text file, UTF-8, with or without a byte-order mark; blanks or tabs part a line. A first line of two
+            counts, as word2vec and fastText write it, is passed over.
         vocabulary: Whose words are wanted; others are passed over.
         size: Numbers a word, the decoder's embedding_size.
 
@@ -136,14 +142,19 @@ def read_word_vectors(path: Path, vocabulary: Vocabulary, size: int) -> dict[int
         Word id to vector, float32, shape (size,), for the words that the file has.
 
     Raises:
-        CaptionerError: The file is missing or not in that format, its vectors have another length, or it has none of
-            the words.
+        CaptionerError: The file is missing or not in that format, its vectors have another length or hold what is no
+            number, or it has none of the words.
     """
     vectors: dict[int, Tensor] = {}
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open("rb") as start:
+            if (kind := identify(start.read(LOOKED_AT))) is not None:
+                raise CaptionerError(f"word vectors {path}: {kind.tell('give a text file in the format of GloVe')}")
+        with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
-                word, *values = line.rstrip().split(" ")
+                word, *values = _BLANKS.split(line.rstrip())
+                if number == 1 and len(values) == 1 and word.isdigit() and values[0].isdigit():
+                    continue
                 has_spaces = len(values) > size and not _NUMBER.match(values[0])
                 if word not in vocabulary or has_spaces:
                     continue
@@ -152,7 +163,15 @@ def read_word_vectors(path: Path, vocabulary: Vocabulary, size: int) -> dict[int
                         f"word vectors {path}, line {number}: {len(values)} numbers for {word!r}, but "
                         f"decoder.embedding_size is {size}; make them equal"
                     )
-                vectors[vocabulary.id(word)] = torch.tensor([float(value) for value in values])
+                vector = [float(value) for value in values]
+                odd = next((value for value in vector if not math.isfinite(value)), None)
+                if odd is not None:
+                    raise CaptionerError(
+                        f"word vectors {path}, line {number}: {odd} for {word!r}; every value must be a finite number"
+                    )
+                vectors[vocabulary.id(word)] = torch.tensor(vector)
+    except FileNotFoundError as error:
+        raise CaptionerError(f"word vectors {path}: {tell_missing(str(path))}") from error
     except OSError as error:
         raise CaptionerError(f"word vectors {path}: cannot be read: {error.strerror}; check the path") from error
     except ValueError as error:

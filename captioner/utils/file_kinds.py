@@ -78,6 +78,7 @@ _ZIP_MEMBERS: tuple[tuple[bytes, FileKind], ...] = (
     (b"opendocument.text", FileKind("an OpenDocument text", as_text="save it as plain text, UTF-8")),
     (b"ppt/presentation", FileKind("a PowerPoint presentation", "save its slides as images")),
     (b"data.pkl", FileKind("a file of torch.save")),
+    (b"[Content_Types].xml", FileKind("an Excel workbook or another file of Office", as_text=_TABLE)),
 )
 """What the names of a zip archive's members tell."""
 

@@ -94,7 +94,7 @@ def tell_missing(path: str) -> str:
             return "is a data address; decode it and give the bytes"
         return "is an address, and nothing is fetched; download it (curl -L -O ADDRESS) and give the file"
     other = Listings().find(with_slashes(path) if "\\" in path else path)
-    if other is not None:
+    if other is not None and not os.path.lexists(path):  # else a link to nowhere
         return f"no such file; {_difference(path, other)}"
     if has_drive(path):
         return "no such file; it is a path of Windows: in WSL, C:\\ is /mnt/c/"

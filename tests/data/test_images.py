@@ -80,7 +80,11 @@ def test_what_is_no_image_is_told_by_its_type(source: Any) -> None:
         (Image.new("1", (4, 4), 1), WHITE),
         (Image.new("CMYK", (4, 4), (0, 0, 0, 0)), WHITE),
         (Image.fromarray(np.full((4, 4), 40000, np.uint16)), (156, 156, 156)),
-        (Image.fromarray(np.full((4, 4), 200, np.uint16)), (0, 0, 0)),
+        (Image.fromarray(np.full((4, 4), 200, np.uint16)), (200, 200, 200)),
+        (Image.fromarray(np.array([[1023, 512], [256, 0]], np.uint16)), WHITE),
+        (Image.fromarray(np.array([[4095, 512], [256, 0]], np.uint16)), WHITE),
+        (Image.fromarray(np.array([[4095, 512], [256, 0]], np.int32)), WHITE),
+        (Image.fromarray(np.array([[16383, 512], [256, 0]], np.uint16)), WHITE),
         (Image.fromarray(np.full((4, 4), 40000, np.int32)), (156, 156, 156)),
         (Image.fromarray(np.full((4, 4), 100, np.int32)), (100, 100, 100)),
         (Image.fromarray(np.full((4, 4), 0.5, np.float32)), (128, 128, 128)),
@@ -98,7 +102,7 @@ def test_every_mode_becomes_rgb(tmp_path: Path, image: Image.Image, expected: tu
     image.save(file)
     opened = open_image(file)
     assert opened.mode == "RGB"
-    assert opened.getpixel((2, 2)) == expected
+    assert opened.getpixel((0, 0)) == expected
 
 
 def test_a_transparent_palette_is_laid_on_white(tmp_path: Path) -> None:
@@ -142,8 +146,8 @@ def damaged(tmp_path: Path, name: str) -> Path:
     ("name", "message"),
     [
         ("cut.jpg", "is damaged: "),
-        ("empty.jpg", "is no image that can be read here"),
-        ("text.jpg", "is no image that can be read here"),
+        ("empty.jpg", "is empty: get it again"),
+        ("text.jpg", "is text: give an image file"),
         ("folder", "is a folder; give an image file"),
         ("pipe", "is no regular file; give an image file"),
         ("missing.jpg", "no such file; check the path"),
