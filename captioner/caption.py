@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,7 @@ class Caption:
             knew; None for a model without adaptive attention.
         confidence: Probability that the caption names nothing that is not there, in [0, 1]; None for a model that was
             not calibrated, and for a caption that was given.
+        source: The photograph as `Captioner.caption` was given it, for a notebook; None where that is not known.
     """
 
     words: tuple[str, ...]
@@ -42,6 +44,18 @@ class Caption:
     alternatives: tuple[Caption, ...] = ()
     looking_away: tuple[float, ...] | None = None
     confidence: float | None = None
+    source: Any = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        maps = "none" if self.attention is None else " x ".join(map(str, self.attention.shape))
+        more = f", {len(self.alternatives)} more" if self.alternatives else ""
+        return f"Caption({self.text!r}, log_probability={self.log_probability:.2f}, attention {maps}{more})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the photograph, the words and their maps."""
+        from captioner.visualize.notebook import draw_caption
+
+        return draw_caption(self, self.source)
 
     @property
     def text(self) -> str:

@@ -127,10 +127,10 @@ class Captioner:
         several = isinstance(images, (list, tuple, Set, Iterator)) and not isinstance(images, io.IOBase)
         sources: list[ImageSource] = list(images) if several else [images]  # type: ignore[arg-type, list-item]
         captions = []
-        for result in self.stream(sources, _options(options), batch_size):
+        for source, result in zip(sources, self.stream(sources, _options(options), batch_size), strict=True):
             if isinstance(result, CaptionerError):
                 raise result
-            captions.append(result)
+            captions.append(replace(result, source=source))
         return captions if several else captions[0]
 
     def stream(

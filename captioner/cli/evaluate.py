@@ -164,6 +164,7 @@ def _records(args: argparse.Namespace, scenes: dict[str, Scene], skipped: Skippe
     from captioner.data.caption_files import read_records
     from captioner.data.paths import refuse_links_out, resolve_path
     from captioner.data.records import Record
+    from captioner.data.unspaced import tell_unspaced
 
     folder, splits = (Path(p) if p else None for p in (args.images, args.splits))
     if args.data is None:
@@ -176,6 +177,7 @@ def _records(args: argparse.Namespace, scenes: dict[str, Scene], skipped: Skippe
         Path(args.data), folder, splits, anywhere=args.images_anywhere, wanted=(args.split,), skipped=skipped
     )
     skipped.refuse_too_many(len(records), sum(len(record.captions) for record in records))
+    tell_unspaced((caption for record in records for caption in record.captions), args.data)
     if not records:
         raise CaptionerError(
             f"{args.data}: no image is in split {args.split!r}; choose another --split (without one in the file, it "

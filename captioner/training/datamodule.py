@@ -27,6 +27,7 @@ from captioner.data.sampler import DrawSampler
 from captioner.data.skip_report import USUAL_SHARE, Skipped
 from captioner.data.split_files import draw_validation
 from captioner.data.transforms import Transform
+from captioner.data.unspaced import tell_unspaced
 from captioner.errors import CaptionerError
 from captioner.models.captioner import CaptionModel
 from captioner.models.efficientnet_lite import EfficientNetLite
@@ -281,6 +282,7 @@ class CaptionData(lightning.LightningDataModule):
         records = not_before(with_pictures(with_words(records, skipped), skipped), before, skipped)
         skipped.refuse_too_many(len(records), sum(len(record.captions) for record in records))
         rank_zero_only(skipped.report)()
+        rank_zero_only(tell_unspaced)((caption for record in records for caption in record.captions), file)
         return records
 
     def _loader(self, dataset: CaptionDataset, shuffle: bool, seen: tuple[int, int] = (0, 0)) -> DataLoader[Any]:

@@ -7,6 +7,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
 from captioner.caption import Caption
@@ -15,7 +16,6 @@ from captioner.visualize.overlay import COLOR_MAP, OPACITY, UNSEEN_GRAY, load_ph
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Inches.
 SHEET_WIDTH = 13.0
@@ -55,7 +55,6 @@ def plot(image: ImageSource, caption: Caption, measure: str = "attention") -> Fi
         CaptionerError: The model has no attention, or the photograph cannot be read.
     """
     from matplotlib.cm import ScalarMappable
-    from matplotlib.figure import Figure
 
     maps = maps_to_draw(caption)
     photograph = load_photograph(image, LONGEST_SIDE)
