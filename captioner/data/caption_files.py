@@ -66,12 +66,12 @@ def read_records(
         raise CaptionerError(f"{captions} names no image: give a file with captions")
     images = _folder(captions) if images is None else images
     finder = Finder(captions, images, anywhere)
-    placed = _placed(records, captions, finder, source.folders, skipped)
+    records = _placed(records, captions, finder, source.folders, skipped)
     # Of all splits: an image that is in two is used in one alone.
-    single = [record for record in _without_twins(placed, captions, skipped) if record.split in wanted]
+    single = [record for record in _without_twins(records, captions, skipped) if record.split in wanted]
     usable = _present(_captioned(single, captions, skipped), captions, finder.listings, source.folders, skipped)
     if not anywhere:
-        refuse_links_out((record.image for record in usable), captions, images)
+        refuse_links_out((record.image for record in usable), captions, images, finder.listings)
     return usable
 
 
@@ -145,7 +145,7 @@ def _captioned(records: Sequence[Record], captions: Path, skipped: Skipped) -> l
             else:
                 texts.append(clean)
         if texts:
-            captioned.append(replace(record, captions=tuple(texts)))
+            captioned.append(record if tuple(texts) == record.captions else replace(record, captions=tuple(texts)))
         else:
             message = f"{name} in {captions} has no captions: add one or take the image out"
             skipped.image("without a caption", name, CaptionerError(message))

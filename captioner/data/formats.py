@@ -24,8 +24,8 @@ from dataclasses import dataclass, replace
 from dataclasses import field as attribute
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
+from captioner.data.coco import CocoCaptions
 from captioner.data.entries import SPLIT_NAMES, UNSAID, Entry, find_columns, join, read_entry, split_name
 from captioner.data.images import find_images
 from captioner.data.json_fields import field, fields_of, identity, json_lines, parse_value, quote, read_text, typed
@@ -50,9 +50,6 @@ _FORMS = (
     "file_name, and one for its captions, such as captions, caption or text"
 )
 
-_LEFT_OUT = {"is_rejected": "rejected", "is_precanned": "canned"}
-"""What VizWiz's annotations say of texts that describe nothing, and what messages call them."""
-
 Element = TypeVar("Element")
 
 
@@ -75,7 +72,7 @@ class Source:
 
     def records(self, splits: Path | None, split: str | None) -> list[Record]:
         """The records, each with its split; as `parse`."""
-        records = self._folder() if os.path.isdir(self.captions) else self._file(read_text(self.captions))
+        records = self._read()
         says = any(record.split != UNSAID for record in records)
         if splits is not None and says:
             raise CaptionerError(
@@ -94,8 +91,27 @@ class Source:
         fallback = split or _split_of_name(self.captions)
         return [replace(record, split=fallback) if record.split == UNSAID else record for record in records]
 
-    def _file(self, text: str) -> list[Record]:
-        start = len(text) - len(text.lstrip())
+    def _read(self) -> list[Record]:
+        if os.path.isdir(self.captions):
+            return self._folder()
+        text = read_text(self.captions)
+        if text[_start(text)] != "{" or '"annotations"' not in text or '"images"' not in text:
+            return self._text(text)
+        coco = CocoCaptions(self.captions, self.skipped, self.pictures)
+        content, end = coco.read(text, _start(text))
+        if not {"annotations", "images"} <= content.keys():
+            return self._text(text)
+        self._refuse_more(text, end)
+        del text  # before there are records, which fill as much memory
+        return self._coco(coco, content)
+
+    def _coco(self, coco: CocoCaptions, content: dict[str, Any]) -> list[Record]:
+        coco.add(content)
+        self.folders = coco.folders
+        return coco.records()
+
+    def _text(self, text: str) -> list[Record]:
+        start = _start(text)
         if text[start] in "{[":
             return self._json(text, start)
         if TOKEN_LINE.match(text, start):
@@ -108,20 +124,24 @@ class Source:
         rest = text[end:]
         if rest.strip():
             # One object a line, and not a whole data set with damage after it.
-            is_line = "\n" not in text[start:end] and re.match(r"[ \t\r]*\n", rest)
+            is_line = text.find("\n", start, end) < 0 and re.match(r"[ \t\r]*\n", rest)
             if is_line and isinstance(content, dict) and not {"images", "annotations"} & content.keys():
                 return self._entries(json_lines(text, str(self.captions)), "line")
-            line = text.count("\n", 0, end) + 1
-            raise CaptionerError(f"{self.captions} goes on after its JSON ended in line {line}: fetch it again")
+            self._refuse_more(text, end)
         if isinstance(content, list):
             return self._list(content, "entry")
         return self._object(typed(content, dict, str(self.captions)))
+
+    def _refuse_more(self, text: str, end: int) -> None:
+        if text[end:].strip():
+            line = text.count("\n", 0, end) + 1
+            raise CaptionerError(f"{self.captions} goes on after its JSON ended in line {line}: fetch it again")
 
     def _object(self, content: dict[str, Any]) -> list[Record]:
         columns = find_columns(tuple(content))
         lists = [name for name, value in content.items() if _are_objects(value)]
         if "annotations" in content and ("images" in content or not _has_image(content["annotations"])):
-            return self._coco(content)
+            return self._coco(CocoCaptions(self.captions, self.skipped, self.pictures), content)
         if "images" in content and not _has_captions(content["images"]):
             return self._karpathy(content)
         if lists and (len(lists) == 1 or "images" in lists):
@@ -178,56 +198,6 @@ class Source:
             return Record(image, tuple(texts), split, image_id)
 
         return list(self._elements(content, "images", read, self.skipped.image))
-
-    def _coco(self, content: dict[str, Any]) -> list[Record]:
-        texts: defaultdict[int | str, list[str]] = defaultdict(list)
-        left_out: set[int | str] = set()
-
-        def read_caption(value: object, where: str) -> None:
-            entry = typed(value, dict, where)
-            image_id = identity(entry.get("image_id"), where)
-            text = field(entry, "caption", str, where)
-            reason = next((word for name, word in _LEFT_OUT.items() if entry.get(name) is True), None)
-            if reason:
-                self.skipped.leave_out("captions", reason, image_id)
-                left_out.add(image_id)
-            else:
-                texts[image_id].append(text)
-
-        def read_image(value: object, where: str) -> Record:
-            entry = typed(value, dict, where)
-            image_id = identity(entry.get("id"), where)
-            if not self.pictures and not isinstance(entry.get("file_name"), str):
-                return Record(Path(str(image_id)), tuple(texts.get(image_id, ())), UNSAID, image_id)
-            name = field(entry, "file_name", str, where)
-            if folder := _folder_of(entry.get("coco_url")):
-                self.folders[image_id] = folder
-            return Record(Path(name), tuple(texts.get(image_id, ())), UNSAID, image_id)
-
-        for _ in self._elements(content, "annotations", read_caption, self.skipped.caption):
-            pass
-        if not self.pictures and "images" not in content:
-            content = {"images": []}
-        records = list(self._elements(content, "images", read_image, self.skipped.image))
-        unlisted = texts.keys() - {record.image_id for record in records}
-        if self.pictures:
-            self._tell_unlisted({image_id: texts[image_id] for image_id in sorted(unlisted, key=str)})
-        else:
-            records += [Record(Path(str(each)), tuple(texts[each]), UNSAID, each) for each in texts if each in unlisted]
-        # An image of which no caption is left is none to learn from or to be scored on, and no fault of the file's.
-        for record in records:
-            if not record.captions and record.image_id in left_out:
-                self.skipped.leave_out("images", "with no other caption", record.image_id)
-        return [record for record in records if record.captions or record.image_id not in left_out]
-
-    def _tell_unlisted(self, texts: dict[int | str, list[str]]) -> None:
-        for image_id, own in texts.items():
-            error = CaptionerError(
-                f"{self.captions} has captions for image id {image_id}, which its images do not list "
-                f"({len(texts)} such ids): add the image or take its captions out"
-            )
-            for _ in own:
-                self.skipped.caption("of an image that is not listed", str(image_id), error)
 
     def _elements(
         self,
@@ -288,7 +258,7 @@ class Source:
                 image_id=(below / record.image).as_posix() if record.image_id == str(record.image) else record.image_id,
                 split=split if record.split == UNSAID else record.split,
             )
-            for record in part._file(read_text(path))
+            for record in part._read()
         ]
 
 
@@ -321,6 +291,12 @@ def read_lines(path: Path) -> list[str]:
     return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
+def _start(text: str) -> int:
+    """The index of the first character that is not blank."""
+    match = re.match(r"\s*", text)
+    return match.end() if match else 0
+
+
 def _split_of_name(captions: Path) -> str:
     """The split that the file's name says (captions_val2017.json), or of metadata its folder's, else train."""
     name = captions.parent.name if captions.name in METADATA else captions.stem
@@ -332,14 +308,6 @@ def _split_of_folder(path: Path) -> str:
     """The split after which the first folder of a path is called."""
     first = path.parts[0].lower() if len(path.parts) > 1 else ""
     return SPLIT_NAMES.get(first, UNSAID)
-
-
-def _folder_of(address: object) -> str:
-    """The last folder of an address, such as train2017 of http://images.cocodataset.org/train2017/1.jpg; or none."""
-    if not isinstance(address, str):
-        return ""
-    name = urlsplit(address).path.rpartition("/")[0].rpartition("/")[2]
-    return name if re.fullmatch(r"\w[\w.-]*", name) else ""
 
 
 def _are(value: object, kind: type) -> bool:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +16,9 @@ from captioner.utils.file_kinds import EMPTY, LOOKED_AT, identify
 from captioner.utils.spelling import tell_missing
 
 Kind = TypeVar("Kind")
+
+_DECODER = json.JSONDecoder()
+_BLANKS = re.compile(r"[ \t\n\r]*")
 
 KIND_NAMES: dict[type, str] = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
 
@@ -35,7 +41,7 @@ def read_text(path: Path) -> str:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise CaptionerError(f"cannot read {path}: {reason}; give a caption file that exists") from error
-    if not text.strip():
+    if not text or text.isspace():
         raise CaptionerError(f"{path} is empty: give a file with captions")
     return text
 
@@ -64,8 +70,90 @@ def parse_value(text: str, where: str, start: int = 0) -> tuple[object, int]:
     Raises:
         CaptionerError: No whole JSON value begins there.
     """
+    with _telling(text, where):
+        value: object
+        value, end = _DECODER.raw_decode(text, start)
+    return value, end
+
+
+def parse_members(
+    text: str, where: str, start: int, lists: Mapping[str, Callable[[int, object], None]]
+) -> tuple[dict[str, object], int]:
+    """Parses a JSON object without holding its long lists: their elements are handed over one by one.
+
+    Args:
+        text: JSON, possibly with more after the object.
+        where: The file for the error message.
+        start: Index of the object's first character.
+        lists: What takes the number and the value of each element, by the name of the list.
+
+    Returns:
+        The object, each of these lists empty in it, and the index after its last character.
+
+    Raises:
+        CaptionerError: No whole JSON object begins there.
+    """
+    content: dict[str, object] = {}
+    with _telling(text, where):
+        position, more = _open(text, start + 1, "}")
+        while more:
+            name, position = _DECODER.raw_decode(text, position)
+            if not isinstance(name, str):
+                raise json.JSONDecodeError("Expecting property name enclosed in double quotes", text, position)
+            position = _skip_mark(text, position, ":")
+            if name in lists and text[position : position + 1] == "[":
+                content[name] = []
+                position = _hand_over(text, position, lists[name])
+            else:
+                content[name], position = _DECODER.raw_decode(text, position)
+            position, more = _go_on(text, position, "}")
+    return content, position
+
+
+def _hand_over(text: str, start: int, take: Callable[[int, object], None]) -> int:
+    position, more = _open(text, start + 1, "]")
+    for number in count():
+        if not more:
+            break
+        value, position = _DECODER.raw_decode(text, position)
+        take(number, value)
+        position, more = _go_on(text, position, "]")
+    return position
+
+
+def _open(text: str, position: int, end: str) -> tuple[int, bool]:
+    """The index of the first element, or the one after the end of an empty object or list, and whether it has any."""
+    position = _skip_blanks(text, position)
+    return (position + 1, False) if text[position : position + 1] == end else (position, True)
+
+
+def _go_on(text: str, position: int, end: str) -> tuple[int, bool]:
+    """The index of the next element, or the one after the end, and whether there is a next one."""
+    position = _skip_blanks(text, position)
+    mark = text[position : position + 1]
+    if mark == end:
+        return position + 1, False
+    return _skip_mark(text, position, ","), True
+
+
+def _skip_mark(text: str, position: int, mark: str) -> int:
+    position = _skip_blanks(text, position)
+    if text[position : position + 1] != mark:
+        raise json.JSONDecodeError(f"Expecting {mark!r} delimiter", text, position)
+    return _skip_blanks(text, position + 1)
+
+
+def _skip_blanks(text: str, position: int) -> int:
+    match = _BLANKS.match(text, position)
+    assert match is not None
+    return match.end()
+
+
+@contextmanager
+def _telling(text: str, where: str) -> Iterator[None]:
+    """Says in one line what is wrong with JSON."""
     try:
-        value, end = json.JSONDecoder().raw_decode(text, start)
+        yield
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if "\n" in text else ""
         raise CaptionerError(
@@ -73,7 +161,6 @@ def parse_value(text: str, where: str, start: int = 0) -> tuple[object, int]:
         ) from error
     except (ValueError, RecursionError) as error:
         raise CaptionerError(f"{where} is not usable JSON ({error}): mend it or fetch it again") from error
-    return value, end
 
 
 def json_lines(text: str, source: str) -> Iterator[tuple[object, str]]:

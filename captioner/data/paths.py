@@ -15,6 +15,8 @@ _CURE = "write one that is, or allow it with --images-anywhere (training: data.i
 _FOLDER_NAME = re.compile(r"(?<![a-z])(train|val|test)\d*(?![a-z\d])", re.I)
 """In the name of an annotation file, such as captions_train2017: a folder of pictures of their own."""
 
+_NOT_BARE = re.compile(r"[/\\\0]|^\.{0,2}$")
+
 
 def resolve_path(image: Path, source: Path, images: Path | None, anywhere: bool = False) -> Path:
     """The file of a picture.
@@ -57,6 +59,7 @@ class Finder:
         self.images = images
         self.anywhere = anywhere
         self.listings = Listings()
+        self._root = os.path.normpath(source.parent if images is None else images)
         named = _FOLDER_NAME.search(source.stem)
         self._usual = (*((named[0],) if named else ()), "images", "Images")
 
@@ -73,38 +76,78 @@ class Finder:
         Raises:
             CaptionerError: The path leads out of the folder.
         """
+        name = str(image)
+        is_bare = not _NOT_BARE.search(name)
+        if is_bare and (found := self._find_bare(name, folder)):
+            return Path(found)
         written = resolve_path(image, self.source, self.images, self.anywhere)
         if self.listings.has(written):
             return written
-        name = with_slashes(str(image))
-        is_bare = "/" not in name
-        for below in dict.fromkeys(("", *(((folder,) if folder else ()) + self._usual if is_bare else ()))):
-            path = resolve_path(Path(below, name), self.source, self.images, self.anywhere)
-            found = self.listings.find(path)
-            if found is not None:
-                return Path(found)
+        for below in ("", *self._below(folder)) if is_bare else ("",):
+            path = resolve_path(Path(below, with_slashes(name)), self.source, self.images, self.anywhere)
+            respelled = self.listings.find(path)
+            if respelled is not None:
+                return Path(respelled)
         return written
 
+    def _find_bare(self, name: str, folder: str) -> str | None:
+        """A name without a folder, which leads nowhere else."""
+        if name in self.listings.files(self._root):
+            return os.path.join(self._root, name)
+        for below in self._below(folder):
+            path = os.path.join(self._root, below)
+            if name in self.listings.files(path):
+                return os.path.join(path, name)
+        return None
 
-def refuse_links_out(pictures: Iterable[Path], source: Path, images: Path | None) -> None:
+    def _below(self, folder: str) -> tuple[str, ...]:
+        """Folders in which a name without a folder may lie."""
+        return (folder, *self._usual) if folder else self._usual
+
+
+def refuse_links_out(
+    pictures: Iterable[Path], source: Path, images: Path | None, listings: Listings | None = None
+) -> None:
     """Sees to it that no symbolic link leads from the folder of pictures to somewhere else.
 
     Args:
         pictures: Files as `resolve_path` gives them.
         source: The annotation file.
         images: The folder, as in `resolve_path`.
+        listings: Of the folders, where they have been listed.
 
     Raises:
         CaptionerError: One does.
     """
     folder = source.parent if images is None else images
-    root = Path(os.path.realpath(folder))
-    real_parents: dict[str, str] = {}
+    root = os.path.realpath(folder)
+    real = RealPaths(listings or Listings())
+    inside: dict[str, bool] = {}
     for picture in pictures:
-        parent = os.path.dirname(picture)
-        if parent not in real_parents:
-            real_parents[parent] = os.path.realpath(parent)
-        is_link = os.path.islink(picture)
-        real = os.path.realpath(picture) if is_link else os.path.join(real_parents[parent], picture.name)
-        if not Path(real).is_relative_to(root):
-            raise CaptionerError(f"{picture} in {source} is a link to {real}, not within {folder}: {_CURE}")
+        path = real.of(picture)
+        parent = os.path.dirname(path)
+        if parent not in inside:
+            inside[parent] = Path(parent).is_relative_to(root)
+        if not inside[parent]:
+            raise CaptionerError(f"{picture} in {source} is a link to {path}, not within {folder}: {_CURE}")
+
+
+class RealPaths:
+    """Files without the links that lead to them; only what is a link is asked for.
+
+    Args:
+        listings: Tells which files are links.
+    """
+
+    def __init__(self, listings: Listings) -> None:
+        self._listings = listings
+        self._folders: dict[str, str] = {}
+
+    def of(self, picture: Path) -> str:
+        """The real path of a file."""
+        folder, name = os.path.split(picture)
+        if name in self._listings.links(folder):
+            return os.path.realpath(picture)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return os.path.join(self._folders[folder], name)

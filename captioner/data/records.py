@@ -22,7 +22,7 @@ from captioner.utils.files import replacing
 SPLITS = ("train", "val", "test")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # of COCO there are 123,287
 class Record:
     """A picture and what people wrote about it.
 

@@ -1,4 +1,4 @@
-"""Captions in scripts that put no blanks between words, which a tokenizer that goes by blanks takes for one word each."""
+"""Captions in scripts without blanks between words, which a tokenizer that goes by blanks takes for one word each."""
 
 from __future__ import annotations
 

@@ -25,9 +25,9 @@ _FREQUENT = 200
 
 def split_words(caption: str) -> list[str]:
     """Split a caption into lower-case words without punctuation: the tokens of the COCO scores but for brackets."""
-    from captioner.text.tokenizer import tokenize  # its patterns take a while to compile, and generation needs none
+    from captioner.text.tokenizer import tokenize_one  # its patterns take a while to compile; generation needs none
 
-    return [word for token in tokenize([caption])[0] for word in token.split() if word not in _BRACKETS]
+    return [word for token in tokenize_one(caption) for word in token.split() if word not in _BRACKETS]
 
 
 def join_words(words: Sequence[str]) -> str:
@@ -99,7 +99,8 @@ class Vocabulary:
 
     def encode(self, caption: str) -> list[int]:
         """Encode a caption: START, the id of each word, END; unknown words become UNKNOWN."""
-        return [START, *(self.id(word) for word in split_words(caption)), END]
+        get = self._ids.get
+        return [START, *[get(word, UNKNOWN) for word in split_words(caption)], END]
 
     def decode(self, ids: Iterable[int]) -> list[str]:
         """Decode ids to words up to the first END, without PAD and START; English articles fit the next word."""

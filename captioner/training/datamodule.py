@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import os
 import signal
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+from rich.progress import Progress
 from torch.utils.data import DataLoader
 
 from captioner.data.augmentation import Augmentation
@@ -35,6 +39,7 @@ from captioner.models.encoder import GridEncoder
 from captioner.text.vocabulary import Vocabulary
 from captioner.training.checkpointing import progress
 from captioner.training.feature_extraction import describe_origin, encode_images
+from captioner.utils.console import print_status
 from captioner.utils.counter import counting
 from captioner.utils.seeding import refuse_another_seed, run_seed
 
@@ -43,6 +48,13 @@ _CURES = {
     "val": "training needs some: add a column split, name a folder of split files (data.splits), or have a share "
     "drawn (data.val_share 0.1)",
 }
+
+
+_LARGE_FILE = 20_000_000
+"""Bytes of a caption file that take seconds to read."""
+
+_MANY_PICTURES = 20_000
+"""Pictures that take seconds to look at."""
 
 
 class CaptionData(lightning.LightningDataModule):
@@ -276,10 +288,16 @@ class CaptionData(lightning.LightningDataModule):
     def _usable(self, file: Path, folder: Path | None, splits: Path | None, before: Sequence[Record]) -> list[Record]:
         """What can be used of a caption file, after what files before it gave."""
         skipped = Skipped(file, self.max_skipped)
+        size = file.stat().st_size if file.is_file() else 0
+        if size >= _LARGE_FILE:
+            rank_zero_only(print_status)(f"captioner: reads {str(file)!r} ({size / 1e6:.0f} MB)")
         records = read_records(
             file, folder, splits, anywhere=self.images_anywhere, wanted=("train", "val"), skipped=skipped
         )
-        records = not_before(with_pictures(with_words(records, skipped), skipped), before, skipped)
+        records = with_words(records, skipped)
+        with _looking_at(len(records)) as report:
+            records = with_pictures(records, skipped, report)
+        records = not_before(records, before, skipped)
         skipped.refuse_too_many(len(records), sum(len(record.captions) for record in records))
         rank_zero_only(skipped.report)()
         rank_zero_only(tell_unspaced)((caption for record in records for caption in record.captions), file)
@@ -329,6 +347,17 @@ class CaptionData(lightning.LightningDataModule):
 
     def _origin(self) -> str:
         return describe_origin(self._encoder(), self._transform(), self._cached_images(), self._views)
+
+
+@contextmanager
+def _looking_at(count: int) -> Iterator[Callable[[int], None]]:
+    """Shows how many of many pictures have been looked at."""
+    is_first = getattr(rank_zero_only, "rank", 0) == 0
+    if is_first and count >= _MANY_PICTURES and not sys.stderr.isatty():
+        print_status(f"captioner: looks at {count:,} pictures")
+    with Progress(console=Console(stderr=True), disable=not (is_first and sys.stderr.isatty()), transient=True) as bar:
+        task = bar.add_task("Looking at pictures", total=count)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def _begin_worker(max_pixels: int | None, _: int) -> None:

@@ -16,6 +16,7 @@ class Listings:
 
     def __init__(self) -> None:
         self._files: dict[str, frozenset[str]] = {}
+        self._links: dict[str, frozenset[str]] = {}
         self._names: dict[str, Mapping[str, str | None]] = {}
         self._folders: dict[str, str | None] = {}
 
@@ -27,8 +28,13 @@ class Listings:
     def files(self, folder: str) -> frozenset[str]:
         """The names of a folder's files; none where it cannot be listed."""
         if folder not in self._files:
-            self._files[folder] = _list(folder)
+            self._files[folder], self._links[folder] = _list(folder)
         return self._files[folder]
+
+    def links(self, folder: str) -> frozenset[str]:
+        """Those of a folder's files that are symbolic links."""
+        self.files(folder)
+        return self._links[folder]
 
     def find(self, path: str | os.PathLike[str]) -> str | None:
         """The one file that a path means in another spelling of its letters, or without its ending; None without."""
@@ -122,12 +128,14 @@ def _by_spelling(names: frozenset[str]) -> dict[str, str | None]:
     return found
 
 
-def _list(folder: str) -> frozenset[str]:
+def _list(folder: str) -> tuple[frozenset[str], frozenset[str]]:
+    """The names of a folder's files, and those of them that are links."""
     try:
         with os.scandir(folder or os.curdir) as entries:
-            return frozenset(entry.name for entry in entries if not _is_folder(entry))
+            files = [(entry.name, entry.is_symlink()) for entry in entries if not _is_folder(entry)]
     except (OSError, ValueError):
-        return frozenset()
+        files = []
+    return frozenset(name for name, _ in files), frozenset(name for name, is_link in files if is_link)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
