@@ -83,11 +83,13 @@ def _folder(captions: Path) -> Path | None:
 
 
 def _placed(
-    records: Sequence[Record], captions: Path, finder: Finder, folders: Mapping[int | str, str], skipped: Skipped
+    records: list[Record], captions: Path, finder: Finder, folders: Mapping[int | str, str], skipped: Skipped
 ) -> list[Record]:
-    """Resolves the pictures' paths; passes over what has no path or no split."""
+    """Resolves the pictures' paths; passes over what has no path or no split. The list given is emptied."""
     placed = []
-    for record in records:
+    records.reverse()
+    while records:
+        record = records.pop()  # which makes room for the one with the whole path
         name = record.image.as_posix()
         if record.image == Path():  # as an empty one is
             error = CaptionerError(f"image path {name!r} in {captions} is no file's: write the image's")

@@ -69,7 +69,8 @@ class EncodedCaptions(Sequence[list[list[int]]]):
     """
 
     def __init__(self, records: Sequence[Record], vocabulary: Vocabulary) -> None:
-        self._ids, self._ends, self._images = array("i"), array("q", [0]), array("q", [0])
+        self._ids = array("H" if len(vocabulary) <= 1 << 16 else "i")
+        self._ends, self._images = array("q", [0]), array("q", [0])
         for record in records:
             for text in record.captions:
                 ids = vocabulary.encode(text)

@@ -89,7 +89,10 @@ class Source:
         if splits is not None:
             return assign_splits(records, splits)
         fallback = split or _split_of_name(self.captions)
-        return [replace(record, split=fallback) if record.split == UNSAID else record for record in records]
+        for inner, record in enumerate(records):
+            if record.split == UNSAID:
+                records[inner] = replace(record, split=fallback)
+        return records
 
     def _read(self) -> list[Record]:
         if os.path.isdir(self.captions):
@@ -299,6 +302,8 @@ def _start(text: str) -> int:
 
 def _split_of_name(captions: Path) -> str:
     """The split that the file's name says (captions_val2017.json), or of metadata its folder's, else train."""
+    if os.path.isdir(captions):
+        return SPLIT_NAMES.get(captions.name.lower(), "train")
     name = captions.parent.name if captions.name in METADATA else captions.stem
     said = SPLIT_WORD.search(name.lower())
     return split_name(said[1]) if said else "train"

@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +17,7 @@ from captioner.utils.spelling import tell_missing
 Kind = TypeVar("Kind")
 
 _DECODER = json.JSONDecoder()
+_NEXT = re.compile(r"[ \t\n\r]*([,\]])[ \t\n\r]*")
 _BLANKS = re.compile(r"[ \t\n\r]*")
 
 KIND_NAMES: dict[type, str] = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
@@ -112,12 +112,15 @@ def parse_members(
 
 def _hand_over(text: str, start: int, take: Callable[[int, object], None]) -> int:
     position, more = _open(text, start + 1, "]")
-    for number in count():
-        if not more:
-            break
+    number = 0
+    while more:
         value, position = _DECODER.raw_decode(text, position)
         take(number, value)
-        position, more = _go_on(text, position, "]")
+        number += 1
+        mark = _NEXT.match(text, position)
+        if mark is None:
+            raise json.JSONDecodeError("Expecting ',' delimiter", text, position)
+        position, more = mark.end(), mark[1] == ","
     return position
 
 

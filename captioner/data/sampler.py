@@ -56,10 +56,10 @@ class DrawSampler(Sampler[Draw]):
         generator = torch.Generator().manual_seed(epoch_seed(self.epoch if self.shuffle else 0))
         order = torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)
         seeds = torch.randint(2**62, (self.size,), generator=generator)
-        draws = [Draw(image_index, seed) for image_index, seed in zip(order.tolist(), seeds.tolist(), strict=True)]
-        draws += draws[: self._again]
         first = self.seen[1] if self.epoch == self.seen[0] else 0
-        yield from draws[first + self.rank :: self.processes]
+        places, chances = order.numpy(), seeds.numpy()  # as lists of tuples they would take a hundred bytes an image
+        for turn in range(first + self.rank, self.size + self._again, self.processes):
+            yield Draw(int(places[turn % self.size]), int(chances[turn % self.size]))
 
     @property
     def _again(self) -> int:

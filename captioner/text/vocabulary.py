@@ -25,9 +25,36 @@ _FREQUENT = 200
 
 def split_words(caption: str) -> list[str]:
     """Split a caption into lower-case words without punctuation: the tokens of the COCO scores but for brackets."""
-    from captioner.text.tokenizer import tokenize_one  # its patterns take a while to compile; generation needs none
+    words: list[str] = []
+    for piece in caption.split(" "):
+        known = _PIECES[piece]
+        if known is None:
+            from captioner.text.tokenizer import tokenize
 
-    return [word for token in tokenize_one(caption) for word in token.split() if word not in _BRACKETS]
+            return _words(tokenize([caption])[0])
+        words += known
+    return words
+
+
+class _Pieces(dict[str, "tuple[str, ...] | None"]):
+    """The words of what stands between two spaces, which mostly recurs; None where they depend on what is around."""
+
+    def __missing__(self, piece: str) -> tuple[str, ...] | None:
+        from captioner.text.tokenizer import tokens_of_piece  # its patterns take a while: writing needs none
+
+        if len(self) >= _MOST_PIECES:
+            self.clear()
+        tokens = tokens_of_piece(piece)
+        self[piece] = words = None if tokens is None else tuple(_words(tokens))
+        return words
+
+
+_MOST_PIECES = 1 << 16
+_PIECES = _Pieces()
+
+
+def _words(tokens: Iterable[str]) -> list[str]:
+    return [word for token in tokens for word in token.split() if word not in _BRACKETS]
 
 
 def join_words(words: Sequence[str]) -> str:

@@ -1,0 +1,228 @@
+"""The same captions in every form that people have them in, read from real files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from captioner.cli import main
+from captioner.data.caption_files import read_records
+from captioner.data.skip_report import Skipped
+from captioner.errors import CaptionerError
+
+SAME = {"a.jpg": ["a red square , plain", "a square"], "b.jpg": ["a blue square"]}
+ROWS = [(image, caption) for image, captions in SAME.items() for caption in captions]
+
+
+def table(delimiter: str = ",", header: tuple[str, ...] = ("image", "caption"), blank: str = "") -> str:
+    quoted = [f'"{caption}"' if delimiter in caption else caption for _, caption in ROWS]
+    lines = [header, *((image, caption) for (image, _), caption in zip(ROWS, quoted, strict=True))]
+    return "".join(f"{delimiter}{blank}".join(line) + "\n" for line in lines)
+
+
+def lines(*objects: object) -> str:
+    return "".join(json.dumps(each) + "\n" for each in objects)
+
+
+FORMS = {
+    "comma": table(),
+    "semicolon": table(";"),
+    "tab": table("\t"),
+    "bar with blanks, as Flickr30k's": table("|", ("image_name", "comment"), " "),
+    "a mark that nobody would guess": table("^"),
+    "the delimiter named for Excel": "sep=;\r\n" + table(";").replace("\n", "\r\n"),
+    "quoted for Excel": '"sep=;"\n' + table(";"),
+    "blanks after commas": table(blank=" "),
+    "rows and cells that are empty": "\n" + table().replace("\n", ",,\n") + ",,,\n , ,\n",
+    "other names": table(header=("File Name", "Text")),
+    "names of datasets": table(header=("image_path", "sentence")),
+    "an index in front": ",image,caption\n" + "".join(f'{n},{i},"{c}"\n' for n, (i, c) in enumerate(ROWS)),
+    "columns by number": 'file_name,caption_1,caption_2\na.jpg,"a red square , plain",a square\nb.jpg,a blue square,\n',
+    "a list in a cell": 'raw,filename\n"[""a red square , plain"", ""a square""]",a.jpg\n"[""a blue square""]",b.jpg\n',
+    "without names": "".join(f"{image}\t{caption}\n" for image, caption in ROWS),
+    "JSON lines": lines(*({"image": image, "captions": captions} for image, captions in SAME.items())),
+    "one caption a line": lines(*({"file_name": image, "text": caption} for image, caption in ROWS)),
+    "a list of entries": json.dumps([{"image": image, "captions": own} for image, own in SAME.items()], indent=1),
+    "a list of captions": json.dumps([{"path": image, "caption": caption} for image, caption in ROWS]),
+    "a dictionary": json.dumps(SAME),
+    "a dictionary of entries": json.dumps({image: {"captions": own} for image, own in SAME.items()}),
+    "entries below a name": json.dumps({"version": 1, "data": [{"img": i, "description": c} for i, c in ROWS]}),
+    "columns of lists": json.dumps({"image": list(SAME), "captions": list(SAME.values())}),
+    "columns of pandas": json.dumps(
+        {"image": {str(n): i for n, (i, _) in enumerate(ROWS)}, "caption": {str(n): c for n, (_, c) in enumerate(ROWS)}}
+    ),
+    "captions as objects": lines(*({"image": i, "captions": [{"caption": c} for c in own]} for i, own in SAME.items())),
+    "annotations with names": json.dumps({"annotations": [{"file_name": i, "caption": c} for i, c in ROWS]}),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in SAME:
+        Image.new("RGB", (8, 8), "red").save(tmp_path / name)
+    return tmp_path
+
+
+def content(file: Path) -> Mapping[str, list[str]]:
+    return {record.image.name: list(record.captions) for record in read_records(file)}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_the_same_content_in_any_form(folder: Path, form: str, encoding: str) -> None:
+    file = folder / "captions"
+    file.write_bytes(FORMS[form].encode(encoding))
+    assert content(file) == SAME
+
+
+def test_quotes_may_stand_where_no_delimiter_needs_them(folder: Path) -> None:
+    (folder / "captions.tsv").write_text('image\tcaption\na.jpg\t"Stop" is on it\nb.jpg\ta 5" pipe\n')
+    assert content(folder / "captions.tsv") == {"a.jpg": ['"Stop" is on it'], "b.jpg": ['a 5" pipe']}
+
+
+@pytest.mark.parametrize(
+    ("written", "split"),
+    [("validation", "val"), ("Dev", "val"), (" train ", "train"), ("TEST", "test"), ("restval", "train")],
+)
+def test_splits_have_other_names(folder: Path, written: str, split: str) -> None:
+    (folder / "captions.csv").write_text(f"image,caption,split\na.jpg,a dog,{written}\n")
+    assert read_records(folder / "captions.csv")[0].split == split
+
+
+def test_an_image_folder_of_hugging_face(folder: Path) -> None:
+    for part, image in (("train", "a.jpg"), ("validation", "b.jpg")):
+        (folder / "set" / part).mkdir(parents=True)
+        (folder / image).rename(folder / "set" / part / image)
+        text = "".join(f'{image},"{caption}"\n' for caption in SAME[image])
+        (folder / "set" / part / "metadata.csv").write_text(f"file_name,text\n{text}")
+    wanted = [("a.jpg", "train"), ("b.jpg", "val")]
+    whole = read_records(folder / "set")
+    assert [(record.image.name, record.split) for record in whole] == wanted
+    assert whole[0].image_id == "train/a.jpg"
+    single = [*read_records(folder / "set/train/metadata.csv"), *read_records(folder / "set/validation/metadata.csv")]
+    assert [(record.image.name, record.split, record.captions) for record in single] == [
+        (record.image.name, record.split, record.captions) for record in whole
+    ]
+
+
+def test_text_files_beside_pictures(folder: Path) -> None:
+    (folder / "val").mkdir()
+    (folder / "b.jpg").rename(folder / "val" / "b.jpg")
+    (folder / "a.txt").write_text("\n".join(SAME["a.jpg"]) + "\n\n")
+    (folder / "val" / "b.caption").write_text("a blue square")
+    records = read_records(folder)
+    assert {record.image.name: (list(record.captions), record.split) for record in records} == {
+        "a.jpg": (SAME["a.jpg"], "train"),
+        "b.jpg": (SAME["b.jpg"], "val"),
+    }
+
+
+def test_a_picture_without_its_text_file_is_skipped_as_far_as_allowed(folder: Path) -> None:
+    (folder / "a.txt").write_text("a red square")
+    (folder / "b.txt").touch()
+    with pytest.raises(CaptionerError, match=r"b.jpg in .* has no captions: add one"):
+        read_records(folder)
+    skipped = Skipped(folder, 0.5)
+    assert [record.image.name for record in read_records(folder, skipped=skipped)] == ["a.jpg"]
+    assert skipped.images == 1
+
+
+def test_captions_of_the_captioner_are_read_and_known_as_such(folder: Path, checkpoint: Path) -> None:
+    output = folder / "captions.jsonl"
+    command = ["caption", str(folder / "a.jpg"), str(folder / "b.jpg"), "--model", str(checkpoint)]
+    assert main([*command, "--output", str(output), "--num-captions", "2", "--beam-size", "2"]) == 0
+    written = [json.loads(line) for line in output.read_text().splitlines()]
+    records = read_records(output)
+    assert [[each["caption"] for each in line["captions"]] for line in written] == [list(r.captions) for r in records]
+    assert not any(record.human for record in records)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("name;words\na;b\n", "is a table of 2 columns between semicolons, which begins with 'name', 'words': a table"),
+        (
+            "just words\n",
+            "is text of one column, which begins 'just words': a table needs a column of pictures, such as",
+        ),
+        ('{"a": 1, "b": {}}', "is a JSON object with the fields 'a', 'b': give Karpathy's JSON"),
+        ("[[1, 2]]", "is a JSON list that begins with [1, 2]: give Karpathy's JSON"),
+        (
+            '{"pic": "a.jpg", "words": "x"}\n{"pic": "b.jpg", "words": "x"}',
+            "line 1 has no \"image\" (its fields: 'pic', ",
+        ),
+        ('[{"image": "a.jpg", "words": "x"}]', "has no \"captions\" (its fields: 'image', 'words'): add it"),
+    ],
+)
+def test_what_is_not_read_is_told_with_what_was_found(folder: Path, text: str, told: str) -> None:
+    (folder / "captions").write_text(text)
+    with pytest.raises(CaptionerError) as raised:
+        read_records(folder / "captions")
+    assert told in str(raised.value)
+
+
+VIZWIZ = {
+    "images": [{"id": 0, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}],
+    "annotations": [
+        {"image_id": 0, "caption": "Quality issues are too severe.", "is_precanned": True, "is_rejected": False},
+        {"image_id": 0, "caption": "spam", "is_precanned": False, "is_rejected": True},
+        {"image_id": 0, "caption": "a red square", "is_precanned": False, "is_rejected": False},
+        {"image_id": 1, "caption": "Quality issues are too severe.", "is_precanned": True, "is_rejected": False},
+    ],
+}
+
+
+def test_what_vizwiz_marks_as_no_caption_is_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = folder / "val.json"
+    file.write_text(json.dumps(VIZWIZ))
+    skipped = Skipped(file)
+    [record] = read_records(file, skipped=skipped)
+    assert record.captions == ("a red square",)
+    skipped.report()
+    told = capsys.readouterr().err
+    assert told.endswith(
+        "left out 3 captions (2 canned, 1 rejected) and 1 images (1 with no other caption), as the file marks them\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "there"),
+    [
+        ("images\\c.jpg", "images/c.jpg"),
+        ("IMAGES/C.JPG", "images/c.jpg"),
+        ("été.jpg", "e\u0301te\u0301.jpg"),
+        ("e\u0301te\u0301.jpg", "été.jpg"),
+        ("été/c.jpg", "e\u0301te\u0301/c.jpg"),
+        ("c", "c.jpg"),
+        ("c.jpg", "images/c.jpg"),
+    ],
+)
+def test_a_picture_is_found_as_other_systems_spell_it(tmp_path: Path, written: str, there: str) -> None:
+    (tmp_path / there).parent.mkdir(exist_ok=True)
+    (tmp_path / there).touch()
+    (tmp_path / "captions.csv").write_text(f"image,caption\n{written},a dog\n", encoding="utf-8")
+    [record] = read_records(tmp_path / "captions.csv")
+    assert record.image == tmp_path / there
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("https://example.com/c.jpg", "addresses are not fetched; download the pictures"),
+        ("s3://bucket/c.jpg", "addresses are not fetched"),
+        ("C:\\Users\\me\\c.jpg", "it is a path of Windows; write it relative to the image folder"),
+        ("C.jpg", "put it there or give the right image folder"),  # two files are spelled so
+        ("..\\c.jpg", "is not within"),
+    ],
+)
+def test_a_picture_that_is_not_found_is_told_with_the_cure(tmp_path: Path, written: str, told: str) -> None:
+    for name in ("c.JPG", "c.jpg"):
+        (tmp_path / name).touch()
+    (tmp_path / "captions.csv").write_text(f"image,caption\n{written},a dog\n")
+    with pytest.raises(CaptionerError) as raised:
+        read_records(tmp_path / "captions.csv")
+    assert told in str(raised.value)
