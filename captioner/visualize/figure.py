@@ -12,6 +12,7 @@ from PIL import Image
 
 from captioner.caption import Caption
 from captioner.data.images import ImageSource
+from captioner.visualize.fonts import BOX, choose_fonts
 from captioner.visualize.overlay import COLOR_MAP, OPACITY, UNSEEN_GRAY, load_photograph, maps_to_draw, spread
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ def plot(image: ImageSource, caption: Caption, measure: str = "attention") -> Fi
     from matplotlib.cm import ScalarMappable
 
     maps = maps_to_draw(caption)
+    fonts, missing = choose_fonts((caption.text, *caption.words))
+    boxes = str.maketrans(dict.fromkeys(missing, BOX))
     photograph = load_photograph(image, LONGEST_SIDE)
     panel_width, panel_height = _panel_size(*photograph.size)
     panels = 1 + len(maps)
@@ -69,7 +72,15 @@ def plot(image: ImageSource, caption: Caption, measure: str = "attention") -> Fi
     height = GAP + len(lines) * CAPTION_LINE + rows * row_height + BAR_STRIP
 
     figure = Figure(figsize=(width, height))
-    figure.text(0.5, 1 - GAP / height, _plain("\n".join(lines)), ha="center", va="top", fontsize=CAPTION_SIZE)
+    figure.text(
+        0.5,
+        1 - GAP / height,
+        _plain("\n".join(lines)).translate(boxes),
+        ha="center",
+        va="top",
+        fontsize=CAPTION_SIZE,
+        fontfamily=fonts,
+    )
     for index in range(panels):
         left = GAP + index % columns * (panel_width + GAP)
         bottom = BAR_STRIP + (rows - 1 - index // columns) * row_height
@@ -77,7 +88,7 @@ def plot(image: ImageSource, caption: Caption, measure: str = "attention") -> Fi
         axis.set_axis_off()
         if index == 0:
             axis.imshow(photograph)
-            _label(axis, "photograph", "", panel_width)
+            _label(axis, "photograph", "", panel_width, fonts)
             continue
         weights = maps[index - 1]
         _lay(axis, weights, caption.region, photograph)
@@ -85,7 +96,7 @@ def plot(image: ImageSource, caption: Caption, measure: str = "attention") -> Fi
         note = f"p = {probability:.2f}, peak {weights.max():.0%}"
         if caption.looking_away is not None:
             note += f", away {caption.looking_away[index - 1]:.0%}"
-        _label(axis, caption.words[index - 1], note, panel_width)
+        _label(axis, caption.words[index - 1].translate(boxes), note, panel_width, fonts)
     left, bottom = (width - BAR_WIDTH) / 2, BAR_STRIP - 0.3
     axis = figure.add_axes((left / width, bottom / height, BAR_WIDTH / width, BAR_HEIGHT / height))
     bar = figure.colorbar(ScalarMappable(cmap=COLOR_MAP), cax=axis, orientation="horizontal", ticks=[0, 0.5, 1])
@@ -108,10 +119,10 @@ def _lay(axis: Axes, weights: np.ndarray, region: tuple[float, float, float, flo
     axis.imshow(spread(weights, region, photograph.size), cmap=colors, vmin=0, vmax=1, alpha=OPACITY)
 
 
-def _label(axis: Axes, word: str, note: str, width: float) -> None:
+def _label(axis: Axes, word: str, note: str, width: float, fonts: list[str]) -> None:
     """Writes a word and a note above a panel of a width in inches."""
     word, size = _fitted(word, width)
-    axis.set_title(_plain(word), fontsize=size, fontweight="bold", pad=15)
+    axis.set_title(_plain(word), fontsize=size, fontweight="bold", fontfamily=fonts, pad=15)
     axis.annotate(note, (0.5, 1), (0, 4), "axes fraction", "offset points", ha="center", fontsize=NOTE_SIZE)
 
 

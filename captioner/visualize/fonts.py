@@ -1,0 +1,49 @@
+"""Fonts for words of any script: Matplotlib's own has no Chinese, Japanese or Thai letters."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from matplotlib import font_manager, rcParams
+from matplotlib.ft2font import FT2Font
+
+from captioner.utils.console import print_status
+
+BOX = "□"
+"""What stands for a letter that no font here has."""
+
+_PLACEHOLDERS = "Last Resort"
+"""A font that has a sign for every script, and no letters."""
+
+
+def choose_fonts(texts: Iterable[str]) -> tuple[list[str], frozenset[str]]:
+    """Chooses fonts that have the letters of texts.
+
+    Args:
+        texts: What is to be written.
+
+    Returns:
+        The names of the fonts, the usual ones first, and the letters that none of the installed ones has, of which a
+        line on standard error tells.
+    """
+    usual = list(rcParams["font.family"])
+    missing = frozenset("".join(texts)) - _letters(font_manager.findfont(font_manager.FontProperties(family=usual)))
+    missing = frozenset(letter for letter in missing if letter.isprintable() and not letter.isspace())
+    if not missing:
+        return usual, missing
+    for entry in font_manager.fontManager.ttflist:
+        if not entry.name.startswith(_PLACEHOLDERS) and missing <= _letters(entry.fname):
+            # It would log that a font has no bold letters.
+            logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+            return [*usual, entry.name], frozenset()
+    sample = "".join(sorted(missing)[:5])
+    print_status(f"captioner: no font here has {sample}: they are drawn as {BOX}; install one, such as Noto Sans CJK")
+    return usual, missing
+
+
+def _letters(file: str) -> frozenset[str]:
+    try:
+        return frozenset(map(chr, FT2Font(file).get_charmap()))
+    except (OSError, RuntimeError):  # no font that can be read
+        return frozenset()
