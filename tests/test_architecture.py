@@ -37,6 +37,9 @@ WITHOUT_TORCH = ("text", "utils", "metrics", "caption", "errors")
 READERS = ("caption_files", "filters", "formats", "json_fields", "paths", "records", "skip_report", "text_files")
 """Modules of ``data`` that read caption files; a caption can be scored where torch is not installed."""
 
+UPWARD = {("captioner.caption", "captioner.visualize.notebook")}
+"""The one import against the order, made when it is needed: a notebook asks a caption itself to be drawn."""
+
 MODULES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
@@ -78,14 +81,16 @@ def test_every_room_has_a_layer() -> None:
 @pytest.mark.parametrize("module", INNER)
 def test_imports_run_one_way(module: str) -> None:
     own = room(module)
-    others = {room(name) for name, _ in imports(module) if name.startswith("captioner.")} - {own}
+    inner = {name for name, _ in imports(module) if name.startswith("captioner.") and (module, name) not in UPWARD}
+    others = {room(name) for name in inner} - {own}
     assert [name for name in sorted(others) if layer(name) > layer(own)] == []
     if own in LOWEST:
         assert others <= set(LOWEST[: LOWEST.index(own)])
 
 
 def test_rooms_of_one_layer_make_no_circle() -> None:
-    arrows = {(room(module), room(name)) for module in INNER for name, _ in imports(module) if name in MODULES}
+    found = {(module, name) for module in INNER for name, _ in imports(module) if name in MODULES} - UPWARD
+    arrows = {(room(module), room(name)) for module, name in found}
     assert {(one, other) for one, other in arrows if one != other and (other, one) in arrows} == set()
 
 
