@@ -153,7 +153,7 @@ def _told(action: argparse.Action) -> str:
     end = "" if default in (None, argparse.SUPPRESS) else f" (default {default})"
     if (names := choices(action)) and names[0] != "true":
         end = f" ({', '.join(names)};{end.replace(' (', ' ')}"
-    return textwrap.project_to_low_rank(describe(action), max(30, _WIDTH - _COLUMN - len(end)), placeholder=" …") + end
+    return textwrap.shorten(describe(action), max(30, _WIDTH - _COLUMN - len(end)), placeholder=" …") + end
 
 
 def _row(option: str, text: str) -> list[str]:

@@ -126,7 +126,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_shell_completes(script: Path, tmp_path: Path, line: str, expected: list[str]) -> None:
     for name in ("here.safetensors", "my.yaml"):
         (tmp_path / name).touch()
-    command = ["bash", "-c", COMPLETE, "bash", script, *line.split()]
+    command: list[str | Path] = ["bash", "-c", COMPLETE, "bash", script, *line.split()]
     done = run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == expected
 

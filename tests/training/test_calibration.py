@@ -14,7 +14,7 @@ from conftest import WORDS as NONSENSE
 from conftest import make_captioner
 from PIL import Image
 
-from captioner import calibration, checkpoint
+from captioner import checkpoint
 from captioner.cli import main
 from captioner.data.transforms import Transform
 from captioner.decoding import DecodingOptions
@@ -24,6 +24,7 @@ from captioner.models.confidence import FEATURES, Confidence, Evidence, Suggeste
 from captioner.models.decoder import DecoderConfig, make_decoder
 from captioner.pipeline import Captioner, load
 from captioner.text.vocabulary import SPECIAL_WORDS, Vocabulary
+from captioner.training import calibration
 from captioner.training.calibration import Photograph, calibrate, fit_logistic, judge, things_of, with_confidence
 
 CHANNELS = 6

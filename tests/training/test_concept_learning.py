@@ -44,7 +44,7 @@ def first_step(module: CaptioningModule) -> TrainingStep:
 
 def test_concepts_know_their_words_from_the_start(shapes: Path) -> None:
     module = make(shapes, EncoderOptions("resnet18", "none", image_size=32))
-    concepts = module.model.decoder.concepts
+    concepts = module.model.decoder.members[0].concepts
     assert concepts is not None
     assert concepts.classes is None  # no package holds what a ResNet knows
     words = ConceptWords(module.vocabulary)
@@ -54,7 +54,7 @@ def test_concepts_know_their_words_from_the_start(shapes: Path) -> None:
 
 def test_the_concept_loss_is_the_binary_cross_entropy_of_words(shapes: Path) -> None:
     step = first_step(make(shapes, EncoderOptions("resnet18", "none", image_size=32)))
-    concepts = step.model.decoder.concepts
+    concepts = step.model.decoder.members[0].concepts
     assert concepts is not None
     assert step.batch.concepts is not None
     assert step.batch.concepts.sum() > 0
@@ -69,7 +69,7 @@ def test_classes_are_kept_until_training_changes_them(shapes: Path) -> None:
     module = make(shapes, EncoderOptions(LITE, "package", image_size=64), LossOptions(kept_classes=1.0))
     objective = KeptClasses(1.0, PretrainedClassifier(LITE))
     assert objective(first_step(module)).loss.item() == pytest.approx(0, abs=1e-5)
-    concepts = module.model.decoder.concepts
+    concepts = module.model.decoder.members[0].concepts
     assert concepts is not None
     assert concepts.classes is not None
     with torch.no_grad():

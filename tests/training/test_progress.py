@@ -113,7 +113,7 @@ def test_a_file_of_captions_is_counted(
 
 def test_on_a_terminal_a_file_of_captions_has_a_counter(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
     output = tmp_path / "captions.jsonl"
-    command = [*CAPTIONER, "caption", photos, "--model", checkpoint, "--output", output]
+    command: list[str | Path] = [*CAPTIONER, "caption", photos, "--model", checkpoint, "--output", output]
     terminal, other_end = pty.openpty()
     with started(command, stderr=other_end, env=os.environ | {"TERM": "xterm", "OMP_NUM_THREADS": "1"}) as process:
         os.close(other_end)

@@ -135,7 +135,7 @@ def test_a_failing_callback_of_the_users_own_is_told_with_its_place(
 def test_a_fault_of_this_project_keeps_its_traceback(
     config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("captioner.training.callbacks.RefuseUnvalidated.on_train_start", lambda *_: {}["fault"])
+    monkeypatch.setattr("captioner.training.callbacks.RefuseUnvalidated.on_train_start", lambda *_: [][0])
     monkeypatch.setattr("captioner.training.module.CaptioningModule.on_fit_start", lambda self: self.nothing)
     with pytest.raises(AttributeError, match="nothing"):
         run(config, tmp_path)

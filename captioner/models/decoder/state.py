@@ -32,14 +32,15 @@ class KeyValueCache(NamedTuple):
 
     def select(self, images: Tensor) -> KeyValueCache:
         """Select images by index."""
-        parts = (None if part is None else part.index_select(0, images) for part in self[:3])
-        return KeyValueCache(*parts, None if self.concepts is None else self.concepts.select(images))
+        keys, values, update = (None if part is None else part.index_select(0, images) for part in self[:3])
+        concepts = None if self.concepts is None else self.concepts.select(images)
+        return KeyValueCache(keys, values, update, concepts)
 
     def crop(self, images: int) -> KeyValueCache:
         """Select the first images."""
-        parts = (None if part is None else Unrolled.first(part, images) for part in self[:3])
+        keys, values, update = (None if part is None else Unrolled.first(part, images) for part in self[:3])
         # Concepts are attended to after the loop over tokens, for all images at once.
-        return KeyValueCache(*parts, self.concepts)
+        return KeyValueCache(keys, values, update, self.concepts)
 
 
 class State(NamedTuple):

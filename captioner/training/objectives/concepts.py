@@ -40,7 +40,8 @@ class PretrainedClassifier:
     def __call__(self, pixels: Tensor) -> Tensor:
         """Log-probabilities of its classes, shape (images, classes), of images (images, 3, size, size)."""
         mean = self.encoder(pixels).to(self.weight.dtype).mean(dim=1)
-        return (mean @ self.weight.T + self.bias).log_softmax(-1)
+        log_probabilities: Tensor = (mean @ self.weight.T + self.bias).log_softmax(-1)
+        return log_probabilities
 
 
 @torch.no_grad()
