@@ -18,6 +18,7 @@ LAYERS = (
     {"metrics"},
     {"decoding", "checkpoint"},
     {"pipeline"},
+    {"sidecars"},
     {"visualize"},
     {"training"},
     {"cli"},

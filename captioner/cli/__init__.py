@@ -24,6 +24,7 @@ from captioner.utils.nearest import did_you_mean
 
 VERBS = (
     "caption",
+    "write",
     "visualize",
     "train",
     "evaluate",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from captioner.errors import CaptionerError
 
-_NAME_PART = 40
+TEMPORARY_NAME_PART = 40
 """Characters of a file's name that its temporary name contains: that must not exceed the limit of names either."""
 
 
@@ -35,7 +35,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         refuse_to_follow(target, path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f".{target.name[:_NAME_PART]}."
+        prefix = f".{target.name[:TEMPORARY_NAME_PART]}."
         descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=target.parent)
         temporary = Path(name)
         os.close(descriptor)

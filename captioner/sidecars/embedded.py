@@ -1,0 +1,162 @@
+"""Captions inside pictures: an XMP packet in JPEG, PNG, WebP and TIFF; all other bytes stay.
+
+No library with a licence that this project could take on edits a picture's XMP without writing the picture anew, so the
+four containers are edited here: a few ranges of bytes are replaced (`captioner.sidecars.splices`).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from captioner.errors import CaptionerError
+from captioner.sidecars.descriptions import Description, container_of, mapped, words_in_picture
+from captioner.sidecars.manifest import NAME, Entry, digest_of, pack, unpack
+from captioner.sidecars.policy import Captioned, Slot
+from captioner.sidecars.splices import Content, Splice, reverse, write
+from captioner.sidecars.targets import CHANGED, Document, Maker, Row, Target, texts_before
+from captioner.sidecars.xmp import ALT_TEXT, DESCRIPTION
+from captioner.utils.files import replacing
+
+FORM = "embedded"
+_FIELDS = (DESCRIPTION, ALT_TEXT)
+
+
+class Picture(Target):
+    """A picture; what holds its captions is its XMP packet."""
+
+    def __init__(self, path: Path, maker: Maker) -> None:
+        super().__init__(
+            FORM,
+            path,
+            dict.fromkeys(_FIELDS, path),
+            lambda content: Description(content, _FIELDS, maker),
+            lambda: {DESCRIPTION: words_in_picture(path)},
+        )
+
+    def read(self) -> bytes | None:
+        """The XMP packet; None where there is none."""
+        with mapped(self.path) as content, _naming(self.path):
+            packet: bytes | None = container_of(content).find(content)
+        return packet
+
+    def is_as_written(self, entry: Entry) -> bool:
+        """Whether the picture has the bytes that were written, so that the entry restores it."""
+        try:
+            with mapped(self.path) as content:
+                return _recorded(content, entry) is not None
+        except CaptionerError:
+            return False
+
+    def undo(self, entry: Entry | None, is_trial: bool) -> Row | None:
+        """Takes back what was written: the very bytes that were, or our fields where others changed the packet."""
+        packet = self.content()
+        if packet is None:
+            return None
+        action, text = "restore", ""
+        with mapped(self.path) as content, _naming(self.path):
+            splices = None if entry is None else _recorded(content, entry)
+            if splices is None:
+                back = texts_before(self.document(packet), None)
+                if back is None:
+                    return None
+                if not back:
+                    action, text = "changed", CHANGED
+                splices = container_of(content).put(content, self.document(packet).with_texts(back, {}))
+            if not is_trial:
+                self._rewrite(content, splices)
+        return Row(action, self.path, text)
+
+    def _compose(
+        self,
+        content: bytes | None,
+        document: Document,
+        texts: Mapping[str, str | None],
+        captions: Mapping[str, Captioned],
+        slots: Mapping[str, Slot],
+        old: Entry | None,
+    ) -> tuple[Entry, Callable[[], None]]:
+        """Writes upon the picture as it was without captions of ours, so that changes never pile up."""
+        state = _state(self.path)
+        with mapped(self.path) as whole, _naming(self.path):
+            undone = None if old is None else _recorded(whole, old)
+            base: Content = whole if undone is None else _spliced(whole, undone)
+            packet = container_of(base).find(base)
+            if undone is not None:
+                ours = {key: slot.text for key, slot in slots.items() if slot.ours}
+                document, texts = self.document(packet), {**ours, **texts}
+            new = document.with_texts(texts, captions)
+            assert new is not None
+            splices = container_of(base).put(base, new)
+            facts = _facts(base, splices, new)
+
+        def apply() -> None:
+            if _state(self.path) != state:
+                raise CaptionerError(f"{self.path}: was changed by another program meanwhile; run the command again")
+            with mapped(self.path) as whole:
+                self._rewrite(whole if undone is None else _spliced(whole, undone), splices)
+
+        return facts, apply
+
+    def _rewrite(self, content: Content, splices: Sequence[Splice]) -> None:
+        """Replaces the picture; its times, permissions and owner stay."""
+        with replacing(self.path) as temporary:
+            with temporary.open("wb") as file:
+                write(content, splices, file)
+            shutil.copystat(self.path, temporary)
+            status = self.path.stat()
+            with contextlib.suppress(PermissionError):
+                os.chown(temporary, status.st_uid, status.st_gid)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Puts the picture's name before what is wrong with it."""
+    try:
+        yield
+    except CaptionerError as error:
+        raise CaptionerError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from error
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _spliced(content: Content, splices: Sequence[Splice]) -> bytes:
+    buffer = io.BytesIO()
+    write(content, splices, buffer)
+    return buffer.getvalue()
+
+
+def _facts(content: Content, splices: Sequence[Splice], packet: bytes) -> Entry:
+    """What the manifest needs to restore the picture."""
+    back = reverse(content, splices)
+    ranges = [[each.start, each.end, base64.b85encode(each.new).decode()] for each in back]
+    spliced = b"".join(each.new for each in sorted(splices))
+    size = len(content) + sum(len(each.new) - (each.end - each.start) for each in splices)
+    return {
+        "sha256": digest_of(packet),
+        "original": pack(json.dumps(ranges).encode()),
+        "size": size,
+        "spliced": digest_of(spliced),
+    }
+
+
+def _recorded(content: Content, entry: Entry) -> list[Splice] | None:
+    """The splices that restore a picture; None where its bytes are no longer those that were written."""
+    try:
+        ranges = json.loads(unpack(entry["original"]) or b"")
+        splices = [Splice(int(start), int(end), base64.b85decode(new)) for start, end, new in ranges]
+    except (ValueError, TypeError, RecursionError):
+        raise CaptionerError(f"its entry in {NAME} is damaged") from None
+    if len(content) != entry.get("size"):
+        return None
+    spliced = b"".join(content[each.start : each.end] for each in splices)
+    return splices if digest_of(spliced) == entry.get("spliced") else None

@@ -1,0 +1,295 @@
+"""A job: captions of many pictures written in several forms, gone on with where it stopped."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import repeat
+from pathlib import Path
+from types import TracebackType
+
+from captioner.errors import CaptionerError
+from captioner.sidecars.manifest import BusyError, Entry, Manifest, Manifests, folders_with_manifest
+from captioner.sidecars.policy import Captioned, Policy
+from captioner.sidecars.survey import Survey, Wish, clash
+from captioner.sidecars.targets import Change, Maker, Row, Target
+
+_BATCH = 64
+"""Pictures whose files are written after their lines of the manifest are synced together."""
+
+_BATCHES_AHEAD = 4
+"""Batches that may wait to be written before captioning waits for them."""
+
+_WRITERS = 8
+"""Files written at once: waiting for the disk takes most of the time."""
+
+_IDLE = ("keep", "same", "unsure")
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A picture that waits for its caption."""
+
+    path: Path
+    modified: int | None
+    targets: list[Target]
+
+
+@dataclass
+class _Batch:
+    """What is written together: targets with their captions, and captions to remember, by folder."""
+
+    ready: list[tuple[Target, dict[str, Captioned]]] = field(default_factory=list)
+    made: dict[Path, list[Entry]] = field(default_factory=dict)
+
+
+class Job:
+    """Writes captions; a context manager.
+
+    Args:
+        wish: What is to be written where.
+        policy: How captions are worded and what they may replace.
+        maker: Who makes them.
+        made_with: What captions depend on, such as the model and the decoding options; what a former run made with the
+            same is not made again.
+        is_trial: Whether nothing is to be written.
+        report: Called with each line of the report, in one thread.
+
+    Attributes:
+        survey: The pictures and the files that are to hold their captions.
+
+    Raises:
+        CaptionerError: Something that was given holds neither pictures nor pages.
+    """
+
+    def __init__(
+        self, wish: Wish, policy: Policy, maker: Maker, made_with: str, is_trial: bool, report: Callable[[Row], None]
+    ) -> None:
+        self._policy = policy
+        self._maker = maker
+        self._made_with = made_with
+        self._is_trial = is_trial
+        self._report = report
+        self._manifests = Manifests()
+        self._refused: dict[Path, str] = {}
+        self._checked: set[Path] = set()
+        try:
+            for path in wish.paths:
+                self._open(path if path.is_dir() else path.parent)
+                for folder in folders_with_manifest(path) if path.is_dir() else ():
+                    self._manifest(folder)
+            self.survey = Survey(wish, maker, report)
+            self._shared = {id(target): (target, self._wanted_slots(target)) for target in self.survey.shared}
+        except BaseException:
+            self._manifests.close()
+            raise
+        self._captions: dict[int, dict[str, Captioned]] = {key: {} for key in self._shared}
+        self._waiting: deque[_Picture] = deque()
+        self._batch = _Batch()
+        self._running: deque[Future[list[Row]]] = deque()
+        self._thread = ThreadPoolExecutor(1)
+        self._writers = ThreadPoolExecutor(_WRITERS)
+
+    def __enter__(self) -> Job:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._thread.shutdown(cancel_futures=True)
+        self._writers.shutdown()
+        self._manifests.close()
+
+    def wanted(self) -> Iterator[Path]:
+        """The pictures that need a caption; `take` expects the captions in this order."""
+        for picture in self.survey.pictures:
+            targets = [target for target in self.survey.targets(picture) if self._wants(target, picture)]
+            if not targets:
+                continue
+            waiting = _Picture(picture, _modified(picture), targets)
+            caption = self._remembered(waiting)
+            if caption is None:
+                self._waiting.append(waiting)
+                yield picture
+            else:
+                self._put(waiting, caption)
+
+    def take(self, result: Captioned | CaptionerError) -> None:
+        """Takes the caption of the next picture, or why there is none."""
+        picture = self._waiting.popleft()
+        if isinstance(result, CaptionerError):
+            self._report(Row("error", picture.path, str(result)))
+            return
+        folder = picture.targets[0].path.parent
+        if picture.modified is not None:
+            entry = {
+                "picture": os.path.relpath(picture.path, folder),
+                "modified": picture.modified,
+                "made_with": self._made_with,
+                "caption": result.text,
+                "log_probability": float(result.log_probability),
+                "confidence": result.confidence,
+            }
+            self._batch.made.setdefault(folder, []).append(entry)
+        self._put(picture, result)
+
+    def finish(self) -> None:
+        """Writes what is left, then the files of several pictures."""
+        self._flush()
+        self._batch.ready = [(target, self._captions[key]) for key, (target, slots) in self._shared.items() if slots]
+        self._flush()
+        self._await(0)
+
+    def _open(self, root: Path) -> None:
+        """Keeps other processes out of a folder that was given."""
+        try:
+            if not self._is_trial and root.is_dir():
+                self._manifests.of(root).open()
+        except BusyError:
+            raise
+        except CaptionerError:
+            pass  # reported with the files that would be written there
+
+    def _wanted_slots(self, target: Target) -> dict[str, list[str]]:
+        """The slots of a shared file that need captions, by picture; those that a person has filled are reported."""
+        if self._manifest(target.path.parent, target.path) is None:
+            return {}
+        try:
+            slots = target.slots(self._manifests)
+        except CaptionerError as error:
+            self._report(Row("error", target.path, str(error)))
+            return {}
+        wanted: dict[str, list[str]] = {}
+        for key, slot in slots.items():
+            if self._policy.wants(slot):
+                wanted.setdefault(os.path.abspath(target.pictures[key]), []).append(key)
+            else:
+                self._report(Row("keep", target.path, slot.text or "", key))
+        return wanted
+
+    def _wants(self, target: Target, picture: Path) -> bool:
+        """Whether a target needs the caption of a picture; what stands in the way is reported."""
+        if target.is_shared:
+            return os.path.abspath(picture) in self._shared[id(target)][1]
+        manifest = self._manifest(target.path.parent, target.path)
+        if manifest is None:
+            return False
+        try:
+            slots = target.slots(self._manifests)
+        except CaptionerError as error:
+            self._report(Row("error", target.path, str(error)))
+            return False
+        entry = manifest.written.get((target.form, target.path.name))
+        if entry and entry.get("picture", picture.name) != picture.name:
+            other = picture.with_name(entry["picture"])
+            if other.exists() and any(slot.ours for slot in slots.values()):
+                self._report(clash(target.path, picture, other))
+                return False
+        if any(self._policy.wants(slot) for slot in slots.values()):
+            return True
+        self._report(Row("keep", target.path, next(iter(slots.values())).words))
+        return False
+
+    def _manifest(self, folder: Path, path: Path | None = None) -> Manifest | None:
+        """The manifest of a folder, locked; None where that cannot be, which is reported once."""
+        if folder in self._refused:
+            return None
+        try:
+            manifest = self._manifests.of(folder)
+            if path is not None and not self._is_trial and folder not in self._checked:
+                with manifest.opened():
+                    self._checked.add(folder)
+        except CaptionerError as error:
+            self._refused[folder] = str(error)
+            self._report(Row("error", path or folder, str(error)))
+            return None
+        return manifest
+
+    def _remembered(self, picture: _Picture) -> Captioned | None:
+        """The caption that a former run made."""
+        for folder in {target.path.parent for target in picture.targets}:
+            made = self._manifests.of(folder).made.get(os.path.relpath(picture.path, folder))
+            if made and (made.get("modified"), made.get("made_with")) == (picture.modified, self._made_with):
+                return Captioned(made["caption"], made["log_probability"], made["confidence"])
+        return None
+
+    def _put(self, picture: _Picture, caption: Captioned) -> None:
+        for target in picture.targets:
+            if target.is_shared:
+                keys = self._shared[id(target)][1][os.path.abspath(picture.path)]
+                self._captions[id(target)] |= dict.fromkeys(keys, caption)
+            else:
+                self._batch.ready.append((target, dict.fromkeys(target.pictures, caption)))
+        if max(len(self._batch.ready), sum(map(len, self._batch.made.values()))) >= _BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Hands what has come together to the thread that writes."""
+        batch, self._batch = self._batch, _Batch()
+        self._running.append(self._thread.submit(self._write, batch))
+        self._await(_BATCHES_AHEAD)
+
+    def _await(self, count: int) -> None:
+        """Reports what is done, until at most so many batches are waiting."""
+        while self._running and (len(self._running) > count or self._running[0].done()):
+            for row in self._running.popleft().result():
+                self._report(row)
+
+    def _write(self, batch: _Batch) -> list[Row]:
+        rows: list[Row] = []
+        changes: list[tuple[Target, Change]] = []
+        for target, captions in batch.ready:
+            try:
+                changes.append((target, target.change(captions, self._policy, self._manifests, self._maker)))
+            except CaptionerError as error:
+                rows.append(Row("error", target.path, str(error)))
+            except OSError as error:  # it has gone meanwhile
+                rows.append(Row("error", target.path, f"{target.path}: {error.strerror or error}"))
+        if self._is_trial:
+            return rows + [row for target, change in changes for row in _told(target, change)]
+        entries = {folder: list(made) for folder, made in batch.made.items()}
+        for target, change in changes:
+            if change.entry is not None:
+                entries.setdefault(target.path.parent, []).append(change.entry)
+        full: dict[Path, str] = {}
+        for folder, lines in entries.items():
+            try:
+                self._manifests.of(folder).append(lines)
+            except CaptionerError as error:
+                full[folder] = str(error)
+        for result in self._writers.map(_apply, changes, repeat(full)):
+            rows += result
+        return rows
+
+
+def _apply(each: tuple[Target, Change], full: Mapping[Path, str]) -> Sequence[Row]:
+    """Writes a file, unless its folder's manifest cannot tell of it."""
+    target, change = each
+    if change.apply is None:
+        return _told(target, change)
+    if target.path.parent in full:
+        return [Row("error", target.path, f"{target.path}: {full[target.path.parent]}")]
+    try:
+        change.apply()
+    except CaptionerError as error:
+        return [Row("error", target.path, str(error))]
+    except OSError as error:
+        return [Row("error", target.path, f"{target.path}: {error.strerror or error}")]
+    return _told(target, change)
+
+
+def _told(target: Target, change: Change) -> Sequence[Row]:
+    """The lines of a change: of a file that is one picture's, the one that tells most."""
+    if target.is_shared:
+        return change.rows
+    return [min(change.rows, key=lambda row: row.action in _IDLE)]
+
+
+def _modified(picture: Path) -> int | None:
+    try:
+        return picture.stat().st_mtime_ns
+    except (OSError, ValueError):
+        return None

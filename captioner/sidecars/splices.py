@@ -1,0 +1,49 @@
+"""A file with a few ranges of bytes replaced: what an edit of a picture's metadata comes down to."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable, Iterable
+from typing import BinaryIO, NamedTuple, TypeAlias
+
+_CHUNK = 2**20
+
+Content: TypeAlias = bytes | mmap.mmap
+
+
+class Splice(NamedTuple):
+    """A range of a file and what takes its place.
+
+    Attributes:
+        start: First byte of the range.
+        end: The byte after its last.
+        new: The bytes that take its place.
+    """
+
+    start: int
+    end: int
+    new: bytes
+
+
+def reverse(content: Content, splices: Iterable[Splice]) -> list[Splice]:
+    """The splices that make the content again of what `write` writes."""
+    back, shift = [], 0
+    for start, end, new in sorted(splices):
+        back.append(Splice(start + shift, start + shift + len(new), bytes(content[start:end])))
+        shift += len(new) - (end - start)
+    return back
+
+
+def write(content: Content, splices: Iterable[Splice], file: BinaryIO) -> None:
+    """Writes a content with ranges replaced, which do not overlap."""
+    place = 0
+    for start, end, new in sorted(splices):
+        _copy(content, place, start, file.write)
+        file.write(new)
+        place = end
+    _copy(content, place, len(content), file.write)
+
+
+def _copy(content: Content, start: int, end: int, put: Callable[[bytes], object]) -> None:
+    for place in range(start, end, _CHUNK):
+        put(content[place : min(place + _CHUNK, end)])

@@ -1,0 +1,338 @@
+"""Files that hold captions: what is in them, what is to be in them, and back."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from captioner.errors import CaptionerError
+from captioner.sidecars.manifest import Entry, Manifests, digest_of, pack, unpack
+from captioner.sidecars.policy import Captioned, Decision, Policy, Slot
+from captioner.utils.files import replacing
+
+CHANGED = "was changed since it was written; the text stays as it is"
+LARGEST = 2**28
+"""Bytes of the largest text file that is read."""
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Who makes captions: the name of the model, and the version of this program."""
+
+    model: str
+    version: str
+
+
+class Document(Protocol):
+    """A parsed file with texts in it.
+
+    Attributes:
+        texts: The text of each slot that has one.
+        written: The texts that its own mark says this program wrote, and those they took the place of; None where
+            it carries no marks and the manifest tells.
+    """
+
+    @property
+    def texts(self) -> Mapping[str, str]: ...  # noqa: D102 (see Attributes)
+
+    @property
+    def written(self) -> Mapping[str, tuple[str, str | None]] | None: ...  # noqa: D102
+
+    def with_texts(self, texts: Mapping[str, str | None], captions: Mapping[str, Captioned]) -> bytes | None:
+        """The content with other texts; None where nothing is left.
+
+        Args:
+            texts: The new texts by slot; None takes one out.
+            captions: The captions that they are; without any, marks go too.
+        """
+        ...
+
+
+Parse: TypeAlias = Callable[[bytes | None], Document]
+"""Reads a file's content, None where there is no file; raises CaptionerError with what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the report.
+
+    Attributes:
+        action: That of `Decision`, or ``remove``, ``restore`` and ``changed`` of taking back, or ``error``.
+        path: The file.
+        text: The text written, or what went wrong.
+        slot: Which of the file's pictures, where it holds several.
+    """
+
+    action: str
+    path: Path
+    text: str = ""
+    slot: str = ""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What writing a file comes to.
+
+    Attributes:
+        rows: What to report.
+        entry: What the manifest is to say first; None where nothing is to be written.
+        apply: Writes the file.
+    """
+
+    rows: list[Row]
+    entry: Entry | None = None
+    apply: Callable[[], None] | None = None
+
+
+class Target:
+    """A file with slots for captions.
+
+    Args:
+        form: The form's name.
+        path: The file.
+        pictures: The picture of each slot.
+        parse: Reads its content.
+        elsewhere: A person's words for the same pictures in other places, by slot.
+        is_shared: Whether it holds captions of several pictures, which its report tells apart.
+    """
+
+    def __init__(
+        self,
+        form: str,
+        path: Path,
+        pictures: Mapping[str, Path],
+        parse: Parse,
+        elsewhere: Callable[[], Mapping[str, str]] | None = None,
+        is_shared: bool = False,
+    ) -> None:
+        self.form = form
+        self.path = path
+        self.pictures = pictures
+        self._parse = parse
+        self._elsewhere = elsewhere
+        self.is_shared = is_shared
+
+    def read(self) -> bytes | None:
+        """The bytes that hold the captions; None where there are none.
+
+        Raises:
+            CaptionerError: They cannot be read.
+        """
+        return read_file(self.path)
+
+    @cached_property
+    def _words_elsewhere(self) -> Mapping[str, str]:
+        return self._elsewhere() if self._elsewhere else {}
+
+    def content(self) -> bytes | None:
+        """The bytes that hold the captions, which are to be written anew.
+
+        Raises:
+            CaptionerError: They cannot be read or must not be written.
+        """
+        refuse_link_or_read_only(self.path)
+        return self.read()
+
+    def slots(self, manifests: Manifests) -> dict[str, Slot]:
+        """What the slots hold."""
+        content = self.content()
+        return self._slots(content, self.document(content), manifests)
+
+    def document(self, content: bytes | None) -> Document:
+        """The parsed content.
+
+        Raises:
+            CaptionerError: It is damaged, or of another kind.
+        """
+        try:
+            return self._parse(content)
+        except CaptionerError as error:
+            raise CaptionerError(f"{self.path}: {error}") from error
+
+    def change(self, captions: Mapping[str, Captioned], policy: Policy, manifests: Manifests, maker: Maker) -> Change:
+        """Decides what to write for some slots.
+
+        Raises:
+            CaptionerError: The file cannot be read or must not be written.
+        """
+        content = self.content()
+        document = self.document(content)
+        slots = self._slots(content, document, manifests)
+        decisions = {key: policy.decide(slots[key], caption) for key, caption in captions.items()}
+        rows = [self._row(key, decision, slots[key], captions[key]) for key, decision in decisions.items()]
+        texts: dict[str, str | None] = {key: d.text for key, d in decisions.items() if d.text is not None}
+        old = manifests.entry(self.form, self.path, content)
+        gone = self._gone(document, old)
+        if not texts and not gone:
+            return Change(rows)
+        used = {key: caption for key, caption in captions.items() if key in texts}
+        kept = {
+            key: slot
+            for key, slot in (old or {}).get("slots", {}).items()
+            if key not in gone and document.texts.get(key) == slot["text"]
+        }
+        entry: Entry = {"form": self.form, "file": self.path.name, "slots": kept}
+        if not self.is_shared:
+            entry["picture"] = next(iter(self.pictures.values())).name
+        for key, text in texts.items():
+            before = slots[key].before if slots[key].ours else slots[key].text
+            entry["slots"][key] = {"text": text, "before": before} | _facts(maker, captions[key])
+        facts, apply = self._compose(content, document, {**texts, **dict.fromkeys(gone)}, used, slots, old)
+        return Change(rows, entry | facts, apply)
+
+    def is_as_written(self, entry: Entry) -> bool:
+        """Whether the file holds what was written, byte for byte."""
+        try:
+            content = self.read()
+        except CaptionerError:
+            return False
+        return content is not None and bool(digest_of(content) == entry["sha256"])
+
+    def version(self, manifests: Manifests) -> Entry | None:
+        """The entry of what the file holds, byte for byte; None where there is none.
+
+        Raises:
+            CaptionerError: The file cannot be read.
+        """
+        content = self.read()
+        entry = manifests.entry(self.form, self.path, content)
+        return entry if content is not None and entry and entry["sha256"] == digest_of(content) else None
+
+    def undo(self, entry: Entry | None, is_trial: bool) -> Row | None:
+        """Takes back what was written.
+
+        Args:
+            entry: What the manifest says of the file, where it does.
+            is_trial: Whether nothing is to be written.
+
+        Returns:
+            What to report; None where nothing of ours is in the file.
+
+        Raises:
+            CaptionerError: The file cannot be read or written.
+        """
+        content = self.content()
+        if content is None:
+            return None
+        action = text = ""
+        if entry is not None and digest_of(content) == entry["sha256"]:
+            original, modified = unpack(entry["original"]), entry.get("modified")
+        elif entry is not None and content == unpack(entry["original"]):
+            return None  # the process that wrote the entry ended before it wrote the file
+        else:
+            document = self.document(content)
+            back = texts_before(document, entry)
+            if back is None:
+                return None
+            original, modified = document.with_texts(back, {}), None
+            if not back:
+                action, text = "changed", CHANGED
+        if not is_trial and original != content:
+            self._replace(original, modified)
+        return Row(action or ("remove" if original is None else "restore"), self.path, text)
+
+    def _slots(self, content: bytes | None, document: Document, manifests: Manifests) -> dict[str, Slot]:
+        written = document.written
+        if written is None:
+            entry = manifests.entry(self.form, self.path, content)
+            written = _written(entry)
+        slots = {}
+        for key in self.pictures:
+            text, before = written.get(key, (None, None))
+            slots[key] = Slot.of(document.texts.get(key), text, before, self._words_elsewhere.get(key, ""))
+        return slots
+
+    def _row(self, key: str, decision: Decision, slot: Slot, caption: Captioned) -> Row:
+        text = decision.text or (caption.text if decision.action == "unsure" else slot.text or slot.words)
+        return Row(decision.action, self.path, text, key if self.is_shared else "")
+
+    def _gone(self, document: Document, entry: Entry | None) -> list[str]:
+        """Slots of ours whose picture is no longer there."""
+        return []
+
+    def _compose(
+        self,
+        content: bytes | None,
+        document: Document,
+        texts: Mapping[str, str | None],
+        captions: Mapping[str, Captioned],
+        slots: Mapping[str, Slot],
+        old: Entry | None,
+    ) -> tuple[Entry, Callable[[], None]]:
+        """What the manifest needs to restore the file as a person left it, and what writes the file."""
+        new = document.with_texts(texts, captions)
+        facts: Entry
+        if old is not None and content is not None and digest_of(content) == old["sha256"]:
+            facts = {"original": old["original"], "modified": old.get("modified")}
+        else:
+            ours = {key: slot.before for key, slot in slots.items() if slot.ours}
+            modified = self.path.stat().st_mtime_ns if content is not None and not ours else None
+            facts = {"original": pack(document.with_texts(ours, {}) if ours else content), "modified": modified}
+        return facts | {"sha256": digest_of(new or b"")}, lambda: self._replace(new)
+
+    def _replace(self, new: bytes | None, modified: int | None = None) -> None:
+        if new is None:
+            self.path.unlink(missing_ok=True)
+            return
+        with replacing(self.path) as temporary:
+            temporary.write_bytes(new)
+            if modified is not None:
+                os.utime(temporary, ns=(modified, modified))
+
+
+def read_file(path: Path) -> bytes | None:
+    """A file's bytes; None where there is none.
+
+    Raises:
+        CaptionerError: It cannot be read, or is too large.
+    """
+    try:
+        if path.stat().st_size > LARGEST:
+            raise CaptionerError(f"{path}: has more than {LARGEST:,} bytes")
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CaptionerError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def refuse_link_or_read_only(path: Path) -> None:
+    """Refuses to replace a file that its owner protected, or one that lies elsewhere.
+
+    Raises:
+        CaptionerError: It is a symbolic link, is no regular file, or has no write permission.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise CaptionerError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if stat.S_ISLNK(mode):
+        raise CaptionerError(f"{path}: is a link, which is not written through; name the file that it leads to")
+    if not stat.S_ISREG(mode):
+        raise CaptionerError(f"{path}: is no regular file; move it away")
+    if not mode & 0o222 or not os.access(path, os.W_OK):
+        raise CaptionerError(f"{path}: is read-only; make it writable, or leave it out")
+
+
+def _facts(maker: Maker, caption: Captioned) -> dict[str, object]:
+    return {"model": maker.model, "confidence": caption.confidence, "log_probability": caption.log_probability}
+
+
+def _written(entry: Entry | None) -> dict[str, tuple[str, str | None]]:
+    slots = entry["slots"] if entry else {}
+    return {key: (slot["text"], slot.get("before")) for key, slot in slots.items()}
+
+
+def texts_before(document: Document, entry: Entry | None) -> dict[str, str | None] | None:
+    """What slots held before, of those that nobody changed since; None where nothing was written."""
+    written = document.written if document.written is not None else _written(entry)
+    if not written:
+        return None
+    return {key: before for key, (text, before) in written.items() if document.texts.get(key) == text}

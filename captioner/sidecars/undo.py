@@ -1,0 +1,167 @@
+"""Taking back what was written, also after pictures were moved within the folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from captioner.data.images import SUFFIXES
+from captioner.errors import CaptionerError
+from captioner.sidecars import embedded, forms, xmp_files
+from captioner.sidecars.manifest import Entry, Manifest, Manifests, digest_of, folders_with_manifest
+from captioner.sidecars.targets import Maker, Row, Target
+from captioner.sidecars.xmp import OURS
+
+_NOBODY = Maker("", "")
+"""Who makes captions where none is made."""
+
+
+def take_back(paths: Sequence[Path], names: Sequence[str], is_trial: bool, report: Callable[[Row], None]) -> None:
+    """Restores each file as it was before captions were written into it.
+
+    Of a file that was changed since, texts of ours that are still there go, and all else stays.
+
+    Args:
+        paths: Folders; or pictures, whose own files are meant.
+        names: The forms to take back, of `captioner.sidecars.forms.FORMS`.
+        is_trial: Whether nothing is to be written.
+        report: Called with each line of the report.
+
+    Raises:
+        CaptionerError: A path does not exist, or another process is writing there.
+    """
+    for path in paths:
+        if not os.path.lexists(path):
+            raise CaptionerError(f"{path}: no such file; check the path")
+        _Undo(path, names, is_trial, report).run()
+
+
+class _Undo:
+    """Takes back what the manifests of a folder tell of, or those files of it that belong to one picture."""
+
+    def __init__(self, path: Path, names: Sequence[str], is_trial: bool, report: Callable[[Row], None]) -> None:
+        self._root = path if path.is_dir() else path.parent
+        ends = (".xmp", *(f".{form}" for form in forms.TEXT_FILES))
+        self._meant = None if path.is_dir() else {path.name, f"{path.name}.xmp", *(path.stem + end for end in ends)}
+        self._names = names
+        self._is_trial = is_trial
+        self._report = report
+        self._manifests = Manifests()
+        self._failed: set[tuple[str, str]] = set()
+
+    def run(self) -> None:
+        """Does all of it; what fails stays in the manifests, for another run."""
+        try:
+            for folder in folders_with_manifest(self._root) if self._meant is None else (self._root,):
+                manifest = self._manifests.of(folder)
+                if not self._is_trial and manifest.path.exists():
+                    manifest.open()
+            self._take_back_marked()
+            self._take_back_listed()
+            if not self._is_trial:
+                for manifest in self._manifests:
+                    self._forget(manifest)
+        finally:
+            self._manifests.close()
+
+    def _take_back_marked(self) -> None:
+        """Files that tell themselves what was written into them, wherever they are."""
+        for path in self._files():
+            form = xmp_files.FORM if path.suffix.lower() == ".xmp" else embedded.FORM
+            if form not in self._names or path.is_symlink() or not self._is_meant(path.name):
+                continue
+            target = forms.of_file(form, path, _NOBODY)
+            try:
+                content = target.read()
+            except CaptionerError:
+                continue  # nothing was written into a file that cannot be read
+            if content is not None and OURS.encode() in content:
+                alike = self._by_content.get((form, digest_of(content)), ())
+                self._undo(target, next(filter(target.is_as_written, alike), None))
+
+    def _take_back_listed(self) -> None:
+        """Files whose manifest tells what was written into them."""
+        for manifest in self._manifests:
+            for (form, name), entry in manifest.written.items():
+                if form not in forms.WITH_MARKS and form in self._names and self._is_meant(name):
+                    self._undo(forms.of_file(form, self._find(manifest.folder / name, form, entry), _NOBODY), entry)
+
+    def _undo(self, target: Target, entry: Entry | None) -> None:
+        """Takes one file back.
+
+        Args:
+            target: The file.
+            entry: What was written into it, unless its content tells better.
+        """
+        try:
+            row = target.undo(target.version(self._manifests) or entry, self._is_trial)
+        except CaptionerError as error:
+            self._failed.add((target.form, target.path.name))
+            row = Row("error", target.path, str(error))
+        if row is not None:
+            self._report(row)
+
+    def _find(self, path: Path, form: str, entry: Entry) -> Path:
+        """Where a file is now: as it was written, in its place, in another folder, or under another name."""
+        if self._meant is not None or forms.of_file(form, path, _NOBODY).is_as_written(entry):
+            return path
+        others: list[Path] = self._by_name.get(path.name, []) + self._by_name.get(path.suffix, [])
+        for other in others:
+            if other not in self._listed and forms.of_file(form, other, _NOBODY).is_as_written(entry):
+                self._listed.add(other)
+                return other
+        return path
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[Path]]:
+        """All files below the folder by their names, and by their endings."""
+        found: dict[str, list[Path]] = {}
+        for folder, folders, files in os.walk(self._root):
+            folders.sort()
+            for name in sorted(files):
+                path = Path(folder) / name
+                for key in {name, path.suffix}:
+                    found.setdefault(key, []).append(path)
+        return found
+
+    @cached_property
+    def _listed(self) -> set[Path]:
+        """Files that lie where and as they were written."""
+        return {
+            manifest.folder / name
+            for manifest in self._manifests
+            for (form, name), entry in manifest.written.items()
+            if form not in forms.WITH_MARKS
+            and forms.of_file(form, manifest.folder / name, _NOBODY).is_as_written(entry)
+        }
+
+    @cached_property
+    def _by_content(self) -> dict[tuple[str, str], list[Entry]]:
+        """All entries by form and digest, for files that were renamed."""
+        found: dict[tuple[str, str], list[Entry]] = {}
+        for manifest in self._manifests:
+            for (form, _, digest), entry in manifest.versions.items():
+                found.setdefault((form, digest), []).append(entry)
+        return found
+
+    def _forget(self, manifest: Manifest) -> None:
+        left = [
+            entry
+            for (form, name), entry in manifest.written.items()
+            if form not in self._names or not self._is_meant(name) or (form, name) in self._failed
+        ]
+        if len(left) < len(manifest.written) or not left:
+            manifest.keep([*left, *(manifest.made.values() if left else ())])
+
+    def _is_meant(self, name: str) -> bool:
+        return self._meant is None or name in self._meant
+
+    def _files(self) -> Iterator[Path]:
+        ends = SUFFIXES | {".xmp"}
+        for folder, folders, files in os.walk(self._root):
+            folders.sort()
+            if self._meant is not None:
+                folders.clear()
+            yield from (Path(folder) / name for name in sorted(files) if Path(name).suffix.lower() in ends)
