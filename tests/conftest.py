@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from make_shapes import write_shapes
 from PIL import Image
 
 from captioner.data.transforms import Transform
@@ -20,8 +25,6 @@ from captioner.text.vocabulary import SPECIAL_WORDS, Vocabulary
 # Started by `nohup pytest &`, this process ignores Ctrl-C, and so would the commands that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-from make_shapes import write_shapes
 
 WORDS = (*SPECIAL_WORDS, *["a", "the", "dog", "cat", "runs", "sits", "on", "grass", "road", "red", "'s"])
 
@@ -43,6 +46,15 @@ def make_captioner(
 def _exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests compare with float32 whatever this machine's CPU is fast at."""
     monkeypatch.setattr("captioner.models.inference.has_fast_bfloat16", lambda: False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _freed() -> Iterator[None]:
+    """Return what a file's tests have freed: training has malloc keep it, which suits a run, not a suite."""
+    yield
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 @pytest.fixture(scope="session")
