@@ -20,6 +20,7 @@ LAYERS = (
     {"pipeline"},
     {"sidecars"},
     {"visualize"},
+    {"serve"},
     {"training"},
     {"cli"},
     {"__main__"},

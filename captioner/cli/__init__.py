@@ -27,6 +27,7 @@ VERBS = (
     "write",
     "visualize",
     "train",
+    "serve",
     "evaluate",
     "score",
     "calibrate",

@@ -13,8 +13,13 @@ if TYPE_CHECKING:
     from captioner.pipeline import Captioner
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """The model, or several that write together, and where they run."""
+def add_model_arguments(parser: argparse.ArgumentParser, max_pixels: int | None = None) -> None:
+    """The model, or several that write together, and where they run.
+
+    Args:
+        parser: The verb's.
+        max_pixels: Largest photograph unless told otherwise; None leaves Pillow's own limit.
+    """
     parser.add_argument(
         "--model",
         metavar="FILE",
@@ -29,8 +34,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "float32", "bfloat16"),
         help="numbers to compute with (default: auto: bfloat16 where it is faster and scores stay within 0.5 %%)",
     )
-    text = "refuse photographs with more pixels, before they fill the memory (default: 178956970)"
-    parser.add_argument("--max-pixels", type=int, metavar="N", help=text)
+    text = f"refuse photographs with more pixels, before they fill the memory (default: {max_pixels or 178956970})"
+    parser.add_argument("--max-pixels", type=int, default=max_pixels, metavar="N", help=text)
 
 
 def load_model(args: argparse.Namespace) -> Captioner:

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import torch
 
-SECTIONS = ("decoding", "features", "fine_tuning", "folder", "scores", "start", "training", "write")
+SECTIONS = ("decoding", "features", "fine_tuning", "folder", "scores", "serve", "start", "training", "write")
 
 Row: TypeAlias = "Mapping[str, str | float]"
 

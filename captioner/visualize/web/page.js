@@ -1,16 +1,19 @@
 "use strict";
 
-const data = JSON.parse(document.getElementById("data").textContent);
+// Shows one photograph with its captions, in the elements of page.html; `view` changes the photograph.
 const [picture, canvas, words, status, play, strength, choices, heading, photograph] =
   ["picture", "map", "words", "status", "play", "strength", "choices", "caption", "photograph"]
     .map((id) => document.getElementById(id));
-const palette = bytes(data.palette); // 256 colours, 3 bytes each
 const WORD_MILLISECONDS = 900;
 const LONGEST_SIDE = 256; // of the drawn map, in pixels; the browser enlarges it further
 const EMPTY_BAR = -6; // log-probability at which the bar is empty
 const UNSEEN = [232, 232, 232]; // what the encoder never saw: a grey that the palette does not have
 
-let caption = data.captions[0];
+let data = null;
+let palette = null; // 256 colours, 3 bytes each
+let across = null; // `taps` of the columns of pixels and of the rows
+let down = null;
+let caption = null;
 let chosen = null; // the word last focused, tapped or played: it stays when the pointer leaves
 let timer = null;
 
@@ -33,13 +36,6 @@ function taps(pixels, start, end, cells) {
     return weights.map((weight, k) => [Math.min(Math.max(first - 1 + k, 0), cells - 1), weight]);
   });
 }
-
-const longest = Math.max(data.width, data.height);
-canvas.width = Math.max(1, Math.round(data.width / longest * LONGEST_SIDE));
-canvas.height = Math.max(1, Math.round(data.height / longest * LONGEST_SIDE));
-const [left, top_, right, bottom] = data.region;
-const across = taps(canvas.width, left, right, data.columns);
-const down = taps(canvas.height, top_, bottom, data.rows);
 
 function draw(index) {
   const cells = data.rows * data.columns;
@@ -74,8 +70,9 @@ function percent(share) {
 
 function place(index) {
   const [row, column] = caption.peaks[index].cell;
+  const [left, top, right, bottom] = data.region;
   const x = left + (column + 0.5) / data.columns * (right - left);
-  const y = top_ + (row + 0.5) / data.rows * (bottom - top_);
+  const y = top + (row + 0.5) / data.rows * (bottom - top);
   const vertical = ["upper", "middle", "lower"][Math.min(Math.floor(3 * y), 2)];
   const horizontal = ["left", "centre", "right"][Math.min(Math.floor(3 * x), 2)];
   return vertical === "middle" && horizontal === "centre" ? "centre" : `${vertical} ${horizontal}`;
@@ -83,10 +80,12 @@ function place(index) {
 
 function show(index) {
   [...words.children].forEach((button, k) => button.classList.toggle("shown", k === index));
-  picture.classList.toggle("mapped", index !== null);
-  if (index === null) {
+  const mapped = index !== null && caption.maps !== null;
+  picture.classList.toggle("mapped", mapped);
+  if (!mapped) {
     delete canvas.dataset.word;
     canvas.setAttribute("aria-hidden", "true");
+    if (index !== null) status.textContent = `${chance(index)}.`;
     return;
   }
   draw(index);
@@ -95,10 +94,14 @@ function show(index) {
   canvas.dataset.word = index;
   canvas.removeAttribute("aria-hidden");
   canvas.setAttribute("aria-label", `Map of ${data.measure} for “${word}”, ${where}`);
-  status.textContent = `“${word}”, word ${index + 1} of ${caption.words.length}: log-probability `
-    + `${number(caption.logProbabilities[index])}, a chance of ${percent(Math.exp(caption.logProbabilities[index]))}. `
-    + `Its ${data.measure} is ${where}, ${percent(caption.peaks[index].share)} of it in one cell `
+  status.textContent = `${chance(index)}. Its ${data.measure} is ${where}, ${percent(caption.peaks[index].share)} of it in one cell `
     + `of ${data.rows}\u00a0×\u00a0${data.columns}.${away(index)}`;
+}
+
+function chance(index) {
+  const value = caption.logProbabilities[index];
+  return `“${caption.words[index]}”, word ${index + 1} of ${caption.words.length}: log-probability ${number(value)}, `
+    + `a chance of ${percent(Math.exp(value))}`;
 }
 
 function away(index) {
@@ -178,23 +181,13 @@ function paintScale() {
   scale.getContext("2d").putImageData(image, 0, 0);
 }
 
-data.captions.forEach((each, index) => {
-  const label = element("label", "choice", "");
-  const input = document.createElement("input");
-  input.type = "radio";
-  input.name = "caption";
-  input.checked = index === 0;
-  input.addEventListener("change", () => read(index));
-  label.append(input, element("span", "text", each.text), element("span", "number", number(each.logProbability)));
-  choices.append(label);
-});
-
 words.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") show(chosen); });
 play.addEventListener("click", toggle);
 strength.addEventListener("input", () => picture.style.setProperty("--strength", strength.value / 100));
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.altKey || event.metaKey) return;
+  if (event.ctrlKey || event.altKey || event.metaKey || data === null) return;
+  if (event.target.closest("input:not([type=radio], [type=range])")) return; // where letters are typed, or files chosen
   const inWords = words.contains(event.target);
   const native = !inWords && event.target.closest("button, input, a, summary");
   const last = caption.words.length - 1;
@@ -221,7 +214,32 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-picture.style.setProperty("--aspect", data.width / data.height);
-document.getElementById("unseen").hidden = across.every(Boolean) && down.every(Boolean);
-paintScale();
-read(0);
+function offer(each, index) {
+  const label = element("label", "choice", "");
+  const input = document.createElement("input");
+  input.type = "radio";
+  input.name = "caption";
+  input.checked = index === 0;
+  input.addEventListener("change", () => read(index));
+  label.append(input, element("span", "text", each.text), element("span", "number", number(each.logProbability)));
+  return label;
+}
+
+function view(shown) {
+  data = shown;
+  palette = bytes(data.palette);
+  const longest = Math.max(data.width, data.height);
+  canvas.width = Math.max(1, Math.round(data.width / longest * LONGEST_SIDE));
+  canvas.height = Math.max(1, Math.round(data.height / longest * LONGEST_SIDE));
+  const [left, top, right, bottom] = data.region;
+  across = taps(canvas.width, left, right, data.columns);
+  down = taps(canvas.height, top, bottom, data.rows);
+  picture.style.setProperty("--aspect", data.width / data.height);
+  document.getElementById("unseen").hidden = across.every(Boolean) && down.every(Boolean);
+  choices.replaceChildren(choices.firstElementChild, ...data.captions.map(offer));
+  paintScale();
+  read(0);
+}
+
+const embedded = document.getElementById("data");
+if (embedded) view(JSON.parse(embedded.textContent));

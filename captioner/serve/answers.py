@@ -1,0 +1,48 @@
+"""Captions as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from captioner.caption import Caption
+
+DIGITS = 6
+"""Decimals of an attention weight."""
+
+
+def describe(name: str, caption: Caption, count: int, maps: bool = False) -> dict[str, Any]:
+    """The JSON object of one picture, as ``captioner caption --json`` prints it.
+
+    Args:
+        name: What the picture is called.
+        caption: Its caption.
+        count: Captions that were asked for; with more than one, all of them are listed.
+        maps: Whether words, their log-probabilities and their attention are told too.
+    """
+    entry = {"image": name, **_describe(caption, maps)}
+    if count > 1:
+        entry["captions"] = [_describe(each, maps) for each in (caption, *caption.alternatives)]
+    return entry
+
+
+def confidence_of(caption: Caption) -> float | None:
+    """How likely the caption is to be right, of captioners that tell."""
+    value = getattr(caption, "confidence", None)
+    return None if value is None else float(value)
+
+
+def _describe(caption: Caption, maps: bool) -> dict[str, Any]:
+    entry: dict[str, Any] = {"caption": caption.text, "log_probability": caption.log_probability}
+    confidence = confidence_of(caption)
+    if confidence is not None:
+        entry["confidence"] = confidence
+    if maps:
+        entry["words"] = list(caption.words)
+        entry["word_log_probabilities"] = list(caption.word_log_probabilities)
+        entry["attention"] = None if caption.attention is None else np.round(caption.attention, DIGITS).tolist()
+        entry["region"] = list(caption.region)
+        if caption.looking_away is not None:
+            entry["looking_away"] = list(caption.looking_away)
+    return entry

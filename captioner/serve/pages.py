@@ -1,0 +1,100 @@
+"""The page that people use, and the page that documents the interfaces; neither asks for anything from elsewhere."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Response
+from fastapi.responses import HTMLResponse
+
+from captioner.serve.failures import ServeError
+from captioner.visualize.html_template import escape, to_base64
+from captioner.visualize.overlay import palette
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+
+PATHS = ("/", "/docs", "/openapi.json")
+"""Where the pages are, and what the second one is made from."""
+
+FILES = {
+    "style.css": ("captioner.visualize", "text/css"),
+    "page.js": ("captioner.visualize", "text/javascript"),
+    "serve.css": ("captioner.serve", "text/css"),
+    "serve.js": ("captioner.serve", "text/javascript"),
+}
+"""What the pages are made of: the package in whose folder ``web`` a file lies, and its type."""
+
+
+def make_router(app: FastAPI) -> APIRouter:
+    """The routes of the pages.
+
+    Args:
+        app: Whose interfaces are documented.
+    """
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/")
+    async def index() -> HTMLResponse:
+        """The captioner as a page."""
+        document = _read("captioner.serve", "index.html")
+        return HTMLResponse(document.replace("{{palette}}", to_base64(palette().tobytes())), headers=HEADERS)
+
+    @router.get("/web/{name}")
+    async def web(name: str) -> Response:
+        """A part of the pages."""
+        if name not in FILES:
+            raise ServeError(404, f"/web/{name} is not served here")
+        package, kind = FILES[name]
+        headers = {**HEADERS, "Cache-Control": "no-cache"}
+        return Response(_read(package, name), media_type=kind, headers=headers)
+
+    @router.get("/docs")
+    async def docs() -> HTMLResponse:
+        """What can be asked, from the same source as /openapi.json."""
+        return HTMLResponse(_document(app.openapi()), headers=HEADERS)
+
+    return router
+
+
+@cache
+def _read(package: str, name: str) -> str:
+    return (resources.files(package) / "web" / name).read_text(encoding="utf-8")
+
+
+def _document(schema: dict[str, Any]) -> str:
+    """The schema as HTML."""
+    operations = [
+        _operation(method, path, operation)
+        for path, methods in schema["paths"].items()
+        for method, operation in methods.items()
+    ]
+    return _read("captioner.serve", "docs.html").replace("{{operations}}", "\n".join(operations))
+
+
+def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
+    parts = [f"<section><h2><code>{method.upper()} {escape(path)}</code></h2>"]
+    parts += [f"<p>{escape(text)}</p>" for text in operation.get("description", "").split("\n\n") if text]
+    if parameters := operation.get("parameters"):
+        rows = "".join(_parameter(each) for each in parameters)
+        parts.append(
+            "<details><summary>Parameters</summary><table><thead><tr><th scope=col>Name<th scope=col>Type"
+            f"<th scope=col>Default</tr></thead><tbody>{rows}</tbody></table></details>"
+        )
+    for kind, body in operation.get("requestBody", {}).get("content", {}).items():
+        text = escape(json.dumps(body["schema"], indent=2))
+        parts.append(f"<details><summary>Body: <code>{escape(kind)}</code></summary><pre>{text}</pre></details>")
+    return "".join(parts) + "</section>"
+
+
+def _parameter(parameter: dict[str, Any]) -> str:
+    schema = parameter["schema"]
+    kind = escape(schema.get("description", schema.get("type", "")))
+    default = escape(json.dumps(schema["default"])) if "default" in schema else ""
+    return f"<tr><th scope=row><code>{escape(parameter['name'])}</code><td>{kind}<td>{default}</tr>"

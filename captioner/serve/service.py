@@ -1,0 +1,138 @@
+"""What all interfaces share: the model, its queue, its limits and what is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fastapi import Request
+from PIL import Image
+
+from captioner.caption import Caption
+from captioner.decoding.options import DecodingOptions
+from captioner.errors import CaptionerError
+from captioner.pipeline import with_ids
+from captioner.serve.batching import Batcher, Outcome
+from captioner.serve.failures import CLIENT_LEFT, ServeError
+from captioner.serve.limits import Limits
+from captioner.serve.metrics import Metrics
+from captioner.serve.requests import Picture, limited, name_picture, too_many
+
+if TYPE_CHECKING:
+    from captioner.pipeline import Captioner
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class Service:
+    """A captioner at work.
+
+    Attributes:
+        captioner: The network.
+        name: What clients call it.
+        options: How captions are written unless a request says otherwise.
+        limits: What requests may ask.
+    """
+
+    captioner: Captioner
+    name: str
+    options: DecodingOptions
+    limits: Limits
+    batcher: Batcher = field(init=False)
+    metrics: Metrics = field(init=False)
+    started: datetime = field(init=False, default_factory=lambda: datetime.now(timezone.utc))
+
+    def __post_init__(self) -> None:
+        self.metrics = Metrics(lambda: self.batcher.pending)
+        self.batcher = Batcher(self.captioner, self.limits, self.metrics.observe_batch)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what is known of the model: its card and its words."""
+        known = json.dumps([dict(self.captioner.card), self.captioner.vocabulary.words], default=str, sort_keys=True)
+        return hashlib.sha256(known.encode()).hexdigest()
+
+    def refuse_other_model(self, name: str) -> None:
+        """Raises what a client gets that asks for another model.
+
+        Raises:
+            ServeError: It does.
+        """
+        if name.removesuffix(":latest") != self.name:
+            raise ServeError(HTTPStatus.NOT_FOUND, f"model {name!r} is not here; ask for {self.name!r}")
+
+    async def caption(
+        self, request: Request, pictures: Sequence[Picture], options: DecodingOptions
+    ) -> list[Caption | ServeError]:
+        """Captions the pictures of a request; where its client leaves, they are given up.
+
+        Returns:
+            For each picture its caption, or why there is none.
+
+        Raises:
+            ServeError: There are too many pictures, the queue is full, or the time is up.
+            CaptionerError: The options ask for what the model does not know.
+        """
+        if len(pictures) > self.limits.pictures:
+            raise too_many(self.limits.pictures)
+        options = with_ids(limited(options), self.captioner.vocabulary)
+        work = self.batcher.caption([picture.content for picture in pictures], options)
+        outcomes = await _unless_left(request, work)
+        results = [_result(picture, outcome) for picture, outcome in zip(pictures, outcomes, strict=True)]
+        failed = sum(isinstance(result, ServeError) for result in results)
+        self.metrics.count_pictures(len(results) - failed, failed)
+        return results
+
+    async def caption_all(
+        self, request: Request, pictures: Sequence[Picture], options: DecodingOptions
+    ) -> list[Caption]:
+        """The same where one answer tells of all pictures, so that a bad one fails the request.
+
+        Raises:
+            ServeError: A picture cannot be read, or as for `caption`.
+        """
+        captions = []
+        for result in await self.caption(request, pictures, options):
+            if isinstance(result, ServeError):
+                raise result
+            captions.append(result)
+        return captions
+
+    def card(self) -> dict[str, Any]:
+        """What is to be known of the model, as JSON."""
+        return {str(name): value for name, value in self.captioner.card.items()}
+
+
+def _result(picture: Picture, outcome: Outcome) -> Caption | ServeError:
+    if not isinstance(outcome, CaptionerError):
+        return outcome
+    too_large = isinstance(outcome.__context__, Image.DecompressionBombError)
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if too_large else HTTPStatus.BAD_REQUEST
+    return ServeError(status, name_picture(outcome, picture.name))
+
+
+async def _unless_left(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """Waits for the work, or for the client's leaving."""
+    task = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_leaving(request))
+    try:
+        await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ServeError(CLIENT_LEFT, "the client left")
+        return task.result()
+    finally:
+        for each in (task, leaving):
+            each.cancel()
+        await asyncio.gather(task, leaving, return_exceptions=True)
+
+
+async def _leaving(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,254 @@
+"""The server under load, against captions of a folder and of single pictures in one process.
+
+Clients with 1, 8 and 32 connections ask on the loopback. One request in twenty holds a broken picture, which has to be
+refused, and as many connections are cut before their answer; every other answer has to be the caption of the picture
+that was sent. At the end SIGTERM comes while pictures are waiting, and all of them have to be answered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import TypeAlias
+
+from timing import add_counts
+
+from captioner.data.images import find_images
+from captioner.pipeline import load
+from captioner.utils.runtime import keep_freed_memory
+
+SUMMARY = "captions a second, waiting times and memory of the server"
+CONNECTIONS = (1, 8, 32)
+PATIENCE = 60
+"""Seconds that anything may take at most."""
+
+EVERY = 20
+"""Of so many requests one holds a broken picture and one is cut."""
+
+Row: TypeAlias = "dict[str, str | float]"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The section's arguments."""
+    parser.add_argument("--images", required=True, metavar="DIR", help="folder of photographs")
+    parser.add_argument("--model", metavar="FILE", help="checkpoint (default: the embedded one)")
+    parser.add_argument("--precision", default="auto", help="as for captioner caption (default: auto)")
+    add_counts(
+        parser,
+        ("--count", 128, "photographs that are used"),
+        ("--seconds", 10, "seconds with each number of connections"),
+        ("--requests", 2000, "requests over which memory has to stay flat"),
+    )
+
+
+@dataclass
+class Tally:
+    """What became of the requests of one phase.
+
+    Attributes:
+        seconds: From a request to its answer, of those with a good picture.
+        wrong: Answers that were not those of the picture.
+        lost: Requests without an answer.
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    wrong: int = 0
+    lost: int = 0
+
+
+def measure(args: argparse.Namespace) -> list[Row]:
+    """Times the captioner in this process, then the server."""
+    files = list(find_images(args.images))[: args.count]
+    pictures = [file.read_bytes() for file in files]
+    keep_freed_memory()
+    model = load(args.model, precision=args.precision)
+    expected = [caption.text for caption in model.caption(pictures)]
+    begin = time.perf_counter()
+    model.caption(files)
+    folder = time.perf_counter() - begin
+    single = []
+    for file in files[:64]:
+        begin = time.perf_counter()
+        model.caption(file)
+        single.append(time.perf_counter() - begin)
+    del model
+    rows = [
+        _row("folder", len(files) / folder, [], Tally(), 0),
+        _row("single captions", len(single) / sum(single), single, Tally(), 0),
+    ]
+    with _server(args) as server:
+        _load(server, pictures, expected, CONNECTIONS[-1], 3, args.requests)
+        for connections in CONNECTIONS:
+            begin = time.perf_counter()
+            tally = _load(server, pictures, expected, connections, args.seconds, sys.maxsize)
+            rate = len(tally.seconds) / (time.perf_counter() - begin)
+            rows.append(_row(f"{connections} connections", rate, tally.seconds, tally, _memory(server)))
+        begin = time.perf_counter()
+        tally = _load(server, pictures, expected, CONNECTIONS[-1], PATIENCE, args.requests)
+        rate = len(tally.seconds) / (time.perf_counter() - begin)
+        rows.append(_row(f"{args.requests} requests", rate, tally.seconds, tally, _memory(server)))
+        tally = _terminate(server, pictures, expected)
+        rows.append(_row("SIGTERM", 0, tally.seconds, tally, 0))
+    return rows
+
+
+def _row(name: str, rate: float, seconds: Sequence[float], tally: Tally, memory: float) -> Row:
+    ordered = sorted(seconds) or [0.0]
+    return {
+        "way": name,
+        "images/s": rate,
+        "median ms": 1000 * ordered[len(ordered) // 2],
+        "p95 ms": 1000 * ordered[int(0.95 * (len(ordered) - 1))],
+        "answers": len(tally.seconds),
+        "wrong": tally.wrong,
+        "lost": tally.lost,
+        "MB": memory,
+    }
+
+
+@dataclass
+class _Server:
+    process: subprocess.Popen[str]
+    host: str
+    port: int
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(self.host, self.port, timeout=PATIENCE)
+
+    def get(self, path: str) -> str:
+        connection = self.connect()
+        connection.request("GET", path)
+        text = connection.getresponse().read().decode()
+        connection.close()
+        return text
+
+
+@contextmanager
+def _server(args: argparse.Namespace) -> Iterator[_Server]:
+    command = [sys.executable, "-m", "captioner", "serve", "--port", "0", "--precision", args.precision]
+    command += ["--model", args.model] if args.model else []
+    environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stderr is not None
+            line = process.stderr.readline()
+            found = re.search(r"http://([\d.]+):(\d+)", line)
+            if found is None:
+                raise RuntimeError(f"the server did not start: {line}")
+            yield _Server(process, found[1], int(found[2]))
+        finally:
+            process.kill()
+
+
+def _load(
+    server: _Server, pictures: Sequence[bytes], expected: Sequence[str], connections: int, seconds: float, most: int
+) -> Tally:
+    """Asks over several connections at once, until the time or the requests are up."""
+    tally, numbers, lock = Tally(), count(), threading.Lock()
+    end = time.monotonic() + seconds
+
+    def client() -> None:
+        connection = server.connect()
+        while time.monotonic() < end:
+            with lock:
+                number = next(numbers)
+            if number >= most:
+                break
+            index = number % len(pictures)
+            if number % EVERY == EVERY - 1:
+                _cut(server, pictures[index])
+            elif number % EVERY == EVERY // 2:
+                status, _, _ = _ask(connection, pictures[index][: len(pictures[index]) // 3])
+                with lock:
+                    tally.wrong += status not in (None, http.client.BAD_REQUEST)
+                    tally.lost += status is None
+            else:
+                _count(tally, lock, expected[index], *_ask(connection, pictures[index]))
+        connection.close()
+
+    _in_threads([client] * connections)
+    return tally
+
+
+def _in_threads(functions: Sequence[Callable[[], None]]) -> None:
+    threads = [threading.Thread(target=function) for function in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _ask(connection: http.client.HTTPConnection, picture: bytes) -> tuple[int | None, str, float]:
+    """The status of the answer, its caption and the seconds until it came; no status where none came."""
+    begin = time.perf_counter()
+    try:
+        connection.request("POST", "/caption", picture)
+        response = connection.getresponse()
+        content = json.loads(response.read())
+    except (OSError, http.client.HTTPException):
+        connection.close()
+        return None, "", 0.0
+    return response.status, content.get("caption", ""), time.perf_counter() - begin
+
+
+def _count(tally: Tally, lock: threading.Lock, expected: str, status: int | None, text: str, seconds: float) -> None:
+    with lock:
+        if status is None:
+            tally.lost += 1
+        elif status != http.client.OK or text != expected:
+            tally.wrong += 1
+        else:
+            tally.seconds.append(seconds)
+
+
+def _cut(server: _Server, picture: bytes) -> None:
+    """Sends a picture and goes away."""
+    connection = server.connect()
+    with suppress(OSError):  # a server that has gone is told by the requests that it loses
+        connection.request("POST", "/caption", picture)
+    connection.close()
+
+
+def _terminate(server: _Server, pictures: Sequence[bytes], expected: Sequence[str]) -> Tally:
+    """Asks for many captions, and ends the server as soon as all of them wait."""
+    tally, lock = Tally(), threading.Lock()
+    begun = len(pictures[: CONNECTIONS[-1]])
+
+    def client(index: int) -> None:
+        connection = server.connect()
+        _count(tally, lock, expected[index], *_ask(connection, pictures[index]))
+        connection.close()
+
+    def end() -> None:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            waiting = json.loads(server.get("/health"))["queue"]
+            if waiting + len(tally.seconds) + tally.wrong + tally.lost >= begun:
+                break
+        server.process.send_signal(signal.SIGTERM)
+
+    _in_threads([end, *(partial(client, index) for index in range(begun))])
+    code = server.process.wait(PATIENCE)
+    if code:
+        raise RuntimeError(f"the server ended with {code}")
+    return tally
+
+
+def _memory(server: _Server) -> float:
+    """Megabytes of the server's process."""
+    pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
