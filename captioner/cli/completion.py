@@ -9,7 +9,14 @@ SUMMARY = "print a script that completes verbs, options and files in a shell"
 SHELLS = ("bash", "zsh", "tcsh")
 _FILES = ("FILE", "PHOTO", "CHECKPOINT", "BOXES")
 """Beginnings of the metavars that stand for a file."""
-_TRAINING_FILES = ("config", "resume", "data.captions", "data.feature_cache", "model.start_from", "model.word_vectors")
+_TRAINING_FILES = (
+    "config",
+    "resume",
+    "data.captions",
+    "data.feature_cache",
+    "model.start.checkpoint",
+    "model.start.word_vectors",
+)
 _TRAINING_FOLDERS = ("data.images", "data.splits", "trainer.default_root_dir")
 
 

@@ -16,7 +16,7 @@ EXAMPLES = (
     ("go on with a run that was interrupted", "--resume runs/captioner"),
     (
         "train the CNN too, from where a run with a frozen one ended",
-        "--config my.yaml --model.start_from runs/captioner/captioner.safetensors \\\n"
+        "--config my.yaml --model.start.checkpoint runs/captioner/captioner.safetensors \\\n"
         "      --model.encoder.unfreeze_from all --trainer.default_root_dir runs/tuned",
     ),
 )
@@ -25,8 +25,15 @@ EXAMPLES = (
 _SUBJECTS = {
     "": "Run",
     "data": "Data",
-    "model": "Model, and how it learns",
+    "model": "Model",
+    "model.encoder": "Encoder",
     "model.decoder": "Decoder",
+    "model.start": "Start",
+    "model.optimizer": "Optimizer",
+    "model.losses": "Losses",
+    "model.noise": "Noise",
+    "model.self_critical": "Self-critical training",
+    "model.distillation": "Distillation",
     "checkpoint": "Best epoch",
     "early_stopping": "Early stop",
     "trainer": "Trainer",
