@@ -100,7 +100,10 @@ def _token(file: str) -> str:
     Raises:
         CaptionerError: It holds none, or what no header can carry.
     """
-    token = Path(file).read_text(encoding="utf-8", errors="replace").strip()
+    try:
+        token = Path(file).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError as error:
+        raise CaptionerError(f"{file}: {error.strerror}; give a file that holds a token") from error
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         raise CaptionerError(f"{file}: holds no token; write one there, of ASCII letters and digits")
     return token

@@ -27,17 +27,12 @@ def describe(name: str, caption: Caption, count: int, maps: bool = False) -> dic
     return entry
 
 
-def confidence_of(caption: Caption) -> float | None:
-    """How likely the caption is to be right, of captioners that tell."""
-    value = getattr(caption, "confidence", None)
-    return None if value is None else float(value)
-
-
 def _describe(caption: Caption, maps: bool) -> dict[str, Any]:
-    entry: dict[str, Any] = {"caption": caption.text, "log_probability": caption.log_probability}
-    confidence = confidence_of(caption)
-    if confidence is not None:
-        entry["confidence"] = confidence
+    entry: dict[str, Any] = {
+        "caption": caption.text,
+        "log_probability": caption.log_probability,
+        "confidence": caption.confidence,
+    }
     if maps:
         entry["words"] = list(caption.words)
         entry["word_log_probabilities"] = list(caption.word_log_probabilities)

@@ -104,7 +104,7 @@ def test_ollamas_client_lists_and_shows(ollama_client: ollama.Client) -> None:
     ("arguments", "status", "said"),
     [
         ({"model": "llava", "images": [png()]}, 404, "model 'llava' is not here; ask for 'captioner'"),
-        ({"model": NAME, "images": [b"no picture"]}, 400, "image 1: is no image that can be read here"),
+        ({"model": NAME, "images": [b"no picture"]}, 400, "image 1: is text: give an image file"),
         ({"model": NAME, "images": [png(), png()[:100]]}, 400, "image 2: "),
         ({"model": NAME, "prompt": "Why is the sky blue?"}, 400, "the request holds no picture"),
         ({"model": NAME, "images": [png()], "format": "json"}, 400, "this model writes plain captions"),
@@ -226,7 +226,7 @@ def test_openais_client_lists_models(openai_client: openai.OpenAI) -> None:
         ("data:image/png,abc", "a data address holds no base64"),
         ("data:image/png;base64,", "a picture is empty"),
         ("data:image/png;base64,*", "a picture is no base64"),
-        (f"data:image/png;base64,{base64.b64encode(b'no picture').decode()}", "image 1: is no image"),
+        (f"data:image/png;base64,{base64.b64encode(b'no picture').decode()}", "image 1: is text"),
     ],
 )
 def test_openais_client_is_told_that_nothing_is_fetched_or_opened(

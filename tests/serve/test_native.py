@@ -53,7 +53,7 @@ def test_bytes_get_one_object_whatever_they_are_called(address: str, tiny: Capti
     headers = {"Content-Type": kind} if kind else {}
     answer = CLIENT.post(f"{address}/caption?beam_size=1", content=png(), headers=headers).json()
     assert answer["caption"] == tiny.caption(png(), beam_size=1).text
-    assert set(answer) == {"image", "caption", "log_probability"}
+    assert set(answer) == {"image", "caption", "log_probability", "confidence"}
 
 
 def test_a_form_with_one_image_gets_one_object(address: str) -> None:
@@ -124,8 +124,8 @@ def test_options_change_captions_as_they_do_in_python(address: str, tiny: Captio
         ({"files": [("image", ("a", b"x")), ("image", ("b", b"x"))]}, "send several as images"),
         ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, "the form cannot be read"),
         ({"content": b"--b\r\nx", "headers": {"content-type": "multipart/form-data; boundary=b"}}, "the form "),
-        ({"content": b"/etc/hostname"}, "image: is no image that can be read here"),
-        ({"content": b"https://example.org/a.jpg"}, "image: is no image that can be read here"),
+        ({"content": b"/etc/hostname"}, "image: is text: give an image file"),
+        ({"content": b"https://example.org/a.jpg"}, "image: is text: give an image file"),
     ],
 )
 def test_what_is_no_picture_is_told_in_one_line(address: str, given: dict[str, Any], said: str) -> None:

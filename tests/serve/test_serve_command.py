@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,7 +43,8 @@ def started(*arguments: str, environment: Mapping[str, str] | None = None) -> It
             while "serving at " not in said:
                 assert time.monotonic() < end, said
                 assert process.poll() is None, said
-                said += process.stderr.read() or ""
+                with suppress(BlockingIOError):
+                    said += os.read(process.stderr.fileno(), 65536).decode()
                 time.sleep(0.02)
             yield Process(process, said.split("serving at ")[1].split()[0])
         finally:

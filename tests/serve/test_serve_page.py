@@ -137,7 +137,7 @@ def test_the_keyboard_reaches_everything_and_screen_readers_are_told(tab: Any) -
 def test_several_pictures_are_listed_shown_and_saved(tab: Any, tiny: Captioner, tmp_path: Path) -> None:
     choose(tab, file(0, "=a,b.png"), file(1, "b.png"), file(2, "bad.png", b"no picture"), file(3, "c.png"))
     playwright.expect(tab.locator("#progress")).to_contain_text("3 pictures captioned.")
-    assert "bad.png: is no image that can be read here" in tab.locator("#progress").text_content()
+    assert "bad.png: is text: give an image file" in tab.locator("#progress").text_content()
     first, last = (tiny.caption(png(number), num_captions=5) for number in (0, 3))
     heading(tab, first.text)
     tab.locator("#photos button").nth(3).click()

@@ -108,7 +108,7 @@ async function present(entry) {
   const [rows, columns] = grid(entry.answer);
   const { confidence, region } = entry.answer;
   status.textContent = HINT;
-  nameLine.textContent = entry.file.name + (confidence === undefined ? "" : `, confidence ${percent(confidence)}`);
+  nameLine.textContent = entry.file.name + (confidence == null ? "" : `, confidence ${percent(confidence)}`);
   view({ measure: "attention", width, height, region, rows, columns, palette: colours,
     captions: entry.answer.captions.map(toView) });
 }
@@ -186,7 +186,7 @@ function table() {
   return entries.filter((entry) => entry.answer || entry.error).map(({ file, answer, error }) => (error
     ? { image: file.name, error }
     : { image: file.name, caption: answer.caption, log_probability: answer.log_probability,
-      ...(answer.confidence === undefined ? {} : { confidence: answer.confidence }) }));
+      ...(answer.confidence == null ? {} : { confidence: answer.confidence }) }));
 }
 
 document.getElementById("csv").addEventListener("click", () => {
