@@ -36,7 +36,17 @@ PARTS_OF_WORDS = {
 """What models and decoding may know of text: the special tokens, and whether a language model's unit is the word."""
 
 WITHOUT_TORCH = ("text", "utils", "metrics", "caption", "errors")
-READERS = ("caption_files", "filters", "formats", "json_fields", "paths", "records", "skip_report", "text_files")
+READERS = (
+    "caption_files",
+    "folders",
+    "filters",
+    "formats",
+    "json_fields",
+    "paths",
+    "records",
+    "skip_report",
+    "text_files",
+)
 """Modules of ``data`` that read caption files; a caption can be scored where torch is not installed."""
 
 UPWARD = {("captioner.caption", "captioner.visualize.notebook")}

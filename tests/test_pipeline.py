@@ -104,7 +104,7 @@ def test_a_bad_photograph_leaves_the_others_theirs(tiny: Captioner, photos: Path
     names = ["0.png", "bad.jpg", "1.png"]
     results = list(tiny.stream([photos / name for name in names], DecodingOptions(), batch_size=2))
     assert [type(result) for result in results] == [Caption, CaptionerError, Caption]
-    with pytest.raises(CaptionerError, match=r"bad\.jpg: is no image"):
+    with pytest.raises(CaptionerError, match=r"bad\.jpg: is text: give an image file"):
         tiny.caption([photos / name for name in names])
 
 

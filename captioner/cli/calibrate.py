@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _pictures(folder: Path) -> list[Path]:
     """The pictures that are no photographs."""
-    from captioner.data.images import find_images
+    from captioner.data.folders import find_images
 
     if not folder.is_dir():
         raise CaptionerError(f"{folder}: is no folder; give one of pictures that are no photographs")

@@ -61,9 +61,9 @@ def run(args: argparse.Namespace) -> int:
         raise CaptionerError("--overwrite begins a file of captions anew; name it with --output, without --resume")
     options = decoding_options(args)
     set_pixel_limit(args)
-    check_ending(args.output, ".jsonl", ".ndjson")
     names, empty = _photographs(args.photos)
     check_output(args.output, *names, *(args.model or ()))
+    check_ending(args.output, ".jsonl", ".ndjson")
     _refuse_to_overwrite(args)
     for folder in empty:
         _report(folder, CaptionerError(_tell_empty(folder)), args.min_confidence)
@@ -173,7 +173,7 @@ def describe(name: str, caption: Caption | CaptionerError, count: int, min_confi
 
 def _photographs(given: list[str]) -> tuple[list[str], list[str]]:
     """The photographs that are named or in a folder, and the folders that have none."""
-    from captioner.data.images import find_images
+    from captioner.data.folders import find_images
     from captioner.utils.spelling import is_address
 
     if given.count(STANDARD_INPUT) > 1:

@@ -82,8 +82,8 @@ def run(args: argparse.Namespace) -> int:
     from captioner.utils.files import refuse_unwritable
 
     _check(args)
-    check_ending(args.output, ".json")
     check_output(args.output, args.data, args.grounding, *(args.model or ()))
+    check_ending(args.output, ".json")
     refuse_without_java(args)
     if args.output:
         refuse_unwritable(args.output)
@@ -256,7 +256,7 @@ def _name(records: Sequence[Record], captions: Sequence[Caption], scenes: dict[P
 
 def _others(model: Captioner, folder: str, options: DecodingOptions, batch_size: int) -> list[Caption]:
     """Captions of pictures that are no photographs."""
-    from captioner.data.images import find_images
+    from captioner.data.folders import find_images
 
     captions = []
     for result in model.stream(find_images(folder), options, batch_size):

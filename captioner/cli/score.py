@@ -67,8 +67,8 @@ def run(args: argparse.Namespace) -> int:
         raise CaptionerError(f"--candidates names {len(args.candidates)} files; give one, or two to compare")
     if args.per_image and len(args.candidates) > 1:
         raise CaptionerError("--per-image takes the scores of one file; give --candidates one file")
-    check_ending(args.per_image, ".jsonl", ".ndjson")
     check_output(args.per_image, args.references, *args.candidates, args.training)
+    check_ending(args.per_image, ".jsonl", ".ndjson")
     refuse_without_java(args)
     if args.per_image:
         refuse_unwritable(args.per_image)

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     if suffix not in SUFFIXES:
         raise CaptionerError(f"output {output}: only .png, .gif and .html can be written; name it {output.stem}.png")
     check_output(args.output, args.photo, *(args.model or ()))
-    from captioner.data.images import GALLERY_END
+    from captioner.data.folders import GALLERY_END
 
     check_output(str(output.parent / f"{output.stem}{GALLERY_END}"), args.photo)
     options = decoding_options(args)
@@ -112,7 +112,7 @@ def _draw(suffix: str, image: ImageSource, caption: Caption, args: argparse.Name
 
 
 def _gallery(args: argparse.Namespace, options: DecodingOptions, output: Path) -> int:
-    from captioner.data.images import find_images
+    from captioner.data.folders import find_images
     from captioner.visualize.gallery import Photograph, write_gallery
 
     paths = list(find_images(args.photo))

@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 
 from captioner.data.coco import CocoCaptions
 from captioner.data.entries import SPLIT_NAMES, UNSAID, Entry, find_columns, join, read_entry, split_name
-from captioner.data.images import find_images
+from captioner.data.folders import find_images
 from captioner.data.json_fields import field, fields_of, identity, json_lines, parse_value, quote, read_text, typed
 from captioner.data.records import Record
 from captioner.data.skip_report import MALFORMED, Skipped

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from captioner.data.entries import Entry, find_columns, read_entry
-from captioner.data.images import SUFFIXES
+from captioner.data.folders import SUFFIXES
 from captioner.data.json_fields import fields_of
 from captioner.data.skip_report import MALFORMED, Skipped
 from captioner.errors import CaptionerError

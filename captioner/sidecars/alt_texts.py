@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from captioner.data.images import SUFFIXES
+from captioner.data.folders import SUFFIXES
 from captioner.errors import CaptionerError
 from captioner.sidecars.policy import Captioned
 from captioner.sidecars.targets import Target

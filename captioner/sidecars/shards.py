@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from captioner.data.images import SUFFIXES
+from captioner.data.folders import SUFFIXES
 from captioner.errors import CaptionerError
 from captioner.sidecars.manifest import Entry, Manifest, Manifests
 from captioner.sidecars.policy import Captioned, Decision, Policy, Slot

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from captioner.data.images import find_images
+from captioner.data.folders import find_images
 from captioner.errors import CaptionerError
 from captioner.sidecars import alt_texts, forms
 from captioner.sidecars.targets import Maker, Row, Target

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from captioner.data.images import SUFFIXES
+from captioner.data.folders import SUFFIXES
 from captioner.errors import CaptionerError
 from captioner.sidecars import embedded, forms, xmp_files
 from captioner.sidecars.manifest import Entry, Manifest, Manifests, digest_of, folders_with_manifest

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from captioner.caption import Caption
-from captioner.data.images import GALLERY_END, ImageSource
+from captioner.data.folders import GALLERY_END
+from captioner.data.images import ImageSource
 from captioner.errors import CaptionerError
 from captioner.utils.files import replacing
 from captioner.visualize.html_template import escape, render

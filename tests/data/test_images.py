@@ -16,7 +16,8 @@ from PIL import Image
 from processes import run
 from torchvision.transforms import v2
 
-from captioner.data.images import find_images, open_image
+from captioner.data.folders import find_images
+from captioner.data.images import open_image
 from captioner.data.transforms import Transform, to_pixels
 from captioner.errors import CaptionerError
 

@@ -23,7 +23,8 @@ def commands(text: str) -> list[list[str]]:
     """The words of each command after ``captioner``; it may go on after a backslash and stand in a comment of YAML."""
     lines = re.sub(r"^#", " ", text, flags=re.MULTILINE)
     found = re.findall(r"^ *(captioner (?:.*\\\n)*.*)$", lines, re.MULTILINE)
-    return [shlex.split(command.replace("\\\n", " "), comments=True)[1:] for command in found]
+    words = [shlex.split(command.replace("\\\n", " "), comments=True)[1:] for command in found]
+    return [each[: each.index(">")] if ">" in each else each for each in words]  # what the shell redirects
 
 
 SHOWN = [(f"{file.name}: {' '.join(command)}", command) for file in FILES for command in commands(file.read_text())]

@@ -96,4 +96,4 @@ def test_the_embedded_model_is_trained_from_nothing_and_gone_on_with(
     assert "epoch" not in capsys.readouterr().err
     (tmp_path / "run" / END / "last.ckpt").write_bytes(b"")
     assert train_embedded(command) == 2
-    assert f"{END}/last.ckpt: is no safetensors file or was cut" in capsys.readouterr().err
+    assert f"{END}/last.ckpt: is empty" in capsys.readouterr().err

@@ -21,6 +21,9 @@ from captioner import checkpoint
 from captioner.cli import main
 from captioner.training.checkpointing import LAST
 
+BEGINNINGS = ("epoch", "captioner: training images", "captioner: trains on")
+"""Of lines that every run tells."""
+
 PICTURES = 90
 """72 for training and 9 for validation: in batches of 4, one process of two validates a batch more than the other."""
 
@@ -115,7 +118,7 @@ def test_the_scores_are_those_of_one_process(config: Path, tmp_path: Path) -> No
     assert scores(tmp_path / "one")["CIDEr"] > 0.1
     # The first process alone writes and speaks.
     assert out == f"{tmp_path / 'two' / 'captioner.safetensors'}\n"
-    assert [line.split(":")[0] for line in err.splitlines()] == ["captioner", "epoch 1", "epoch 2"]
+    assert [line.split(":")[0] for line in err.splitlines()] == ["captioner"] * 3 + ["epoch 1", "epoch 2"]
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == sorted(
         path.name for path in (tmp_path / "one").iterdir()
     )
@@ -151,7 +154,7 @@ def test_a_process_that_is_killed_brings_the_other_down(config: Path, tmp_path: 
     code, out, err = run.wait(PATIENCE)
     assert code != 0
     assert out == ""
-    [told] = [line for line in err.splitlines() if not line.startswith("epoch")]
+    [told] = [line for line in err.splitlines() if not line.startswith(BEGINNINGS)]
     assert told.startswith("captioner: another process of this run has ended")
 
 
@@ -161,7 +164,7 @@ def test_ctrl_c_has_one_of_them_save_the_run_and_ends_all(config: Path, tmp_path
     os.killpg(run.process.pid, signal.SIGINT)  # as a terminal does, to loaders of images too
     code, out, err = run.wait(PATIENCE)
     assert (code, out) == (130, "")
-    told = [line for line in err.splitlines() if not line.startswith("epoch")]
+    told = [line for line in err.splitlines() if not line.startswith(BEGINNINGS)]
     assert told[:2] == [
         "captioner: saves what was learned, then ends; Ctrl-C again ends at once",
         f"captioner: --resume {tmp_path / 'run' / LAST} goes on",
@@ -175,7 +178,7 @@ def test_a_sigterm_to_a_whole_job_has_its_step_saved(config: Path, tmp_path: Pat
     os.killpg(run.process.pid, signal.SIGTERM)  # as Slurm and systemd do, to loaders of images too
     code, out, err = run.wait(PATIENCE)
     assert (code, out) == (130, "")
-    told = [line for line in err.splitlines() if not line.startswith("epoch")]
+    told = [line for line in err.splitlines() if not line.startswith(BEGINNINGS)]
     assert told[0] == "captioner: saves what was learned, then ends; Ctrl-C again ends at once"
     assert f"captioner: --resume {tmp_path / 'run' / LAST} goes on" in told
     assert "loads images" not in err
@@ -202,7 +205,7 @@ def test_a_killed_loader_is_told_in_one_line(config: Path, tmp_path: Path) -> No
     os.kill(run.children()[-1], signal.SIGKILL)
     code, out, err = run.wait(PATIENCE)
     assert (code, out) == (2, "")
-    [told] = [line for line in err.splitlines() if not line.startswith("epoch")]
+    [told] = [line for line in err.splitlines() if not line.startswith(BEGINNINGS)]
     assert told.startswith("captioner: a process that loads images is killed by signal: Killed; if memory is short")
 
 

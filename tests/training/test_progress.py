@@ -26,9 +26,7 @@ def config(shapes: Path, tmp_path: Path) -> dict[str, Any]:
     return {
         "trainer": {"default_root_dir": str(tmp_path / "run"), "max_epochs": 2},
         "model": {
-            "encoder": "resnet18",
-            "encoder_weights": "none",
-            "image_size": 32,
+            "encoder": {"name": "resnet18", "weights": "none", "image_size": 32},
             "decoder": {"embedding_size": 16, "hidden_size": 16, "attention_size": 16},
         },
         "data": {"captions": [str(shapes / "captions.jsonl")], "min_count": 1, "batch_size": 4, "workers": 0},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -227,7 +228,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
         (["--trainer.default_root_dir", "null"], "trainer.default_root_dir is null; name a folder for the run"),
         (["--trainer.accumulate_grad_batches", "0"], "trainer.accumulate_grad_batches is 0; it must be at least 1"),
         (["--config"], "train: argument -c/--config: expected one argument; captioner train --help tells"),
-        (["--model.start.word_vectors", "nowhere.txt"], "word vectors nowhere.txt: cannot be read"),
+        (["--model.start.word_vectors", "nowhere.txt"], "word vectors nowhere.txt: no such file; check the path"),
         (["--model.encoder.unfreeze_from", "all", "--data.feature_cache", "f"], "data.feature_cache needs a frozen"),
         (["--trainer.max_steps", "3"], "training would end before the first validation, after 4 batches; raise"),
         (
@@ -338,7 +339,7 @@ def test_an_unknown_key_of_the_file_is_told_in_one_line(
 ) -> None:
     config["model"]["colour"] = "red"
     assert run(config, tmp_path) == 2
-    assert "'model' does not accept option 'colour'" in refused(capsys)
+    assert "there is no field model.colour; did you mean " in refused(capsys)
 
 
 def test_a_run_cannot_go_on_with_other_words(
@@ -357,12 +358,10 @@ def test_a_run_cannot_go_on_with_other_words(
 def test_a_loss_that_is_not_finite_stops_the_run(
     config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], overrides: list[str]
 ) -> None:
-    vectors = tmp_path / "glove.txt"
-    vectors.write_text("circle " + " ".join(["nan"] * 16) + "\n")
-    config["model"]["start"] = {"word_vectors": str(vectors)}
+    config["model"]["optimizer"] = {"learning_rate": 1e38}  # the first step makes products that float32 cannot hold
     assert run(config, tmp_path, *overrides) == 2
     told = refused(capsys)
-    assert "the loss of batch 0 of epoch 0 is nan" in told
+    assert re.search(r"the loss of batch 1 of epoch 0 is (nan|inf)", told)
     assert f"look at its images: {config['data']['captions'][0].removesuffix('captions.jsonl')}images/000" in told
 
 

@@ -15,7 +15,8 @@ import torch
 from timing import add_counts, fastest
 
 from captioner.data.feature_cache import FeatureCache, make_header
-from captioner.data.images import find_images, open_image
+from captioner.data.folders import find_images
+from captioner.data.images import open_image
 from captioner.data.transforms import to_pixels
 from captioner.models.backbones import WEIGHTS_NONE
 from captioner.models.encoder import GridEncoder

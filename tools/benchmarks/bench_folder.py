@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from timing import add_counts, fastest
 
-from captioner.data.images import find_images, open_image
+from captioner.data.folders import find_images
+from captioner.data.images import open_image
 from captioner.decoding import DecodingOptions
 from captioner.errors import CaptionerError
 from captioner.pipeline import BATCH_SIZE, load

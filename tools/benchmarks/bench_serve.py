@@ -27,7 +27,7 @@ from typing import TypeAlias
 
 from timing import add_counts
 
-from captioner.data.images import find_images
+from captioner.data.folders import find_images
 from captioner.pipeline import load
 from captioner.utils.runtime import keep_freed_memory
 

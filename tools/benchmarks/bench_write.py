@@ -14,7 +14,7 @@ from pathlib import Path
 
 from timing import add_counts
 
-from captioner.data.images import find_images
+from captioner.data.folders import find_images
 from captioner.decoding import DecodingOptions
 from captioner.errors import CaptionerError
 from captioner.pipeline import BATCH_SIZE, load

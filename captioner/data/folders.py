@@ -1,0 +1,65 @@
+"""The photographs of a folder, by their names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+SUFFIXES = frozenset(
+    {".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"}
+    | {".jpx", ".jxl", ".mpo", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".tga", ".tif"}
+    | {".tiff", ".webp"}
+    | {".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"}
+)
+"""Endings, in lower case, by which a folder's photographs are told from its other files; the last are cameras' raw
+ones. Some are not read, and are told rather than passed over."""
+
+_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*", b"RIFF")
+"""Of image files without an ending."""
+
+GALLERY_END = "_files"
+"""What the name of a gallery's folder has after the gallery's own."""
+
+
+def find_images(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """The photographs below a folder, in sorted order; a path that is no folder is yielded as it is.
+
+    Files without an ending are told by their content. Hidden files and folders and a gallery's thumbnails are passed
+    over, links to folders are not followed (so no loop can catch it). A folder that cannot be listed is yielded itself:
+    `open_image` says what is wrong with it.
+    """
+    # A list and no recursion: folders can lie deeper in each other than Python's stack reaches.
+    waiting = [(Path(path), os.path.isdir(path))]  # unlike Path.is_dir, it never raises
+    while waiting:
+        found, is_folder = waiting.pop()
+        try:
+            entries = sorted(os.scandir(found), key=lambda entry: os.fsencode(entry.name)) if is_folder else None
+        except OSError:
+            entries = None
+        if entries is None:
+            yield found
+            continue
+        for entry in reversed(entries):
+            is_folder = entry.is_dir(follow_symlinks=False)
+            below = Path(entry.path)
+            if not entry.name.startswith(".") and (is_folder or _is_image(entry, below)):
+                waiting.append((below, is_folder))
+
+
+def _is_image(entry: os.DirEntry[str], path: Path) -> bool:
+    if path.suffix:
+        return path.suffix.lower() in SUFFIXES and not _is_thumbnail(path)
+    try:
+        if not entry.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(12).startswith(_STARTS)
+    except OSError:
+        return False
+
+
+def _is_thumbnail(picture: Path) -> bool:
+    """Whether a picture is part of a gallery, beside the page of its photograph."""
+    in_gallery = picture.suffix == ".jpg" and picture.parent.name.endswith(GALLERY_END)
+    return in_gallery and picture.with_suffix(".html").exists()
