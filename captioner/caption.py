@@ -67,6 +67,10 @@ class Caption:
         """Natural logarithm of the probability of the whole caption."""
         return sum(self.word_log_probabilities)
 
+    def facts(self) -> dict[str, Any]:
+        """Text, log-probability and confidence in plain values, as JSON tells them."""
+        return {"caption": self.text, "log_probability": self.log_probability, "confidence": self.confidence}
+
     @property
     def perplexity(self) -> float:
         """How many words, equally likely, the network in effect chose from at each word."""

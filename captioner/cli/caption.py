@@ -161,11 +161,7 @@ def describe(name: str, caption: Caption | CaptionerError, count: int, min_confi
     if isinstance(caption, CaptionerError):
         return {"image": name, "error": str(caption)}
     every = [
-        {
-            "caption": each.text if _is_sure(each, min_confidence) else None,
-            "log_probability": each.log_probability,
-            "confidence": each.confidence,
-        }
+        {**each.facts(), **({} if _is_sure(each, min_confidence) else {"caption": None})}
         for each in (caption, *caption.alternatives)
     ]
     return {"image": name, **every[0], **({"captions": every} if count > 1 else {})}

@@ -190,6 +190,11 @@ def named_categories(words: Sequence[str]) -> Iterator[tuple[int, str]]:
         start += 1
 
 
+def categories_in(words: Sequence[str]) -> frozenset[str]:
+    """The categories of COCO that words name, however often."""
+    return frozenset(category for _, category in named_categories(words))
+
+
 @cache
 def _names() -> dict[tuple[str, ...], str]:
     text = (resources.files("captioner.metrics") / "categories.json").read_text(encoding="utf-8")

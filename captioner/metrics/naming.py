@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 from captioner.metrics.bootstrap import SAMPLES, Interval, bootstrap_weights, percentile_interval
-from captioner.metrics.grounding import named_categories
+from captioner.metrics.grounding import categories_in
 from captioner.metrics.ngrams import Floats
 from captioner.text.tokenizer import tokenize
 
@@ -134,7 +134,7 @@ def measure_naming(
 
 def categories_named(caption: str) -> frozenset[str]:
     """The categories of COCO that a caption names."""
-    return frozenset(category for _, category in named_categories(tokenize([caption])[0]))
+    return categories_in(tokenize([caption])[0])
 
 
 def _interval(shares: Floats) -> Interval:

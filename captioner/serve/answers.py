@@ -28,11 +28,7 @@ def describe(name: str, caption: Caption, count: int, maps: bool = False) -> dic
 
 
 def _describe(caption: Caption, maps: bool) -> dict[str, Any]:
-    entry: dict[str, Any] = {
-        "caption": caption.text,
-        "log_probability": caption.log_probability,
-        "confidence": caption.confidence,
-    }
+    entry = caption.facts()
     if maps:
         entry["words"] = list(caption.words)
         entry["word_log_probabilities"] = list(caption.word_log_probabilities)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, kl_div
@@ -12,6 +14,9 @@ from captioner.models.captioner import CaptionModel
 from captioner.models.decoder.concepts import Concepts
 from captioner.models.encoder import GridEncoder
 from captioner.training.objectives.objective import Objective, Term, TrainingStep
+
+if TYPE_CHECKING:
+    from captioner.training.datamodule import CaptionData
 
 _SHARE_KEPT = 4
 """One image in so many is shown to the pretrained CNN too, which takes half as long as to train on it."""
@@ -96,12 +101,15 @@ class KeptClasses(Objective):
         self.weight = weight
         self.pretrained = pretrained
 
+    def begin(self, data: CaptionData, device: torch.device) -> None:
+        """Moves the pretrained CNN to where the model is."""
+        self.pretrained.to(device)
+
     def __call__(self, step: TrainingStep) -> Term:
         """Compares the classes of some of the images; without pixels there is nothing to compare."""
         if step.pixels is None:
             return Term(torch.zeros(()), 0.0)
         count = max(1, len(step.pixels) // _SHARE_KEPT)
-        self.pretrained.to(step.pixels.device)
         before = self.pretrained(step.pixels[:count])
         losses = []
         for concepts in _concepts(step.model):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from captioner.data.records import Record
 from captioner.metrics.cider import CiderReward
-from captioner.metrics.grounding import named_categories
+from captioner.metrics.grounding import categories_in
 from captioner.text.articles import wrong_articles
 from captioner.text.vocabulary import END, split_words
 
@@ -59,7 +59,7 @@ class PenalizedReward:
         rewards = self.cider(image, captions)
         return [
             reward
-            - self.hallucination * len(_named(text) - self._present[image])
+            - self.hallucination * len(categories_in(text) - self._present[image])
             - self.repetition * (_repeats(text) + wrong_articles(text))
             for reward, text in zip(rewards, texts, strict=True)
         ]
@@ -67,11 +67,7 @@ class PenalizedReward:
 
 def _things(record: Record) -> frozenset[str]:
     tagged = {tag for tag, probability in record.tags if probability >= _SURE}
-    return frozenset(tagged.union(*(_named(split_words(caption)) for caption in record.captions)))
-
-
-def _named(words: Sequence[str]) -> frozenset[str]:
-    return frozenset(category for _, category in named_categories(words))
+    return frozenset(tagged.union(*(categories_in(split_words(caption)) for caption in record.captions)))
 
 
 def _repeats(words: Sequence[str]) -> int:
