@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch.utils.data import DataLoader
 
+from captioner import checkpoint
 from captioner.data.augmentation import Augmentation
 from captioner.data.caption_files import read_records
 from captioner.data.concepts import ConceptWords, wanted_words
@@ -71,6 +72,8 @@ class CaptionData(lightning.LightningDataModule):
         val_share: Share of the training images that is drawn for validation where no file has a split val, in (0, 1).
         val_seed: Another one draws other images for validation.
         min_count: Words of the training captions that are rarer become UNKNOWN.
+        vocabulary_from: A checkpoint whose vocabulary is used in place of one counted from the captions, so that a
+            captioner that learns further from other captions keeps all of its words.
         batch_size: Images in a batch.
         max_captions: Captions taken of an image each epoch.
         flip: Whether images are mirrored every second time; not for captions that tell left from right.
@@ -107,6 +110,7 @@ class CaptionData(lightning.LightningDataModule):
         concepts: bool = False,
         val_share: float | None = None,
         val_seed: int = 0,
+        vocabulary_from: str | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("min_count", min_count), ("batch_size", batch_size), ("max_captions", max_captions)):
@@ -128,6 +132,7 @@ class CaptionData(lightning.LightningDataModule):
         self.val_share = val_share
         self.val_seed = val_seed
         self.min_count = min_count
+        self.vocabulary_from = Path(vocabulary_from) if vocabulary_from else None
         self.batch_size = batch_size
         self.max_captions = max_captions
         self.feature_cache = Path(feature_cache) if feature_cache else None
@@ -176,7 +181,9 @@ class CaptionData(lightning.LightningDataModule):
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """The words of the training captions."""
+        """The words of the training captions, or of the checkpoint that is named."""
+        if self.vocabulary_from is not None:
+            return Vocabulary(checkpoint.read(self.vocabulary_from).words)
         return Vocabulary.from_captions(
             (caption for record in self.records["train"] for caption in record.captions),
             self.min_count,
@@ -191,8 +198,14 @@ class CaptionData(lightning.LightningDataModule):
             "training images": len(train),
             "training captions": sum(len(record.captions) for record in train),
             "validation images": len(val),
-            "vocabulary": f"{len(self.vocabulary)} words seen {self.min_count} times or more in training captions",
+            "vocabulary": self._describe_vocabulary(),
         }
+
+    def _describe_vocabulary(self) -> str:
+        count = len(self.vocabulary)
+        if self.vocabulary_from is not None:
+            return f"the {count} words of {self.vocabulary_from.name}"
+        return f"{count} words seen {self.min_count} times or more in training captions"
 
     def prepare_data(self) -> None:
         """Makes the feature cache where it is missing; one process does it."""

@@ -14,7 +14,11 @@ from captioner.errors import CaptionerError
 from captioner.models.captioner import CaptionModel
 from captioner.models.language_model import LanguageConfig, LanguageModel
 from captioner.text.vocabulary import SPECIAL_WORDS, Vocabulary
+from captioner.training.datamodule import CaptionData
 from captioner.training.warm_start import warm_start
+
+PICTURES = 12
+"""Of the module's data set."""
 
 
 def test_what_belongs_to_a_word_goes_to_that_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,6 +64,17 @@ def test_a_language_model_gives_its_words_and_cells_and_leaves_what_looks(tmp_pa
         else:
             assert torch.equal(value, given.get(name, before[name]))
     assert {name for name in after if not torch.equal(after[name], before[name])} == set(given)
+
+
+def test_a_vocabulary_can_be_taken_from_a_checkpoint(shapes: Path, tmp_path: Path) -> None:
+    old = make_captioner()
+    old.save(tmp_path / "old.safetensors")
+    captions = str(shapes / "captions.jsonl")
+    counted = CaptionData(captions, min_count=1)
+    data = CaptionData(captions, vocabulary_from=str(tmp_path / "old.safetensors"))
+    assert data.vocabulary.words == old.vocabulary.words != counted.vocabulary.words
+    told = data.describe()["vocabulary"]
+    assert told == f"the {len(old.vocabulary)} words of old.safetensors"
 
 
 def test_the_encoder_alone_leaves_the_decoder_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
