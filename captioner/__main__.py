@@ -1,17 +1,22 @@
 """The process: one verb, then its end."""
 
 import os
+import signal
 import sys
 from contextlib import suppress
 from typing import NoReturn
 
-from captioner.cli import main
-from captioner.cli.interrupt import EXIT_INTERRUPTED
-from captioner.utils.runtime import wait_briefly
+from captioner.utils.signals import EXIT_INTERRUPTED, end_at_once
 
 
 def run() -> NoReturn:
     """Runs the verb that the command line names, and ends the process with its exit code."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored by the shell
+        signal.signal(signal.SIGINT, end_at_once)
+    # Only now, so that Ctrl-C is answered meanwhile.
+    from captioner.cli import main
+    from captioner.utils.runtime import wait_briefly
+
     wait_briefly()
     code = main()
     if code == EXIT_INTERRUPTED:

@@ -17,10 +17,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from captioner import __version__
-from captioner.cli.interrupt import EXIT_INTERRUPTED, interruptible
+from captioner.cli.interrupt import interruptible
 from captioner.errors import CaptionerError
 from captioner.utils.console import print_status, printable
 from captioner.utils.nearest import did_you_mean
+from captioner.utils.signals import EXIT_INTERRUPTED
 
 VERBS = (
     "caption",

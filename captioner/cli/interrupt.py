@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from captioner.utils.signals import answered_by
-
-EXIT_INTERRUPTED = 130
-"""128 and the signal's number, as shells have it."""
+from captioner.utils.signals import answered_by, end_at_once
 
 
 @contextmanager
@@ -21,19 +16,30 @@ def interruptible() -> Iterator[None]:
 
     Packages turn an exception in the midst of their import into errors of their own, or abort; and while they are
     imported there is nothing yet that could be saved.
+
+    Raises:
+        KeyboardInterrupt: After SIGINT, also where something has made another error of it.
     """
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored by the shell, or a host program's
+    # Ignored by the shell, or a host program's.
+    if signal.getsignal(signal.SIGINT) not in (signal.default_int_handler, end_at_once):
         yield
         return
-    with answered_by(_interrupt):
-        yield
+    heard = False
 
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal heard
+        heard = True
+        outer = frame
+        while outer is not None:
+            if outer.f_code.co_filename.startswith("<frozen importlib"):
+                end_at_once(number, frame)
+            outer = outer.f_back
+        signal.default_int_handler(number, frame)
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    innermost = frame
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"captioner: interrupted\n")
-            os._exit(EXIT_INTERRUPTED)
-        frame = frame.f_back
-    signal.default_int_handler(number, innermost)
+    with answered_by(interrupt):
+        try:
+            yield
+        except Exception as error:
+            if heard:
+                raise KeyboardInterrupt from error
+            raise

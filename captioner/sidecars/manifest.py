@@ -147,14 +147,15 @@ class Manifest:
 
     def close(self) -> None:
         """Lets go of the lock; a manifest into which nothing was written goes."""
-        if self._file is None:
+        # At no moment a number that is no longer this file's: Ctrl-C may come between any two steps.
+        file, self._file = self._file, None
+        if file is None:
             return
         try:
-            if not os.fstat(self._file).st_size and not self.written and not self.made:
+            if not os.fstat(file).st_size and not self.written and not self.made:
                 self.path.unlink(missing_ok=True)
         finally:
-            os.close(self._file)
-            self._file = None
+            os.close(file)
 
     def _sweep(self) -> None:
         """Removes what a process that was killed left of the files it was about to replace."""

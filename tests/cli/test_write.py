@@ -15,6 +15,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 from conftest import make_captioner
 from PIL import Image
@@ -23,7 +24,7 @@ from training_runs import kill_at_random
 from captioner.cli import main
 from captioner.cli.write import FORMS, XMP_NAMES
 from captioner.sidecars import forms, xmp_files
-from captioner.sidecars.manifest import NAME
+from captioner.sidecars.manifest import NAME, Manifest
 from captioner.sidecars.xmp import ALT_TEXT, DESCRIPTION, Packet
 
 BESIDE = ("txt", "caption", "xmp", "embedded")
@@ -401,23 +402,45 @@ def test_killed_at_any_moment_nothing_is_torn_doubled_or_lost(checkpoint: Path, 
 
 
 def test_ctrl_c_leaves_whole_files_and_the_same_command_goes_on(checkpoint: Path, many: Path) -> None:
-    command = [sys.executable, "-m", "captioner", "write", str(many), "--model", str(checkpoint), "--batch-size", "4"]
-    end = time.monotonic() + 60
-    with subprocess.Popen([*command, *as_forms("txt")], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
-        while not (many / NAME).exists() and time.monotonic() < end:
-            time.sleep(0.01)
+    command = [*processes.CAPTIONER, "write", many, "--model", checkpoint, "--batch-size", "4", *as_forms("txt")]
+    with processes.started(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        processes.wait_until((many / NAME).exists, process)
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
-        assert process.stderr is not None
-        assert b"Traceback" not in process.stderr.read()
+        _, told = process.communicate()
+    assert told.splitlines()[-1] == "captioner: interrupted"
+    assert "Traceback" not in told
+    assert process.returncode == 130
     assert main(["write", str(many), "--model", str(checkpoint), *as_forms("txt")]) == 0
     assert len(captions_of(many)) == 20
     assert all(text for text in captions_of(many).values())
 
 
-def test_two_at_once_do_not_meet(write: Callable[..., int], photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from captioner.sidecars.manifest import Manifest
+@pytest.mark.parametrize("moment", range(1, 6))
+def test_ctrl_c_while_a_manifest_is_let_go(
+    write: Callable[..., int],
+    many: Path,
+    moment: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    close, closed = os.close, []
 
+    def interrupted(file: int) -> None:
+        close(file)
+        if sys._getframe(1).f_code is Manifest.close.__code__:
+            closed.append(file)
+            if len(closed) == moment:
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("os.close", interrupted)
+    assert write(*as_forms("txt"), path=many) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "captioner: interrupted"
+    monkeypatch.undo()
+    assert write(*as_forms("txt"), path=many) == 0
+    assert len(captions_of(many)) == 20
+
+
+def test_two_at_once_do_not_meet(write: Callable[..., int], photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = Manifest(photos)
     manifest.open()
     assert write(*as_forms("txt")) == 2

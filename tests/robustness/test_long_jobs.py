@@ -65,15 +65,29 @@ def test_ctrl_c_ends_within_two_seconds_and_keeps_what_is_done(checkpoint: Path,
     assert all("image" in json.loads(line) for line in content.splitlines())
 
 
-def test_ctrl_c_during_start_leaves_no_traceback(checkpoint: Path, many: Path) -> None:
-    command = [*CAPTION, str(many), "--model", str(checkpoint)]
-    for tenths in range(2, 10):
-        with processes.started(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-            time.sleep(tenths / 10)
-            process.send_signal(signal.SIGINT)
-            assert process.stderr is not None
-            assert process.stderr.read().splitlines()[-1:] == [b"captioner: interrupted"]
-            assert process.wait(processes.LONGEST) == 130
+CTRL_C_WHILE_IMPORTING = """
+import atexit, signal, sys
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == sys.argv[1]:
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+if sys.argv[1] == "atexit":
+    atexit.register(signal.raise_signal, signal.SIGINT)
+from captioner.__main__ import run
+del sys.argv[1]
+run()
+"""
+
+
+@pytest.mark.parametrize("module", ["captioner.cli", "captioner.cli.export", "torch._C", "captioner.pipeline", "atexit"])
+def test_ctrl_c_at_start_and_at_the_end_leaves_no_traceback(checkpoint: Path, photos: Path, module: str) -> None:
+    command = [sys.executable, "-c", CTRL_C_WHILE_IMPORTING, module, "caption", photos, "--model", checkpoint]
+    done = processes.run(command, capture_output=True)
+    assert done.stderr == b"captioner: interrupted\n"
+    assert done.returncode == 130
 
 
 def run(checkpoint: Path, folder: Path, output: Path, *more: str) -> int:
