@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     """Serves until SIGTERM or Ctrl-C."""
     try:
         from captioner.serve.app import create_app
-        from captioner.serve.server import address_of, open_socket, serve
+        from captioner.serve.server import BACKLOG, address_of, open_socket, serve
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("captioner"):
             raise
@@ -75,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
     app = create_app(model, name=args.name, options=options, limits=limits, token=token, origins=args.cors)
     if token is None and args.host not in LOOPBACK:
         print_status(f"captioner: whoever reaches {args.host} can use this server; --token-file asks for a token")
+    opened.listen(BACKLOG)  # whoever reads the next line may connect
     print_status(f"captioner: serving at {address_of(opened)}")
     serve(app, opened, limits)
     return 0

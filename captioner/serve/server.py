@@ -24,7 +24,7 @@ HEADER_BYTES = 64 * 1024
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """Takes an address, which does not answer yet.
+    """Takes an address, which refuses connections until it listens.
 
     Args:
         host: Name or address of a network interface.
@@ -74,14 +74,15 @@ def serve(app: FastAPI, opened: socket.socket, limits: Limits) -> None:
         server_header=False,
         timeout_graceful_shutdown=math.ceil(limits.seconds),
     )
-    with closing(opened), _ended_by_sigterm():
-        uvicorn.Server(config).run(sockets=[opened])
+    server = uvicorn.Server(config)
+    with closing(opened), _ended_by_sigterm(server):
+        server.run(sockets=[opened])
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Lets SIGTERM be a way to end well: uvicorn raises it again after the last request."""
-    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+def _ended_by_sigterm(server: uvicorn.Server) -> Iterator[None]:
+    """Lets SIGTERM be a way to end well, from now on: uvicorn raises it again after the last request."""
+    before = signal.signal(signal.SIGTERM, server.handle_exit)
     try:
         yield
     finally:

@@ -187,7 +187,7 @@ def test_taking_back_needs_no_torch(photos: Path) -> None:
         "import sys; from captioner.cli import main; c = main(sys.argv[1:]); print('torch' in sys.modules); sys.exit(c)"
     )
     command = [sys.executable, "-c", program, "write", str(photos), "--undo"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    done = processes.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "False\n")
 
 
@@ -331,7 +331,7 @@ def test_a_folder_that_must_not_be_written_to_is_told_once(checkpoint: Path, pho
     shutil.copyfile(photos / "0.png", photos / "mine" / "0.png")
     photos.chmod(0o555)
     command = [*as_user, sys.executable, "-m", "captioner", "write", str(photos), "--model", str(checkpoint)]
-    done = subprocess.run([*command, "--as", "txt"], capture_output=True, text=True, timeout=100)
+    done = processes.run([*command, "--as", "txt"], capture_output=True, text=True)
     photos.chmod(0o755)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
@@ -353,7 +353,7 @@ def test_a_full_disk_damages_nothing(checkpoint: Path, photos: Path) -> None:
 
     command = [sys.executable, "-m", "captioner", "write", str(photos), "--model", str(checkpoint)]
     words = as_forms("txt", "embedded")
-    done = subprocess.run([*command, *words], capture_output=True, text=True, preexec_fn=limit, timeout=100)
+    done = processes.run([*command, *words], capture_output=True, text=True, preexec_fn=limit)
     assert done.returncode == 1
     told = done.stderr.splitlines()
     assert len([line for line in told if "cannot write" in line and ".png: File too large" in line]) == 3
@@ -391,7 +391,7 @@ def test_killed_at_any_moment_nothing_is_torn_doubled_or_lost(checkpoint: Path, 
     assert main(["write", str(whole), *words]) == 0
     modules = "captioner.pipeline,captioner.sidecars.job,captioner.sidecars.forms,captioner.pipeline"
     again = kill_at_random(8, 0.05, 0.8, modules, ["write", str(many), *words])
-    done = subprocess.run(again, capture_output=True, timeout=300)
+    done = processes.run(again, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.splitlines()[-1]) >= 1
     after = state(many)

@@ -189,7 +189,7 @@ def test_a_java_that_hangs_is_stopped(score: Any, script: str, fake_java: Callab
     start = time.monotonic()
     with pytest.raises(CaptionerError, match=r"took longer than its limit of 0.5 s .*raise time_limit"):
         score(*IMAGES, time_limit=0.5)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 100
     assert_nothing_is_left(notes)
 
 

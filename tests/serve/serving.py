@@ -14,6 +14,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 from PIL import Image
+from processes import LONGEST
 
 from captioner.caption import Caption
 from captioner.data.images import ImageSource
@@ -22,7 +23,7 @@ from captioner.errors import CaptionerError
 from captioner.pipeline import Captioner
 from captioner.serve.server import address_of, open_socket
 
-PATIENCE = 60
+PATIENCE = LONGEST
 """Seconds that a test waits at most, on a machine with much else to do."""
 
 CLIENT = httpx.Client(timeout=PATIENCE)

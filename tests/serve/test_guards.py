@@ -64,7 +64,7 @@ def test_scripts_of_named_sites_alone_may_ask(locked: str, tiny: Captioner) -> N
 
 @pytest.fixture(scope="module")
 def small(tiny: Captioner) -> Iterator[str]:
-    with serving(create_app(tiny, limits=Limits(body_bytes=2000, total_bytes=3000, seconds=1.5))) as address:
+    with serving(create_app(tiny, limits=Limits(body_bytes=2000, total_bytes=3000))) as address:
         yield address
 
 
@@ -105,8 +105,9 @@ def test_a_client_that_is_still_sending_gets_to_read_the_refusal(fixture: str, r
     connection.close()
 
 
-def test_a_body_that_does_not_arrive_is_given_up(small: str) -> None:
-    received = answer_to(small, b"POST /caption HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\nxx")
+def test_a_body_that_does_not_arrive_is_given_up(tiny: Captioner) -> None:
+    with serving(create_app(tiny, limits=Limits(seconds=0.5))) as address:
+        received = answer_to(address, b"POST /caption HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\nxx")
     assert received.startswith(b"HTTP/1.1 408 ")
 
 
