@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from captioner.cli.options import (
     add_decoding_arguments,
+    add_drawn_arguments,
     add_model_arguments,
     check_output,
     decoding_options,
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", metavar="DIR", help="folder of their images (default: beside each file)")
     parser.add_argument("--images-anywhere", action="store_true", help="let the files name images outside their folder")
     parser.add_argument("--split", default="val", choices=("train", "val", "test"), help="(default: val)")
+    add_drawn_arguments(parser)
     text = "folder of pictures that are no photographs: drawings, pages, charts, screenshots, noise"
     parser.add_argument("--nonphotos", required=True, metavar="DIR", help=text)
     text = "share of each file's images, or captions, that may be unusable and are skipped (default: 0.01)"
@@ -116,9 +118,13 @@ def _pictures(folder: Path) -> list[Path]:
 def _read(args: argparse.Namespace, file: Path) -> tuple[Skipped, list[Record]]:
     """The photographs of a file's split."""
     from captioner.data.caption_files import read_records
+    from captioner.data.drawn import read_drawn
 
     skipped = Skipped(file, args.max_skipped)
     images = Path(args.images) if args.images else None
+    if args.val_share is not None:
+        drawn = args.split, args.val_share, args.val_seed
+        return skipped, read_drawn(file, images, None, args.images_anywhere, *drawn, args.max_skipped)
     records = read_records(file, images, anywhere=args.images_anywhere, wanted=(args.split,), skipped=skipped)
     skipped.refuse_too_many(len(records), sum(len(record.captions) for record in records))
     if not records:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from captioner.cli.options import (
     add_decoding_arguments,
+    add_drawn_arguments,
     add_model_arguments,
     check_ending,
     check_output,
@@ -50,7 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", metavar="DIR", help="folder of the images (default: beside the captions or boxes)")
     parser.add_argument("--images-anywhere", action="store_true", help="let the files name images outside their folder")
     parser.add_argument("--splits", metavar="DIR", help="folder of files that list the images of each split")
-    parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="(default: test)")
+    parser.add_argument(
+        "--split",
+        choices=("train", "val", "test"),
+        help="(default: test; with --val-share, val)",
+    )
+    add_drawn_arguments(parser)
     parser.add_argument(
         "--grounding",
         metavar="BOXES.json",
@@ -137,12 +143,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
+    args.split = args.split or ("test" if args.val_share is None else "val")
     if args.data is None and args.grounding is None:
         raise CaptionerError("there is nothing to evaluate; give captions with --data, boxes with --grounding, or both")
     if args.data is None:
         for option, given in (
             ("--grounding-words reference", args.grounding_words == "reference"),
             ("--output", args.output),
+            ("--val-share", args.val_share is not None),
             ("--naming", args.naming),
             ("--confidence", args.confidence),
             ("--meteor", args.meteor),
@@ -162,6 +170,7 @@ def _check(args: argparse.Namespace) -> None:
 def _records(args: argparse.Namespace, scenes: dict[str, Scene], skipped: Skipped) -> list[Record]:
     """The images to caption: those of a split, or without --data those that have boxes."""
     from captioner.data.caption_files import read_records
+    from captioner.data.drawn import read_drawn
     from captioner.data.paths import refuse_links_out, resolve_path
     from captioner.data.records import Record
     from captioner.data.unspaced import tell_unspaced
@@ -173,15 +182,17 @@ def _records(args: argparse.Namespace, scenes: dict[str, Scene], skipped: Skippe
         if not args.images_anywhere:
             refuse_links_out(found.values(), boxes, folder)
         return [Record(file, (), args.split, name) for name, file in found.items()]
-    records = read_records(
-        Path(args.data), folder, splits, anywhere=args.images_anywhere, wanted=(args.split,), skipped=skipped
-    )
+    data, anywhere = Path(args.data), args.images_anywhere
+    if args.val_share is not None:
+        return read_drawn(data, folder, splits, anywhere, args.split, args.val_share, args.val_seed, args.max_skipped)
+    records = read_records(data, folder, splits, anywhere=anywhere, wanted=(args.split,), skipped=skipped)
     skipped.refuse_too_many(len(records), sum(len(record.captions) for record in records))
     tell_unspaced((caption for record in records for caption in record.captions), args.data)
     if not records:
         raise CaptionerError(
             f"{args.data}: no image is in split {args.split!r}; choose another --split (without one in the file, it "
-            "is the one in the file's name, else train), or name a folder of split files with --splits"
+            "is the one in the file's name, else train), name a folder of split files with --splits, or have the "
+            "images that training drew by --val-share"
         )
     return records
 

@@ -47,6 +47,15 @@ def load_model(args: argparse.Namespace) -> Captioner:
     return load(args.model, args.device, args.precision)
 
 
+def add_drawn_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that name the validation images which training drew."""
+    text = "the images that training with data.val_share SHARE drew for validation"
+    parser.add_argument("--val-share", type=float, metavar="SHARE", help=text)
+    parser.add_argument(
+        "--val-seed", type=int, default=0, metavar="N", help="data.val_seed of that training (default: 0)"
+    )
+
+
 def check_output(output: str | None, *inputs: str | None) -> None:
     """Keeps an output off the inputs: with a file name forgotten, ``--output *.jpg`` would cost a photograph.
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ class CaptionData(lightning.LightningDataModule):
             caption file. COCO's train2017 and the like are found in it by name.
         splits: Folder of files that list the images of each split, or one for each caption file, for those that do not
             say which split an image is in.
-        val_share: Share of the training images that is drawn for validation where no file has a split val, in (0, 1).
+        val_share: Share of each file's training images that is drawn for validation where no file has a split val, in
+            (0, 1).
         val_seed: Another one draws other images for validation.
         min_count: Words of the training captions that are rarer become UNKNOWN.
         vocabulary_from: A checkpoint whose vocabulary is used in place of one counted from the captions, so that a
@@ -168,11 +170,12 @@ class CaptionData(lightning.LightningDataModule):
         Raises:
             CaptionerError: The files cannot be used, too much of them is unusable, or one of the splits is empty.
         """
-        records: list[Record] = []
+        of_files: list[list[Record]] = []
         for file, images, splits in zip(self.files, self.images, self.splits, strict=True):
-            records += self._usable(Path(file), images, splits, records)
+            of_files.append(self._usable(Path(file), images, splits, list(chain(*of_files))))
         if self.val_share is not None:
-            records = self._draw_validation(records, self.val_share)
+            of_files = self._draw_validation(of_files, self.val_share)
+        records = list(chain(*of_files))
         parts = {name: [record for record in records if record.split == name] for name in ("train", "val")}
         for name, part in parts.items():
             if not part:
@@ -198,6 +201,7 @@ class CaptionData(lightning.LightningDataModule):
             "training images": len(train),
             "training captions": sum(len(record.captions) for record in train),
             "validation images": len(val),
+            **({"validation share": f"{self.val_share} drawn with seed {self.val_seed}"} if self.val_share else {}),
             "vocabulary": self._describe_vocabulary(),
         }
 
@@ -291,12 +295,13 @@ class CaptionData(lightning.LightningDataModule):
             )
         return [None if folder is None else Path(folder) for folder in folders]
 
-    def _draw_validation(self, records: Sequence[Record], share: float) -> list[Record]:
-        if any(record.split == "val" for record in records):
+    def _draw_validation(self, of_files: Sequence[Sequence[Record]], share: float) -> list[list[Record]]:
+        """Draws from each file, so that the images of one can be drawn again without the others."""
+        if any(record.split == "val" for record in chain(*of_files)):
             raise CaptionerError(
                 f"data.val_share is {share}, but {', '.join(self.files)} have images in split 'val'; leave it out"
             )
-        return draw_validation(records, share, self.val_seed)
+        return [draw_validation(records, share, self.val_seed) for records in of_files]
 
     def _usable(self, file: Path, folder: Path | None, splits: Path | None, before: Sequence[Record]) -> list[Record]:
         """What can be used of a caption file, after what files before it gave."""

@@ -8,16 +8,17 @@ import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, TypeVar
 
 import lightning
 import torch
 import yaml
 from jsonargparse import capture_parser
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
 from captioner import checkpoint
@@ -45,12 +46,15 @@ from captioner.training.tasks import TASKS, best_mode
 from captioner.training.trainer_options import (
     describe_waiting,
     is_on_cpu,
+    refuse_copied_processes,
     refuse_hopeless,
     refuse_wrong_monitors,
     say_what_was_asked_for,
 )
 from captioner.utils.console import print_status
 from captioner.utils.runtime import keep_freed_memory
+
+Part = TypeVar("Part")
 
 _AUTO = "auto"
 """The mode that is right for the score."""
@@ -193,8 +197,9 @@ class CaptionerCLI(LightningCLI):
         root = config["default_root_dir"]
         if config["logger"] is None:
             kwargs.setdefault("logger", TensorBoardLogger(root, name="tensorboard", version=""))
-        if config["plugins"] is None:
-            kwargs.setdefault("plugins", [DurableCheckpoints()])
+        plugins = _listed(config["plugins"])
+        if not any(isinstance(each, CheckpointIO) for each in plugins):
+            kwargs.setdefault("plugins", [*plugins, DurableCheckpoints()])
         # CaptionData's sampler gives each process its share; Lightning's would score some validation images twice.
         kwargs["use_distributed_sampler"] = False
         bars = [each for each in _listed(config["callbacks"]) if isinstance(each, ProgressBar)]
@@ -205,6 +210,7 @@ class CaptionerCLI(LightningCLI):
             kwargs.setdefault("callbacks", [*_listed(config["callbacks"]), TQDMProgressBar()])
         with errors_in_one_line():
             trainer = super().instantiate_trainer(**kwargs)
+        refuse_copied_processes(trainer)
         refuse_wrong_monitors(trainer.callbacks, task.scores)  # type: ignore[attr-defined]
         if not trainer.limit_val_batches:
             raise CaptionerError("trainer.limit_val_batches is 0, but the best epoch is chosen by validation; raise it")
@@ -240,8 +246,8 @@ class CaptionerCLI(LightningCLI):
             super().instantiate_classes()
 
 
-def _listed(callbacks: Callback | list[Callback] | None) -> list[Callback]:
-    return callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
+def _listed(given: Part | list[Part] | None) -> list[Part]:
+    return given if isinstance(given, list) else [given] if given else []
 
 
 def parse(args: Sequence[str]) -> CaptionerCLI:

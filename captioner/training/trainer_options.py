@@ -12,6 +12,7 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
 from captioner.errors import CaptionerError
 from captioner.training.tasks import best_mode
@@ -69,6 +70,23 @@ def refuse_hopeless(trainer: Mapping[str, Any]) -> None:
             )
     if trainer["barebones"]:
         raise CaptionerError("trainer.barebones keeps no checkpoint, but the best one is wanted; leave it out")
+
+
+def refuse_copied_processes(trainer: lightning.Trainer) -> None:
+    """Refuse strategies whose processes are copies of this one, or begin with its pickled objects: a run hangs.
+
+    Args:
+        trainer: The trainer.
+
+    Raises:
+        CaptionerError: It has one, such as ``ddp_spawn``, ``ddp_fork`` or ``ddp_notebook``.
+    """
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        started = trainer.strategy.launcher._start_method
+        raise CaptionerError(
+            f"trainer.strategy starts its processes by {started}, which does not work here; set it to ddp, which "
+            "starts the command anew for each"
+        )
 
 
 def _is_count(devices: object) -> bool:

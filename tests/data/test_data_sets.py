@@ -124,6 +124,40 @@ def test_something_is_left_on_both_sides(unsplit: Path, share: float, count: int
     assert sum(record.split == "val" for record in drawn) == count
 
 
+def test_what_was_drawn_is_evaluated_on(
+    unsplit: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "0.jpg").write_bytes(b"")  # training passes over it, so it is not drawn from either
+    training = CaptionData([str(unsplit)], val_share=0.3, val_seed=4, max_skipped=0.1)
+    drawn = ["--val-share", "0.3", "--val-seed", "4", "--max-skipped", "0.1"]
+    evaluate = ["evaluate", "--model", str(checkpoint), "--data", str(unsplit), "--output", str(tmp_path / "out.json")]
+    for split, more in (("val", []), ("train", ["--split", "train"])):
+        assert main([*evaluate, *drawn, *more]) == 0
+        measured = {entry["image_id"] for entry in json.loads((tmp_path / "out.json").read_text())}
+        assert measured == names(training, split)
+    capsys.readouterr()
+    assert main([*evaluate, *drawn, "--split", "test"]) == 2
+    assert "split 'test' is not drawn; choose val" in capsys.readouterr().err
+    assert main([*evaluate, "--val-share", "1"]) == 2
+    assert "the share drawn for validation is 1.0; it must be" in capsys.readouterr().err
+    assert main(evaluate) == 2
+    assert "or have the images that training drew by --val-share" in capsys.readouterr().err
+    unsplit.write_text("image,caption,split\n1.jpg,a dog,train\n2.jpg,a cat,val\n")
+    assert main([*evaluate, *drawn]) == 2
+    assert "has a split 'val', beside which none is drawn" in capsys.readouterr().err
+
+
+def test_each_file_gives_its_share(unsplit: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other" / "captions.csv"
+    for number in range(4):
+        picture(other.parent / f"{number}.png")
+    other.write_text("image,caption\n" + "".join(f"{number}.png,a cat\n" for number in range(4)))
+    both = CaptionData([str(other), str(unsplit)], val_share=0.5)
+    alone = CaptionData([str(unsplit)], val_share=0.5)
+    assert {name for name in names(both, "val") if name.endswith("jpg")} == names(alone, "val")
+    assert len(names(both, "val")) == 7
+
+
 def test_a_file_without_validation_split_is_told_how_to_have_one(
     unsplit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,10 +11,13 @@ from typing import Any
 import processes
 import pytest
 import yaml
+from lightning.pytorch.plugins import TorchCheckpointIO
 from processes import CAPTIONER, started
 from training_runs import arguments, run
 
 from captioner.cli import main
+from captioner.training.checkpointing import DurableCheckpoints
+from captioner.training.run import parse
 from captioner.utils.nearest import nearest
 
 PICTURES = 24
@@ -50,6 +53,11 @@ SCORES = "choose one of val/loss, val/perplexity, val/BLEU-1"
         (["--trainer.devices", "-1"], "trainer.devices is -1, but there is no GPU in use"),
         (["--trainer.devices", "many"], "trainer.devices is many, but there is no GPU in use"),
         (["--trainer.accelerator", "gpu"], "trainer.accelerator is gpu, but there is no GPU here; leave it out"),
+        (
+            ["--trainer.strategy", "ddp_spawn"],
+            "trainer.strategy starts its processes by spawn, which does not work",
+        ),
+        (["--trainer.strategy", "ddp_notebook"], "trainer.strategy starts its processes by fork, which does not work"),
         (["--trainer.barebones", "true"], "trainer.barebones keeps no checkpoint, but the best one is wanted"),
         (["--trainer.limit_train_batches", "0"], "trainer.limit_train_batches is 0, but the best epoch becomes"),
         ([CALLBACKS, "EarlyStopping", f"{CALLBACKS}.monitor", "loss"], f"EarlyStopping monitors 'loss'; {SCORES}"),
@@ -96,6 +104,15 @@ def test_what_cannot_work_is_told_in_one_line(
 ) -> None:
     assert run(config, tmp_path, *overrides) == 2
     assert message in refused(capsys)
+
+
+def test_plugins_of_other_kinds_leave_checkpoints_crash_safe(config: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    kinds = {"environments.LightningEnvironment": DurableCheckpoints, "TorchCheckpointIO": TorchCheckpointIO}
+    for plugin, kept in kinds.items():
+        config["trainer"]["plugins"] = [{"class_path": f"lightning.pytorch.plugins.{plugin}"}]
+        file.write_text(yaml.safe_dump(config))
+        assert type(parse(["--config", str(file)]).trainer.strategy.checkpoint_io) is kept
 
 
 def test_a_package_that_is_not_installed_is_named_before_training(

@@ -1,0 +1,55 @@
+"""The images that training drew for validation, and those that it left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from captioner.data.caption_files import read_records
+from captioner.data.filters import with_pictures, with_words
+from captioner.data.records import Record
+from captioner.data.skip_report import Skipped
+from captioner.data.split_files import draw_validation
+from captioner.errors import CaptionerError
+
+DRAWN_SPLITS = ("train", "val")
+
+
+def read_drawn(
+    captions: Path,
+    images: Path | None,
+    splits: Path | None,
+    anywhere: bool,
+    split: str,
+    share: float,
+    seed: int,
+    max_skipped: float,
+) -> list[Record]:
+    """Reads the part of a caption file that training on it with ``val_share`` and ``val_seed`` has the split for.
+
+    What cannot be trained on is passed over first, as training does, and told on standard error.
+
+    Args:
+        captions: The caption file.
+        images: Folder of the images, as `read_records` takes it.
+        splits: Folder of split files.
+        anywhere: Whether the file may name images outside their folder.
+        split: ``val`` for the images drawn, ``train`` for the others.
+        share: ``data.val_share`` of the training, in (0, 1).
+        seed: ``data.val_seed`` of the training.
+        max_skipped: Share of the images, and of the captions, that may be passed over, in [0, 1].
+
+    Raises:
+        CaptionerError: The file cannot be used or has a validation split, or the share is not within its bounds.
+    """
+    if not 0 < share < 1:
+        raise CaptionerError(f"the share drawn for validation is {share}; it must be greater than 0 and less than 1")
+    if split not in DRAWN_SPLITS:
+        raise CaptionerError(f"split {split!r} is not drawn; choose val, or train for the images that are left")
+    skipped = Skipped(captions, max_skipped)
+    records = read_records(captions, images, splits, anywhere=anywhere, wanted=DRAWN_SPLITS, skipped=skipped)
+    if any(record.split == "val" for record in records):
+        raise CaptionerError(f"{captions}: has a split 'val', beside which none is drawn; leave out the share")
+    records = with_pictures(with_words(records, skipped), skipped)
+    skipped.refuse_too_many(len(records), sum(len(record.captions) for record in records))
+    skipped.report()
+    return [record for record in draw_validation(records, share, seed) if record.split == split]
