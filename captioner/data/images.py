@@ -11,11 +11,11 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, features
 
+from captioner.data.bit_depths import gray_in_eight_bits, load_colors
 from captioner.data.image_plugins import MissingDecoderError, register_heic, silence_libtiff
 from captioner.errors import CaptionerError
 from captioner.utils.file_kinds import LOOKED_AT, identify, is_text
@@ -35,12 +35,6 @@ _OTHER_IMAGES = (
     (b"FUJIFILMCCD-RAW", "a camera's raw image, which is not read here"),
     (b"IIRO", "a camera's raw image, which is not read here"),
 )
-
-_GRAY_BITS = (8, 10, 12, 14, 16)
-"""Of the gray values that cameras, microscopes and scanners write, in files of 16 bits."""
-
-_MAX_SAMPLE_VALUE = 281
-"""TIFF's tag of the greatest value (TIFF 6.0, section 8)."""
 
 # Between its limit and twice its limit Pillow only warns; we read such pictures, and damaged EXIF as well. It is set
 # for the whole process, since `warnings.catch_warnings` in one thread undoes what another has set.
@@ -156,28 +150,50 @@ def _read(file: io.BufferedReader | io.BytesIO, name: str, enough: int | None) -
             if start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS:
                 register_heic()
                 file.seek(0)
-                image = Image.open(file)
+                try:
+                    image = Image.open(file)
+                except UnidentifiedImageError:
+                    raise _OtherKindError("is a HEIC image that is damaged or was cut; get a whole copy") from None
             else:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - LOOKED_AT))
-                raise _OtherKindError(_tell_kind(start, file.read())) from None
+                raise _OtherKindError(_tell_kind(start, file.read(), file)) from None
         with image:
             if image.format == "EPS":
                 # A program, which Pillow would have Ghostscript run.
                 raise _UnreadableFormatError("EPS")
             if enough:
                 image.draft(None, (enough, enough))
+            load_colors(image, file)
             return _upright_rgb(image)
 
 
-def _tell_kind(start: bytes, end: bytes) -> str:
-    """What a file is that is no image, by its first and last bytes, and the cure."""
+def _tell_kind(start: bytes, end: bytes, file: io.BufferedReader | io.BytesIO) -> str:
+    """What a file is that is no image that can be read, by its first and last bytes, and the cure."""
     kind = identify(start, end)
+    if kind is not None and kind.name.endswith(" image"):
+        if _has_other_pixels(file):
+            return f"is {kind.name} with channels that are not read here; convert it to 8 or 16 bits a channel"
+        return f"is {kind.name} that is damaged or was cut; get a whole copy"
+    if start[4:12] == b"ftypavif" and features.check("avif"):
+        return "is an AVIF image that is damaged or was cut; get a whole copy"
     if kind is not None:
         return kind.tell("give an image file")
     if is_text(start):
         return "is text: give an image file"
     name = next((name for magic, name in _OTHER_IMAGES if start.startswith(magic)), "no image that can be read here")
     return f"is {name}; convert it to JPEG or PNG"
+
+
+def _has_other_pixels(file: io.BufferedReader | io.BytesIO) -> bool:
+    """Whether a file is a TIFF whose header is whole, and tells of channels that Pillow does not know."""
+    file.seek(0)
+    try:
+        TiffImagePlugin.TiffImageFile(file)
+    except SyntaxError as error:
+        return "mode" in str(error)
+    except Exception:  # of a damaged header nearly anything
+        return False
+    return False
 
 
 class _UnreadableFormatError(Exception):
@@ -213,30 +229,6 @@ def _readable_errors(name: str) -> Iterator[None]:
         raise CaptionerError(f"{name}: is damaged: {reason}; get a whole copy") from error
 
 
-def _eight_bits(image: Image.Image, white: int) -> Image.Image:
-    """Gray values of more than 8 bits as 8, which Pillow's own conversion would clip at 255.
-
-    Args:
-        image: Of one of Pillow's modes I and F.
-        white: The greatest value by the file's own word; 0 without.
-    """
-    values = np.nan_to_num(np.asarray(image))
-    if image.mode == "F" and values.max() <= 1:
-        values = (values * 255).round()
-    values = np.clip(values, 0, 65535).astype(np.uint16)
-    greatest = max(white, int(values.max()))
-    bits = next(bits for bits in _GRAY_BITS if greatest < 1 << bits)
-    return Image.fromarray((values >> (bits - 8)).astype(np.uint8))
-
-
-def _told_white(image: Image.Image) -> int:
-    """The greatest gray value by the file's own word; 0 without."""
-    tags: Any = getattr(image, "tag_v2", {})
-    told = tags.get(_MAX_SAMPLE_VALUE, 0)
-    told = told[0] if isinstance(told, tuple) and told else told
-    return told if isinstance(told, int) and 0 < told < 65536 else 0
-
-
 def _upright_rgb(image: Image.Image) -> Image.Image:
     image.load()
     if image.width == 0 or image.height == 0:
@@ -245,7 +237,7 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
     turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     upright = image if turn is None else image.transpose(turn)
     if upright.mode.startswith(("I", "F")):
-        upright = _eight_bits(upright, _told_white(image))
+        upright = gray_in_eight_bits(upright, image)
     if upright.has_transparency_data:
         layer = upright.convert("RGBA")
         upright = Image.new("RGBA", layer.size, "white")
