@@ -65,26 +65,27 @@ def test_ctrl_c_ends_within_two_seconds_and_keeps_what_is_done(checkpoint: Path,
     assert all("image" in json.loads(line) for line in content.splitlines())
 
 
-CTRL_C_WHILE_IMPORTING = """
+CTRL_C_AT = """
 import atexit, signal, sys
+
+moment = sys.argv.pop(1)
 
 class Finder:
     def find_spec(self, name, *_):
-        if name == sys.argv[1]:
+        if name == moment:
             signal.raise_signal(signal.SIGINT)
 
 sys.meta_path.insert(0, Finder())
-if sys.argv[1] == "atexit":
+if moment == "atexit":
     atexit.register(signal.raise_signal, signal.SIGINT)
 from captioner.__main__ import run
-del sys.argv[1]
 run()
 """
 
 
-@pytest.mark.parametrize("moment", ["captioner.cli", "captioner.cli.export", "torch", "captioner.pipeline", "atexit"])
+@pytest.mark.parametrize("moment", ["captioner.cli", "torch", "captioner.pipeline", "atexit"])
 def test_ctrl_c_at_start_and_at_the_end_leaves_no_traceback(checkpoint: Path, photos: Path, moment: str) -> None:
-    command = [sys.executable, "-c", CTRL_C_WHILE_IMPORTING, moment, "caption", photos, "--model", checkpoint]
+    command = [sys.executable, "-c", CTRL_C_AT, moment, "caption", photos, "--model", checkpoint]
     done = processes.run(command, capture_output=True)
     assert done.stderr == b"captioner: interrupted\n"
     assert done.returncode == 130
