@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image
 
 from captioner.caption import Caption
@@ -16,7 +16,20 @@ from captioner.visualize.fonts import BOX, choose_fonts
 from captioner.visualize.overlay import COLOR_MAP, OPACITY, UNSEEN_GRAY, load_photograph, maps_to_draw, spread
 
 if TYPE_CHECKING:
+    from matplotlib import figure as matplotlib_figure
     from matplotlib.axes import Axes
+else:
+
+    class _Deferred:
+        """A module that is imported at its first use, which may be `typing.get_type_hints`."""
+
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(importlib.import_module(self._name), name)
+
+    matplotlib_figure = _Deferred("matplotlib.figure")
 
 # Inches.
 SHEET_WIDTH = 13.0
@@ -37,7 +50,7 @@ LONGEST_SIDE = 640
 """Photographs are drawn with at most this many pixels a side: a panel shows no more."""
 
 
-def plot(image: ImageSource, caption: Caption, measure: str = "attention") -> Figure:
+def plot(image: ImageSource, caption: Caption, measure: str = "attention") -> matplotlib_figure.Figure:
     """Draws a contact sheet: the photograph, then for each word the photograph under its attention map.
 
     Every map is drawn on the part of the photograph that the encoder saw, smoothed between the centres of its cells,
@@ -71,7 +84,7 @@ def plot(image: ImageSource, caption: Caption, measure: str = "attention") -> Fi
     row_height = TITLE_HEIGHT + panel_height
     height = GAP + len(lines) * CAPTION_LINE + rows * row_height + BAR_STRIP
 
-    figure = Figure(figsize=(width, height))
+    figure = matplotlib_figure.Figure(figsize=(width, height))
     figure.text(
         0.5,
         1 - GAP / height,

@@ -5,9 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from matplotlib import font_manager, rcParams
-from matplotlib.ft2font import FT2Font
-
 from captioner.utils.console import print_status
 
 BOX = "□"
@@ -27,6 +24,8 @@ def choose_fonts(texts: Iterable[str]) -> tuple[list[str], frozenset[str]]:
         The names of the fonts, the usual ones first, and the letters that none of the installed ones has, of which a
         line on standard error tells.
     """
+    from matplotlib import font_manager, rcParams
+
     usual = list(rcParams["font.family"])
     missing = frozenset("".join(texts)) - _letters(font_manager.findfont(font_manager.FontProperties(family=usual)))
     missing = frozenset(letter for letter in missing if letter.isprintable() and not letter.isspace())
@@ -43,6 +42,8 @@ def choose_fonts(texts: Iterable[str]) -> tuple[list[str], frozenset[str]]:
 
 
 def _letters(file: str) -> frozenset[str]:
+    from matplotlib.ft2font import FT2Font
+
     try:
         return frozenset(map(chr, FT2Font(file).get_charmap()))
     except (OSError, RuntimeError):  # no font that can be read

@@ -580,7 +580,7 @@ def test_visualize_without_attention_asks_for_gradients(
             f"from captioner.cli import main; main(['caption', {str(PHOTO)!r}])",
             {"lightning", "matplotlib", "timm", "torchvision", "torch._dynamo", "sympy", "captioner.metrics"},
         ),
-        ("import captioner; captioner.visualize.plot", {"lightning", "torch._dynamo"}),
+        ("import captioner; captioner.visualize.plot", {"lightning", "matplotlib", "torch._dynamo"}),
     ],
 )
 def test_nothing_heavy_is_imported_that_is_not_used(program: str, absent: set[str]) -> None:
