@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
@@ -16,8 +15,6 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.utilities import rank_zero_only
-from rich.console import Console
-from rich.progress import Progress
 from torch.utils.data import DataLoader
 
 from captioner import checkpoint
@@ -54,9 +51,6 @@ _CURES = {
 
 _LARGE_FILE = 20_000_000
 """Bytes of a caption file that take seconds to read."""
-
-_MANY_PICTURES = 20_000
-"""Pictures that take seconds to look at."""
 
 
 class CaptionData(lightning.LightningDataModule):
@@ -313,7 +307,8 @@ class CaptionData(lightning.LightningDataModule):
             file, folder, splits, anywhere=self.images_anywhere, wanted=("train", "val"), skipped=skipped
         )
         records = with_words(records, skipped)
-        with _looking_at(len(records)) as report:
+        is_first = getattr(rank_zero_only, "rank", 0) == 0
+        with counting("Checking images", len(records)) if is_first else nullcontext() as report:
             records = with_pictures(records, skipped, report)
         records = not_before(records, before, skipped)
         skipped.refuse_too_many(len(records), sum(len(record.captions) for record in records))
@@ -365,17 +360,6 @@ class CaptionData(lightning.LightningDataModule):
 
     def _origin(self) -> str:
         return describe_origin(self._encoder(), self._transform(), self._cached_images(), self._views)
-
-
-@contextmanager
-def _looking_at(count: int) -> Iterator[Callable[[int], None]]:
-    """Shows how many of many pictures have been looked at."""
-    is_first = getattr(rank_zero_only, "rank", 0) == 0
-    if is_first and count >= _MANY_PICTURES and not sys.stderr.isatty():
-        print_status(f"captioner: looks at {count:,} pictures")
-    with Progress(console=Console(stderr=True), disable=not (is_first and sys.stderr.isatty()), transient=True) as bar:
-        task = bar.add_task("Looking at pictures", total=count)
-        yield lambda done: bar.update(task, completed=done)
 
 
 def _begin_worker(max_pixels: int | None, _: int) -> None:
