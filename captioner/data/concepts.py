@@ -8,7 +8,7 @@ that name nothing in a picture (``never``).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -79,10 +79,9 @@ class ConceptWords:
         return list(found.items())
 
 
-def as_targets(concepts: Sequence[Iterable[tuple[int, float]]], size: int) -> Tensor:
-    """Probabilities of all concepts of some pictures, shape (pictures, size)."""
-    targets = torch.zeros(len(concepts), size)
-    for row, found in enumerate(concepts):
-        for index, probability in found:
-            targets[row, index] = probability
+def as_targets(found: Iterable[tuple[int, float]], size: int) -> Tensor:
+    """Probabilities of all concepts of an image, shape (size,)."""
+    targets = torch.zeros(size)
+    for index, probability in found:
+        targets[index] = probability
     return targets

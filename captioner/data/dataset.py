@@ -148,7 +148,7 @@ class CaptionDataset(Dataset[Example]):
             image = self.cache.grid(draw.image_index, int(flip))
         else:
             image = to_pixels(self._photograph(self.records[draw.image_index], flip, generator))
-        named = as_targets([self.named[draw.image_index]], len(self.concepts))[0] if self.concepts else None
+        named = as_targets(self.named[draw.image_index], len(self.concepts)) if self.concepts else None
         return Example(image, captions, draw.image_index, named)
 
     def _photograph(self, record: Record, flip: bool, generator: torch.Generator) -> Image.Image:

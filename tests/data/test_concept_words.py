@@ -50,9 +50,9 @@ def test_captions_and_tags_name_concepts() -> None:
     }
 
 
-def test_targets_are_rows_of_probabilities() -> None:
-    targets = as_targets([[(1, 1.0), (3, 0.5)], []], 4)
-    assert torch.equal(targets, torch.tensor([[0, 1.0, 0, 0.5], [0, 0, 0, 0]]))
+def test_targets_are_probabilities_of_all_concepts() -> None:
+    assert torch.equal(as_targets([(1, 1.0), (3, 0.5)], 4), torch.tensor([0, 1.0, 0, 0.5]))
+    assert torch.equal(as_targets([], 4), torch.zeros(4))
 
 
 def test_a_vocabulary_has_wanted_words_that_no_caption_has() -> None:
