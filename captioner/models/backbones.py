@@ -112,14 +112,17 @@ def _timm_network(name: str, weights: str) -> nn.Module:
     return network
 
 
-def packaged_classifier(name: str) -> tuple[Tensor, Tensor]:
-    """The pretrained classifier of a packaged network: weight (classes, channels) and bias (classes,).
+def packaged_classifier(name: str) -> nn.Linear:
+    """Load the pretrained classifier of a packaged network, from mean feature vectors to logits, in float32.
 
     Raises:
         CaptionerError: There is no such package, or it is not installed.
     """
-    tensors = list(_read_state(_packaged_file(name), name).values())
-    return tensors[-2].float(), tensors[-1].float()
+    weight, bias = list(_read_state(_packaged_file(name), name).values())[-2:]  # in the order of the layers
+    classes, channels = weight.shape
+    classifier = nn.utils.skip_init(nn.Linear, channels, classes)
+    classifier.load_state_dict({"weight": weight, "bias": bias})
+    return classifier
 
 
 def _no_download(name: str, error: Exception) -> CaptionerError:

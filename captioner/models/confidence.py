@@ -114,7 +114,7 @@ def suggested(decoder: Decoder | MemberDecoders, grid: Tensor, things: Tensor) -
     found = [member.concepts for member in decoder.members if member.concepts is not None]
     if not found:
         return [Suggested({}, {})] * len(grid)
-    probabilities = torch.stack([each.probabilities(each.classify(grid)) for each in found]).mean(0)
+    probabilities = torch.stack([each.probabilities(grid) for each in found]).mean(0)
     # Concept 0 stands for no word.
     log_odds = probabilities[:, 1:].clamp(_LEAST, 1 - _LEAST).logit().cpu()
     words = found[0].word_ids[1:].cpu()

@@ -51,7 +51,7 @@ def grids(images: int = 3) -> Tensor:
 
 def test_a_concept_is_present_if_either_classifier_is_right() -> None:
     concepts, grid = own(make()), grids()
-    found = concepts.probabilities(concepts.classify(grid))
+    found = concepts.probabilities(grid)
     assert concepts.classes is not None
     for image, expected in zip(grid, found, strict=True):
         mean = image.mean(0)
@@ -71,7 +71,7 @@ def test_the_next_word_is_written_or_copied() -> None:
     core = decoder.core.compute_output(decoder.core.advance(decoder._project(words), state, grid))
     logits = decoder.step(words, state, grid).logits
     assert concepts.gate is not None
-    probabilities = concepts.probabilities(concepts.classify(grid))
+    probabilities = concepts.probabilities(grid)
     for image, output in enumerate(core.output):
         present = range(1, len(IDS))
         scores = torch.stack(
@@ -133,7 +133,7 @@ def test_the_likeliest_are_the_candidates() -> None:
     candidates = decoder.start(grid).cache.concepts
     assert candidates is not None
     assert candidates.ids.shape == (3, CANDIDATES)
-    probabilities = concepts.probabilities(concepts.classify(grid))
+    probabilities = concepts.probabilities(grid)
     for row, scores in zip(probabilities, candidates.scores, strict=True):
         best = sorted(row.tolist(), reverse=True)[:CANDIDATES]
         torch.testing.assert_close(scores.sigmoid(), torch.tensor(best, dtype=torch.double).clamp(1e-4, 1 - 1e-4))

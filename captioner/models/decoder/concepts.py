@@ -51,18 +51,6 @@ class Candidates(NamedTuple):
         return Candidates(*(part.index_select(0, images) for part in self))
 
 
-class ConceptLogits(NamedTuple):
-    """What the classifiers say of some pictures.
-
-    Attributes:
-        words: Logits of the concept words, shape (images, concepts).
-        classes: Logits of the pretrained CNN's classes, shape (images, classes); None where it has none.
-    """
-
-    words: Tensor
-    classes: Tensor | None
-
-
 class Concepts(nn.Module):
     """The classifiers, the attention over the likeliest concepts, and the copying gate.
 
@@ -100,20 +88,31 @@ class Concepts(nn.Module):
         if self.gate is not None:
             nn.init.constant_(self.gate.bias, -3.0)
 
-    def classify(self, grid: Tensor) -> ConceptLogits:
-        """What the picture suggests, from its mean feature vector.
+    def classify(self, grid: Tensor, classifier: Linear) -> Tensor:
+        """Apply a classifier to the mean feature vector of each image.
 
         Args:
-            grid: Feature vectors, shape (images, cells, channels).
-        """
-        mean = grid.to(self.words.weight.dtype).mean(dim=1)
-        return ConceptLogits(self.words(mean), None if self.classes is None else self.classes(mean))
+            grid: Feature vectors, shape (images, regions, channels).
+            classifier: `words` or `classes`.
 
-    def probabilities(self, logits: ConceptLogits) -> Tensor:
-        """Of each concept, that one of the classifiers is right about it, shape (images, concepts)."""
-        words = logits.words.to(self.words.weight.dtype).sigmoid()
-        if logits.classes is not None:
-            named = logits.classes.to(words.dtype).softmax(-1)
+        Returns:
+            Logits, shape (images, concepts) or (images, classes).
+        """
+        logits: Tensor = classifier(grid.to(classifier.weight.dtype).mean(dim=1))
+        return logits
+
+    def probabilities(self, grid: Tensor) -> Tensor:
+        """Compute the probability of each concept: that the image shows its word or one of its classes.
+
+        Args:
+            grid: Feature vectors, shape (images, regions, channels).
+
+        Returns:
+            Shape (images, concepts).
+        """
+        words = self.classify(grid, self.words).to(self.words.weight.dtype).sigmoid()
+        if self.classes is not None:
+            named = self.classify(grid, self.classes).to(words.dtype).softmax(-1)
             summed = torch.zeros_like(words).index_add_(1, self.class_words, named)
             words = 1 - (1 - words) * (1 - summed.clamp(max=1))
         return words.index_fill(1, torch.zeros(1, dtype=torch.long, device=words.device), 0.0)
@@ -124,7 +123,7 @@ class Concepts(nn.Module):
         No gradient flows to the classifiers from what is written: they learn from `classify`.
         """
         with torch.no_grad():
-            probabilities = self.probabilities(self.classify(grid))
+            probabilities = self.probabilities(grid)
             best, which = probabilities.topk(min(CANDIDATES, probabilities.shape[1]), dim=1)
             scores = best.clamp(_LEAST, 1 - _LEAST).logit()
         vectors = self.vectors[which]

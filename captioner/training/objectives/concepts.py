@@ -34,19 +34,18 @@ class PretrainedClassifier:
 
     def __init__(self, name: str) -> None:
         self.encoder = GridEncoder(name, backbones.WEIGHTS_PACKAGE).eval()
-        self.weight, self.bias = backbones.packaged_classifier(name)
+        self.classifier = backbones.packaged_classifier(name)
 
     def to(self, device: torch.device) -> None:
         """Moves it to where images are."""
         self.encoder.to(device)
-        self.weight, self.bias = self.weight.to(device), self.bias.to(device)
+        self.classifier.to(device)
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> Tensor:
         """Log-probabilities of its classes, shape (images, classes), of images (images, 3, size, size)."""
-        mean = self.encoder(pixels).to(self.weight.dtype).mean(dim=1)
-        log_probabilities: Tensor = (mean @ self.weight.T + self.bias).log_softmax(-1)
-        return log_probabilities
+        logits: Tensor = self.classifier(self.encoder(pixels).to(self.classifier.weight.dtype).mean(dim=1))
+        return logits.log_softmax(-1)
 
 
 @torch.no_grad()
@@ -58,17 +57,15 @@ def begin_concepts(model: CaptionModel, words: ConceptWords, encoder: str) -> No
         words: The concepts.
         encoder: Name of the CNN.
     """
-    for member in model.decoder.members:
-        concepts = member.concepts
-        if concepts is None or concepts.word_ids.any():
+    for concepts in _concepts(model):
+        if concepts.word_ids.any():
             continue
         concepts.word_ids.copy_(words.ids)
         if concepts.classes is not None:
             concepts.class_words.copy_(words.classes)
-            weight, bias = backbones.packaged_classifier(encoder)
-            if weight.shape == concepts.classes.weight.shape:  # otherwise a projection lies between
-                concepts.classes.weight.copy_(weight)
-                concepts.classes.bias.copy_(bias)
+            classifier = backbones.packaged_classifier(encoder)
+            if classifier.in_features == concepts.classes.in_features:  # otherwise a projection lies between
+                concepts.classes.load_state_dict(classifier.state_dict())
 
 
 class ConceptLoss(Objective):
@@ -113,8 +110,8 @@ class KeptClasses(Objective):
         before = self.pretrained(step.pixels[:count])
         losses = []
         for concepts in _concepts(step.model):
-            classes = concepts.classify(step.features[:count]).classes
-            assert classes is not None
+            assert concepts.classes is not None
+            classes = concepts.classify(step.features[:count], concepts.classes)
             losses.append(kl_div(classes.float().log_softmax(-1), before, reduction="batchmean", log_target=True))
         loss = torch.stack(losses).mean()
         return Term(loss, self.weight, logged={"kept_classes": loss})
@@ -123,7 +120,7 @@ class KeptClasses(Objective):
 def concept_loss(concepts: Concepts, step: TrainingStep) -> Tensor:
     """Binary cross-entropy of the concept words: summed over the concepts, the mean over the images, in nats."""
     assert step.batch.concepts is not None
-    logits = concepts.classify(step.features).words.float()
+    logits = concepts.classify(step.features, concepts.words).float()
     losses = binary_cross_entropy_with_logits(logits, step.batch.concepts.to(logits.device), reduction="none")
     return losses[:, 1:].sum(dim=1).mean()  # concept 0 has no word
 
