@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,27 @@ import torch
 import yaml
 
 from captioner.cli import main
+
+
+def small_config(captions: Path, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Configuration of a captioner that trains in seconds, with changes to any of its options."""
+    config = {
+        "trainer": {"max_epochs": 2},
+        "model": {
+            "encoder": {"name": "resnet18", "weights": "none", "image_size": 32},
+            "decoder": {"embedding_size": 16, "hidden_size": 16, "attention_size": 16},
+        },
+        "data": {"captions": [str(captions)], "min_count": 1, "batch_size": 4, "workers": 0},
+    }
+    return _merged(config, changes or {})
+
+
+def _merged(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {**config, **changes}
+    for name in config.keys() & changes.keys():
+        if isinstance(config[name], Mapping):
+            merged[name] = _merged(config[name], changes[name])
+    return merged
 
 
 def arguments(config: dict[str, Any], folder: Path, *overrides: str) -> list[str]:

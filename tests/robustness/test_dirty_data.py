@@ -15,6 +15,7 @@ import torch
 import yaml
 from make_shapes import write_shapes
 from PIL import Image
+from training_runs import small_config
 
 from captioner.cli import main
 from captioner.data.caption_files import read_records
@@ -73,14 +74,8 @@ def with_dirt(folder: Path) -> Path:
 
 
 def train(captions: Path, run: Path, *options: str) -> int:
-    config = {
-        "trainer": {"default_root_dir": str(run), "max_epochs": 1},
-        "model": {
-            "encoder": {"name": "resnet18", "weights": "none", "image_size": 32},
-            "decoder": {"embedding_size": 8, "hidden_size": 8, "attention_size": 8},
-        },
-        "data": {"captions": [str(captions)], "min_count": 1, "batch_size": 8, "workers": 0},
-    }
+    trainer = {"default_root_dir": str(run), "max_epochs": 1}
+    config = small_config(captions, {"trainer": trainer, "data": {"batch_size": 8}})
     file = run.with_suffix(".yaml")
     file.write_text(yaml.safe_dump(config))
     return main(["train", "--config", str(file), *options])

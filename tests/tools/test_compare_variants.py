@@ -16,6 +16,7 @@ import torchvision
 import yaml
 from compare_variants import CONFIGS, planned, read_variants, table
 from safetensors.torch import load_file
+from training_runs import small_config
 
 from captioner import checkpoint
 from captioner.cli import main as captioner_main
@@ -37,21 +38,15 @@ def shapes(shapes: Path) -> Path:
 
 @pytest.fixture
 def command(shapes: Path, tmp_path: Path) -> list[str]:
-    config: dict[str, Any] = {
+    changes = {
         "trainer": {"gradient_clip_val": 5.0},
         "model": {
-            "encoder": {"name": "resnet18", "weights": str(shapes / "resnet18.pt"), "image_size": 64},
+            "encoder": {"weights": str(shapes / "resnet18.pt"), "image_size": 64},
             "optimizer": {"learning_rate": 1e-2},
-            "decoder": {"embedding_size": 16, "hidden_size": 16, "attention_size": 16},
         },
-        "data": {
-            "captions": [str(shapes / "captions.jsonl")],
-            "min_count": 1,
-            "batch_size": 8,
-            "workers": 0,
-            "feature_cache": str(shapes / "features.safetensors"),
-        },
+        "data": {"batch_size": 8, "feature_cache": str(shapes / "features.safetensors")},
     }
+    config = small_config(shapes / "captions.jsonl", changes)
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(config))
     variants = {"gru": {"model.decoder.cell": "gru"}, "blind": {"model.decoder.attention": "none"}}
     (tmp_path / "variants.yaml").write_text(yaml.safe_dump(variants, sort_keys=False))

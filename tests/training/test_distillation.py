@@ -12,7 +12,7 @@ import torch
 from conftest import make_captioner
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from training_runs import arguments, run
+from training_runs import arguments, run, small_config
 
 from captioner import Captioner, load
 from captioner.data.images import open_image
@@ -90,18 +90,18 @@ def test_a_student_who_expects_the_same_has_nothing_to_learn(tmp_path: Path) -> 
 
 @pytest.fixture
 def config(shapes: Path, tmp_path: Path) -> dict[str, Any]:
-    return {
+    changes = {
         "seed_everything": 1,
         "trainer": {"max_epochs": 8, "gradient_clip_val": 5.0},
         "model": {
-            "encoder": {"name": "resnet18", "weights": "none", "image_size": 32},
             "optimizer": {"learning_rate": 5e-3},
             "noise": {"feature_dropout": 0.2},
-            "decoder": {"embedding_size": 16, "hidden_size": 16, "attention_size": 16, "dropout": 0.1},
+            "decoder": {"dropout": 0.1},
         },
-        "data": {"captions": [str(shapes / "captions.jsonl")], "min_count": 1, "batch_size": 8, "workers": 0},
+        "data": {"batch_size": 8},
         "early_stopping": {"patience": 99},
     }
+    return small_config(shapes / "captions.jsonl", changes)
 
 
 def test_a_student_comes_to_expect_what_its_teacher_expects(

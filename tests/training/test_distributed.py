@@ -10,12 +10,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from PIL import Image
 from test_interrupted_training import assert_equal_runs
+from training_runs import small_config
 
 from captioner import checkpoint
 from captioner.cli import main
@@ -37,19 +37,14 @@ LONGEST = 300
 
 @pytest.fixture
 def config(shapes: Path, tmp_path: Path) -> Path:
-    content: dict[str, Any] = {
-        "trainer": {"max_epochs": 2, "gradient_clip_val": 5.0},
-        "model": {
-            "encoder": {"name": "resnet18", "weights": "none", "image_size": 32},
-            "optimizer": {"learning_rate": 1e-2},
-            "decoder": {"embedding_size": 16, "hidden_size": 16, "attention_size": 16, "dropout": 0.3},
-        },
-        "data": {"captions": [str(shapes / "captions.jsonl")], "min_count": 1, "batch_size": 4, "workers": 0},
+    changes = {
+        "trainer": {"gradient_clip_val": 5.0},
+        "model": {"optimizer": {"learning_rate": 1e-2}, "decoder": {"dropout": 0.3}},
         "checkpoint": {"monitor": "val/loss", "mode": "min"},
         "early_stopping": {"monitor": "val/loss", "mode": "min", "patience": 999},
     }
     file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump(content))
+    file.write_text(yaml.safe_dump(small_config(shapes / "captions.jsonl", changes)))
     return file
 
 

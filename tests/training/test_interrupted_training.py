@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 import yaml
 from processes import CAPTIONER, LONGEST, run, started, wait_until
-from training_runs import kill_at_random
+from training_runs import kill_at_random, small_config
 
 from captioner.cli import main
 from captioner.errors import CaptionerError
@@ -29,26 +29,19 @@ KILLS = 12
 
 @pytest.fixture
 def config(shapes: Path, tmp_path: Path) -> Path:
-    content: dict[str, Any] = {
+    changes = {
         "trainer": {"max_epochs": 3, "gradient_clip_val": 5.0},
         "model": {
-            "encoder": {"name": "resnet18", "weights": "none", "unfreeze_from": "layer4", "image_size": 32},
+            "encoder": {"unfreeze_from": "layer4"},
             "optimizer": {"warmup_steps": 3, "learning_rate": 5e-3},
-            "decoder": {"embedding_size": 16, "hidden_size": 16, "attention_size": 16, "dropout": 0.3},
+            "decoder": {"dropout": 0.3},
         },
-        "data": {
-            "captions": [str(shapes / "captions.jsonl")],
-            "min_count": 1,
-            "batch_size": 6,
-            "crop": 0.9,
-            "max_captions": 1,
-            "workers": 0,
-        },
+        "data": {"batch_size": 6, "crop": 0.9, "max_captions": 1},
         "checkpoint": {"monitor": "val/loss", "mode": "min"},
         "early_stopping": {"monitor": "val/loss", "mode": "min", "patience": 2},
     }
     file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump(content))
+    file.write_text(yaml.safe_dump(small_config(shapes / "captions.jsonl", changes)))
     return file
 
 

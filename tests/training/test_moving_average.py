@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
+import training_runs
 from make_shapes import write_shapes
+from training_runs import small_config
 
 import captioner
 from captioner import checkpoint
@@ -24,19 +25,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one step an epoch, each with a checkpoint."""
     folder = tmp_path_factory.mktemp("run")
     write_shapes(folder, 40, seed=1, size=64)
-    content: dict[str, Any] = {
+    changes = {
         "trainer": {"default_root_dir": str(folder), "max_epochs": STEPS},
-        "model": {
-            "encoder": {"name": "resnet18", "weights": "none", "image_size": 32},
-            "optimizer": {"learning_rate": 1e-2, "ema": DECAY},
-            "decoder": {"embedding_size": 16, "hidden_size": 16, "attention_size": 16},
-        },
-        "data": {"captions": [str(folder / "captions.jsonl")], "min_count": 1, "batch_size": 32, "workers": 0},
+        "model": {"optimizer": {"learning_rate": 1e-2, "ema": DECAY}},
+        "data": {"batch_size": 32},
         "checkpoint": {"save_top_k": -1, "filename": "{epoch}", "monitor": "val/loss", "mode": "min"},
         "early_stopping": {"monitor": "val/loss", "mode": "min", "patience": 99},
     }
-    (folder / "config.yaml").write_text(yaml.safe_dump(content))
-    assert main(["train", "--config", str(folder / "config.yaml")]) == 0
+    assert training_runs.run(small_config(folder / "captions.jsonl", changes), folder) == 0
     return folder
 
 

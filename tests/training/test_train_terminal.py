@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
+import training_runs
+from training_runs import small_config
 
 from captioner.training.checkpointing import LAST
 
@@ -23,17 +24,12 @@ LONGEST = 120
 
 @pytest.fixture
 def arguments(shapes: Path, tmp_path: Path) -> list[str]:
-    content = {
-        "trainer": {"default_root_dir": str(tmp_path / "run"), "max_epochs": 2},
-        "model": {
-            "encoder": {"name": "resnet18", "weights": "none", "image_size": 32},
-            "decoder": {"embedding_size": 16, "hidden_size": 16, "attention_size": 16},
-        },
-        "data": {"captions": [str(shapes / "captions.jsonl")], "min_count": 1, "batch_size": 4, "workers": 1},
+    changes = {
+        "trainer": {"default_root_dir": str(tmp_path / "run")},
+        "data": {"workers": 1},
         "early_stopping": {"patience": 999},
     }
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
-    return ["train", "--config", str(tmp_path / "config.yaml")]
+    return ["train", *training_runs.arguments(small_config(shapes / "captions.jsonl", changes), tmp_path)]
 
 
 def on_terminal(arguments: list[str], wants_ctrl_c: Callable[[], bool] = lambda: False) -> tuple[int, str]:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from lightning.pytorch.plugins import TorchCheckpointIO
 from processes import CAPTIONER, started
-from training_runs import arguments, run
+from training_runs import arguments, run, small_config
 
 from captioner.cli import main
 from captioner.training.checkpointing import DurableCheckpoints
@@ -25,14 +25,8 @@ PICTURES = 24
 
 @pytest.fixture
 def config(shapes: Path, tmp_path: Path) -> dict[str, Any]:
-    return {
-        "trainer": {"default_root_dir": str(tmp_path / "run"), "max_epochs": 1},
-        "model": {
-            "encoder": {"name": "resnet18", "weights": "none", "image_size": 32},
-            "decoder": {"embedding_size": 16, "hidden_size": 16, "attention_size": 16},
-        },
-        "data": {"captions": [str(shapes / "captions.jsonl")], "min_count": 1, "batch_size": 4, "workers": 0},
-    }
+    trainer = {"default_root_dir": str(tmp_path / "run"), "max_epochs": 1}
+    return small_config(shapes / "captions.jsonl", {"trainer": trainer})
 
 
 def refused(capsys: pytest.CaptureFixture[str]) -> str:

@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from training_runs import arguments, load_ckpt, run
+from training_runs import arguments, load_ckpt, run, small_config
 
 import captioner
 from captioner.cli import main
@@ -25,14 +25,12 @@ PICTURES = 40
 
 @pytest.fixture
 def config(shapes: Path, tmp_path: Path) -> dict[str, Any]:
-    return {
-        "trainer": {"default_root_dir": str(tmp_path / "run"), "max_epochs": 2, "gradient_clip_val": 5.0},
-        "model": {
-            "encoder": {"name": "resnet18", "weights": "none", "image_size": 64},
-            "decoder": {"embedding_size": 16, "hidden_size": 16, "attention_size": 16, "dropout": 0.1},
-        },
-        "data": {"captions": [str(shapes / "captions.jsonl")], "min_count": 1, "batch_size": 8, "workers": 0},
+    changes = {
+        "trainer": {"default_root_dir": str(tmp_path / "run"), "gradient_clip_val": 5.0},
+        "model": {"encoder": {"image_size": 64}, "decoder": {"dropout": 0.1}},
+        "data": {"batch_size": 8},
     }
+    return small_config(shapes / "captions.jsonl", changes)
 
 
 def test_a_run_leaves_a_captioner_and_what_is_needed_to_go_on(
