@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from captioner.data.records import Record
 from captioner.text.vocabulary import SPECIAL_WORDS, Vocabulary, split_words
+from captioner.utils.caching import memoized
 
 FILE = Path(__file__).with_name("concepts.json")
 
@@ -31,7 +31,7 @@ class _Known(NamedTuple):
     never: frozenset[str]
 
 
-@lru_cache(maxsize=1)
+@memoized()
 def known() -> _Known:
     """The content of ``concepts.json``."""
     content = json.loads(FILE.read_text(encoding="utf-8"))

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from captioner.data.json_fields import field, fields_of, identity, quote, typed
 from captioner.data.records import Record, tags_of
 from captioner.data.skip_report import MALFORMED, Skipped
 from captioner.errors import CaptionerError
+from captioner.utils.caching import memoized
 
 NAMES: dict[str, tuple[str, ...]] = {
     "image": (
@@ -74,7 +74,7 @@ class Entry(NamedTuple):
     single: bool
 
 
-@lru_cache(maxsize=1024)  # entries of a file have the same few sets of fields
+@memoized(maxsize=1024)  # entries of a file have the same few sets of fields
 def find_columns(names: tuple[str, ...]) -> Columns:
     """Which of an object's fields, or of a table's columns, hold what."""
     plain = {name: re.sub(r"[\W_]+", "", name.lower()) for name in reversed(names)}  # of two the first counts

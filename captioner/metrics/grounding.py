@@ -11,7 +11,6 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import numpy as np
 from captioner.caption import TRAINED_TO_LOOK, Caption
 from captioner.data.json_fields import field, identity, parse_value, read_text, typed
 from captioner.errors import CaptionerError
+from captioner.utils.caching import memoized
 
 NO_ATTENTION = f"there is no attention to measure; {TRAINED_TO_LOOK}"
 """Message for a caption without attention."""
@@ -195,7 +195,7 @@ def categories_in(words: Sequence[str]) -> frozenset[str]:
     return frozenset(category for _, category in named_categories(words))
 
 
-@cache
+@memoized()
 def _names() -> dict[tuple[str, ...], str]:
     text = (resources.files("captioner.metrics") / "categories.json").read_text(encoding="utf-8")
     return {tuple(name.split()): category for category, names in json.loads(text).items() for name in names}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -11,6 +10,7 @@ from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import HTMLResponse
 
 from captioner.serve.failures import ServeError
+from captioner.utils.caching import memoized
 from captioner.visualize.html_template import escape, to_base64
 from captioner.visualize.overlay import palette
 
@@ -63,7 +63,7 @@ def make_router(app: FastAPI) -> APIRouter:
     return router
 
 
-@cache
+@memoized()
 def _read(package: str, name: str) -> str:
     return (resources.files(package) / "web" / name).read_text(encoding="utf-8")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 
 from captioner.text.ptb import is_closed, next_token, plain_word, skip_spaces
+from captioner.utils.caching import memoized
 
 PUNCTUATION = frozenset({"''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"})
 """Tokens that are removed. Brackets are not: the official list has them in upper case, and tokens are in lower case."""
@@ -47,7 +47,7 @@ def tokens_of_piece(piece: str) -> tuple[str, ...] | None:
     return None if _LINE_BREAK.search(piece) or "\xad" in piece else _closed_tokens(piece)
 
 
-@lru_cache(maxsize=1 << 16)
+@memoized(maxsize=1 << 16)
 def _read_closed(piece: str) -> tuple[str, ...] | None:
     return _closed_tokens(piece)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from captioner.caption import Caption
 from captioner.data.images import ImageSource
+from captioner.utils.caching import memoized
 from captioner.visualize.overlay import load_photograph, maps_to_draw, paint
 
 LONGEST_SIDE = 480
@@ -92,7 +92,7 @@ def _positions(words: tuple[str, ...], room: int) -> tuple[list[tuple[int, int]]
     return positions, line + 1
 
 
-@cache
+@memoized()
 def _font() -> ImageFont.FreeTypeFont:
     # The font that matplotlib brings along has Greek, Cyrillic and more; Pillow's own has Latin letters alone.
     from matplotlib import get_data_path

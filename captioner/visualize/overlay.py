@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 from PIL import Image
 
 from captioner.caption import TRAINED_TO_LOOK, Caption
 from captioner.data.images import ImageSource, open_image
 from captioner.errors import CaptionerError
+from captioner.utils.caching import memoized
 
 COLOR_MAP = "inferno"
 """Perceptually uniform, its lightness alone tells the order: readable without seeing colours, and in grey print."""
@@ -92,7 +91,7 @@ def paint(photograph: Image.Image, weights: np.ndarray, region: tuple[float, flo
     return Image.blend(gray, Image.fromarray(color), OPACITY)
 
 
-@cache
+@memoized()
 def palette() -> np.ndarray:
     """The colour map's 256 colours from no attention to most, uint8, shape (256, 3)."""
     from matplotlib import colormaps

@@ -12,6 +12,10 @@ from captioner.models.decoder.ops import Dropout, Linear, Unrolled, linear
 from captioner.models.decoder.ragged import Packing
 from captioner.models.decoder.state import State, Step, TeacherForced
 from captioner.text.vocabulary import PAD
+from captioner.utils.caching import Attached
+
+_PROJECTED: Attached[Tensor] = Attached("projected")
+"""Projections of all word vectors, shape (vocabulary, size)."""
 
 
 class Decoder(nn.Module):
@@ -37,7 +41,6 @@ class Decoder(nn.Module):
         self.reduction = Linear(size, config.embedding_size, bias=False) if needs_reduction else nn.Identity()
         self.output = None if config.tied_embedding else Linear(size, vocabulary_size, bias=False)
         self.output_bias = nn.Parameter(torch.zeros(vocabulary_size))
-        self._projected: Tensor | None = None
         with torch.no_grad():
             self.embedding.weight.uniform_(-0.1, 0.1)
             self.embedding.weight[PAD] = 0
@@ -50,9 +53,8 @@ class Decoder(nn.Module):
     @torch.no_grad()
     def project_tokens(self) -> None:
         """Precompute the projections of all word vectors; the weights must not change afterwards."""
-        self._projected = self.core.project(
-            self._embed(torch.arange(len(self.output_bias), device=self.output_bias.device))
-        )
+        tokens = torch.arange(len(self.output_bias), device=self.output_bias.device)
+        _PROJECTED.set(self, self.core.project(self._embed(tokens)))
 
     def start(self, grid: Tensor) -> State:
         """Compute the initial state.
@@ -164,8 +166,9 @@ class Decoder(nn.Module):
 
     def _project(self, tokens: Tensor) -> Tensor:
         """Projected word vectors, shape (sentences, size)."""
-        if self._projected is not None:
-            return self._projected.index_select(0, tokens)
+        table = _PROJECTED.get(self)
+        if table is not None:
+            return table.index_select(0, tokens)
         return self.core.project(self.dropout(self._embed(tokens)))
 
     def _with_masks(self, state: State) -> tuple[State, Tensor | None]:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from itertools import groupby
-from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+from captioner.utils.caching import Attached, Scope
+
+_PACKED: Attached[Tensor | None] = Attached("packed")
+"""The packed form of a weight."""
 
 
 def pack(module: nn.Module) -> None:
@@ -22,7 +26,7 @@ def pack(module: nn.Module) -> None:
         module: A module whose weights must not change afterwards: `linear` would not notice.
     """
     for weight in module.parameters():
-        weight.packed = packed(weight.detach())  # type: ignore[attr-defined]
+        _PACKED.set(weight, packed(weight.detach()))
 
 
 def can_pack(matrix: Tensor, dtype: torch.dtype) -> bool:
@@ -76,7 +80,7 @@ def multiplier(matrix: Tensor) -> Callable[[Tensor], Tensor]:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Compute x Wᵀ + b, with the packed W if `pack` has made one and no gradient is needed."""
-    laid_out = getattr(weight, "packed", None)
+    laid_out = _PACKED.get(weight)
     if laid_out is not None and not torch.is_grad_enabled() and x.device == laid_out.device:
         return multiply(x, laid_out, bias)
     if bias is not None and bias.dtype != weight.dtype:  # unlike `multiply`, torch's own product refuses that
@@ -129,7 +133,7 @@ def drop_channels(grid: Tensor, share: float) -> Tensor:
     return functional.dropout1d(grid.mT, share).mT if share else grid
 
 
-class Unrolled:
+class Unrolled(Scope):
     """Context manager of an unrolled loop, whose weight gradients are computed in one product after the last step.
 
     A step multiplies a matrix by few rows, so that accumulating its gradient over the steps costs more for reading and
@@ -137,19 +141,9 @@ class Unrolled:
     and make one product. A weight is packed once for all steps.
     """
 
-    _entered: ClassVar[Unrolled | None] = None
-
     def __init__(self) -> None:
         self._matrices: dict[Tensor, tuple[Tensor, _Weight | _Matrices]] = {}
         self._wholes: dict[Tensor, Tensor] = {}  # from a return value of `first` to its argument
-
-    def __enter__(self) -> None:
-        Unrolled._entered = self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        Unrolled._entered = None
 
     @classmethod
     def linear(cls, x: Tensor, weight: Tensor) -> Tensor:
@@ -169,13 +163,14 @@ class Unrolled:
         if len(matrices) == count:
             return matrices
         part = matrices[:count]
-        if cls._entered is not None:
-            cls._entered._wholes[part] = cls._entered._wholes.get(matrices, matrices)
+        loop = cls.current()
+        if loop is not None:
+            loop._wholes[part] = loop._wholes.get(matrices, matrices)
         return part
 
     @classmethod
     def _loop(cls, matrix: Tensor) -> Unrolled | None:
-        return cls._entered if matrix.requires_grad and torch.is_grad_enabled() else None
+        return cls.current() if matrix.requires_grad and torch.is_grad_enabled() else None
 
     def _product(self, x: Tensor, matrix: Tensor, kind: type[_Weight] | type[_Matrices]) -> Tensor:
         matrix = self._wholes.get(matrix, matrix)
