@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -125,6 +126,22 @@ def test_what_reads_and_scores_captions_loads_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "False\n"
+
+
+COMMAND_LINE = ("captioner.training.run", "captioner.training.run_arguments", "captioner.training.option_errors")
+"""Modules of ``training`` that read its command line, and may name its options in errors."""
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if room(name) != "cli" and name not in COMMAND_LINE])
+def test_errors_of_the_library_name_no_options_of_the_command_line(module: str) -> None:
+    raised = [
+        constant.value
+        for call in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id.endswith("Error")
+        for constant in ast.walk(call)
+        if isinstance(constant, ast.Constant) and isinstance(constant.value, str)
+    ]
+    assert [text for text in raised if re.search(r"(?<![\w-])--[a-z]", text) and "pip install" not in text] == []
 
 
 def test_the_helpers_package_imports_nothing() -> None:

@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from captioner import __version__
 from captioner.cli.interrupt import interruptible
+from captioner.cli.messages import message_of
 from captioner.errors import CaptionerError
 from captioner.utils.console import print_status, printable
 from captioner.utils.nearest import did_you_mean
@@ -85,13 +86,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0; 1 when some image could not be captioned; 2 for wrong use; 130 after Ctrl-C.
     """
     _open_streams()
+    verb = next(iter(sys.argv[1:] if argv is None else argv), "")
     try:
         with interruptible():
             code = _run(argv)
             sys.stdout.flush()
         return code
     except CaptionerError as error:
-        print_status(f"captioner: {printable(str(error))}")
+        print_status(f"captioner: {message_of(error, verb)}")
         return EXIT_WRONG_USE
     except KeyboardInterrupt:
         print_status("captioner: interrupted")

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captioner.cli.messages import message_of
 from captioner.cli.options import (
     add_decoding_arguments,
     add_model_arguments,
@@ -134,7 +135,7 @@ def _stream(
 def _report(name: str, result: Caption | CaptionerError, min_confidence: float) -> None:
     """Names a photograph that gets no caption, and says why."""
     if isinstance(result, CaptionerError):
-        print_status(f"captioner: {printable(str(result))}")
+        print_status(f"captioner: {message_of(result)}")
     elif not _is_sure(result, min_confidence):
         print_status(f"captioner: {printable(name)}: no caption; its confidence {result.confidence:.2f} is too low")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioner.cli.caption import STANDARD_INPUT, standard_input
+from captioner.cli.messages import message_of
 from captioner.cli.options import (
     add_decoding_arguments,
     add_model_arguments,
@@ -129,7 +130,7 @@ def _gallery(args: argparse.Namespace, options: DecodingOptions, output: Path) -
         for path, result in counted(results, "Drawing", len(paths)):
             if isinstance(result, CaptionerError):
                 failed += 1
-                print_status(f"captioner: {printable(str(result))}")
+                print_status(f"captioner: {message_of(result)}")
             else:
                 yield Photograph(
                     os.path.relpath(path, args.photo), path, _with_maps(model, path, result, args.saliency)

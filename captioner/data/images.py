@@ -218,8 +218,7 @@ def _readable_errors(name: str) -> Iterator[None]:
     except Image.DecompressionBombError:
         limit = int(2 * (Image.MAX_IMAGE_PIXELS or 0))
         raise CaptionerError(
-            f"{name}: has more than {limit:,} pixels; scale it down, or raise the limit "
-            "(--max-pixels; training: data.max_pixels)"
+            f"{name}: has more than {limit:,} pixels; scale it down, or raise max_pixels", "max_pixels"
         ) from None
     except MemoryError:
         raise CaptionerError(f"{name}: does not fit into memory; scale it down") from None

@@ -10,7 +10,7 @@ from pathlib import Path
 from captioner.errors import CaptionerError
 from captioner.utils.spelling import Listings, with_slashes
 
-_CURE = "write one that is, or allow it with --images-anywhere (training: data.images_anywhere)"
+_CURE = "write one that is, or set images_anywhere"
 
 _FOLDER_NAME = re.compile(r"(?<![a-z])(train|val|test)\d*(?![a-z\d])", re.I)
 """In the name of an annotation file, such as captions_train2017: a folder of pictures of their own."""
@@ -41,7 +41,9 @@ def resolve_path(image: Path, source: Path, images: Path | None, anywhere: bool 
     else:
         inside = os.path.normpath(image)
     if inside == os.curdir or inside.split(os.sep)[0] == os.pardir:
-        raise CaptionerError(f"image path {str(image)!r} in {source} is not within {folder}: {_CURE}")
+        raise CaptionerError(
+            f"image path {str(image)!r} in {source} is not within {folder}: {_CURE}", "images_anywhere"
+        )
     return Path(os.path.normpath(image if image.is_absolute() else folder / inside))
 
 
@@ -129,7 +131,9 @@ def refuse_links_out(
         if parent not in inside:
             inside[parent] = Path(parent).is_relative_to(root)
         if not inside[parent]:
-            raise CaptionerError(f"{picture} in {source} is a link to {path}, not within {folder}: {_CURE}")
+            raise CaptionerError(
+                f"{picture} in {source} is a link to {path}, not within {folder}: {_CURE}", "images_anywhere"
+            )
 
 
 class RealPaths:

@@ -96,9 +96,10 @@ class Skipped:
             count, total = self._count(kind), self._count(kind) + used[kind]
             if count > self.most * total:
                 raise CaptionerError(
-                    f"{count} of {total} {kind} of {self.source} cannot be used ({self._reasons(kind)}), more than the "
-                    f"share of {self.most} that may be skipped (training: data.max_skipped, evaluate: --max-skipped); "
-                    f"mend the data or raise the share. The first: {first}"
+                    f"{count} of {total} {kind} of {self.source} cannot be used ({self._reasons(kind)}; first error: "
+                    f"{first}), more than the share of {self.most} that may be skipped; fix the data or raise "
+                    "max_skipped",
+                    "max_skipped",
                 )
 
     def report(self) -> None:

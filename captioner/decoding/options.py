@@ -122,7 +122,7 @@ class DecodingOptions:
         for name in ("temperature", "top_k", "top_p", "seed"):
             if getattr(self, name) != _default(name):
                 raise CaptionerError(
-                    f"{_title(name)} is {getattr(self, name)}, but nothing is drawn; sample (--sample) too"
+                    f"{_title(name)} is {getattr(self, name)}, which only sampling uses; set sample", "sample"
                 )
         if self.num_captions > self.beam_size:
             raise CaptionerError(

@@ -147,7 +147,8 @@ def align(
     if missing and not subset:
         raise CaptionerError(
             f"{path}: image {missing[0]!r}{_more(missing)} has no caption; caption all {len(references.captions)} "
-            "images, or score the others alone with --subset"
+            "images, or set subset to score the others alone",
+            "subset",
         )
     kept = [image for image in references.captions if image in captions]
     return {image: captions[image] for image in kept}, {image: references.captions[image] for image in kept}

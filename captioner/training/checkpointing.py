@@ -184,7 +184,7 @@ class SaveOften(Checkpoint):
     def _end_if_asked(self, trainer: lightning.Trainer) -> None:
         """Raises KeyboardInterrupt in all processes where one of them was asked to end."""
         if _any(trainer, self.stop.made):
-            rank_zero_only(print_status)(f"captioner: --resume {self.folder / LAST} goes on")
+            rank_zero_only(print_status)(f"captioner: rerun with --resume {self.folder / LAST} to continue")
             raise KeyboardInterrupt
 
 

@@ -53,7 +53,7 @@ def errors_in_one_line() -> Iterator[None]:
         if loader := _LOADER.search(str(error)):
             raise CaptionerError(
                 f"a process that loads images {loader['end'].splitlines()[0]}; if memory is short, lower data.workers "
-                "or data.batch_size; --resume goes on"
+                "or data.batch_size; resume the run to continue"
             ) from error
         if "parameters that were not used" in str(error):
             raise CaptionerError(
@@ -64,7 +64,7 @@ def errors_in_one_line() -> Iterator[None]:
         if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
             raise CaptionerError(
                 "another process of this run has ended: its own message says why, or it was killed, as when memory is "
-                "short; --resume goes on"
+                "short; resume the run to continue"
             ) from error
         _refuse_what_failed(error)
         raise

@@ -28,8 +28,8 @@ def refuse_to_overwrite(root: Path, file: str, resume: str | None, overwrite: bo
     is_its_own = resume is not None and root.resolve() in Path(resume).resolve().parents
     if any((root / name).exists() for name in (LAST, file)) and not (is_its_own or overwrite):
         raise CaptionerError(
-            f"{root} has a run already: go on with --resume {root / LAST}, write over it with --overwrite true, or "
-            "choose another --trainer.default_root_dir"
+            f"{root} has a run already: set resume to {root / LAST} to continue it, set overwrite to true to replace "
+            "it, or choose another trainer.default_root_dir"
         )
 
 
@@ -54,7 +54,7 @@ def held(root: Path) -> Iterator[None]:
         except (BlockingIOError, PermissionError):
             raise CaptionerError(
                 f"{root}: another run is being written there; wait until it has ended, or choose another "
-                "--trainer.default_root_dir"
+                "trainer.default_root_dir"
             ) from None
         except OSError:  # a file system without locks
             pass

@@ -34,7 +34,9 @@ def maps_of(caption: Caption) -> np.ndarray:
         CaptionerError: It has none.
     """
     if caption.attention is None:
-        raise CaptionerError(f"there is no attention to show; {TRAINED_TO_LOOK}, or --saliency gradient")
+        raise CaptionerError(
+            f"there is no attention to show; {TRAINED_TO_LOOK}, or set saliency to gradient", "saliency"
+        )
     return caption.attention
 
 

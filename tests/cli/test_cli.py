@@ -147,7 +147,7 @@ def test_any_file_name_can_be_told(checkpoint: Path, photos: Path) -> None:
         (["caption", "PHOTO", "--model", "nowhere"], "checkpoint nowhere: no such file; check the path"),
         (["caption", "PHOTO", "--beam-size", "0"], "beam size is 0; it must be at least 1"),
         (["caption", "PHOTO", "--num-captions", "9"], "9 captions cannot come from a beam of 5; widen the beam"),
-        (["caption", "PHOTO", "--top-k", "5"], "top k is 5, but nothing is drawn; sample (--sample) too"),
+        (["caption", "PHOTO", "--top-k", "5"], "top k is 5, which only sampling uses; set --sample"),
         (["caption", "PHOTO", "--require", "a b"], "required words has 'a b', which is 2 words to the model; give"),
         (["caption", "PHOTO", "--require", ","], "argument --require: names no word; leave it out, or name some"),
         (["caption", "PHOTO", "--require", "Dog", "--forbid", "dog"], "word 'dog' is both required and forbidden"),

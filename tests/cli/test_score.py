@@ -120,7 +120,7 @@ def test_a_part_of_the_images_is_scored_only_when_asked(
 ) -> None:
     write_results(tmp_path / "a.json", {2: "a cat", 1: "a dog"})
     assert main(files) == 2
-    assert "image 3 has no caption; caption all 3 images, or score the others alone with --subset" in (
+    assert "image 3 has no caption; caption all 3 images, or set --subset to score the others alone" in (
         capsys.readouterr().err
     )
     assert main([*files, "--subset", "--json"]) == 0

@@ -213,7 +213,7 @@ def test_members_learn_apart_then_together_by_rewards(
     ("options", "message"),
     [
         (["--model.decoder.members", "0"], "decoder.members is 0; it must be at least 1"),
-        (["--model.decoder.members", "2", "--model.decoder.attention", "hard"], "captioner export --ensemble"),
+        (["--model.decoder.members", "2", "--model.decoder.attention", "hard"], "merge them into an ensemble"),
         (
             ["--model.start.checkpoint", "[a.ckpt, b.ckpt]"],
             "model.start.checkpoint lists 2 checkpoints, and model.decoder.members",

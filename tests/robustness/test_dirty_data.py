@@ -157,10 +157,9 @@ def test_more_than_the_share_is_an_error(tmp_path: Path, bad: int) -> None:
     with pytest.raises(CaptionerError) as raised:
         skipped.refuse_too_many(len(records), len(records))
     assert str(raised.value) == (
-        f"2 of 100 images of {file} cannot be used (2 missing: '98.jpg', '99.jpg'), more than the share of 0.01 that "
-        "may be skipped (training: data.max_skipped, evaluate: --max-skipped); mend the data or raise the share. "
-        f"The first: image {tmp_path / '98.jpg'} of {file} is missing (2 of 100 images are): put it there or give the "
-        "right image folder"
+        f"2 of 100 images of {file} cannot be used (2 missing: '98.jpg', '99.jpg'; first error: image "
+        f"{tmp_path / '98.jpg'} of {file} is missing (2 of 100 images are): put it there or give the right image "
+        "folder), more than the share of 0.01 that may be skipped; fix the data or raise max_skipped"
     )
 
 
@@ -170,7 +169,7 @@ def test_the_first_of_the_kind_that_is_too_many_is_named(tmp_path: Path) -> None
     skipped.image("missing", "a.jpg", CaptionerError("an image"))
     for text in ("a caption", "another"):
         skipped.caption("empty", "b.jpg", CaptionerError(text))
-    with pytest.raises(CaptionerError, match=r"^2 of 10 captions of .* The first: a caption$"):
+    with pytest.raises(CaptionerError, match=r"^2 of 10 captions of .* first error: a caption\), more than"):
         skipped.refuse_too_many(images=9, captions=8)
 
 

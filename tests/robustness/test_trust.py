@@ -328,5 +328,7 @@ def test_a_box_file_leads_nowhere_else_unless_allowed(
     boxes.write_text(json.dumps({"images": [image], "categories": [], "annotations": []}))
     command = ["evaluate", "--model", str(checkpoint), "--grounding", str(boxes)]
     assert main(command) == 2
-    assert "not within" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "not within" in told
+    assert told.endswith("write one that is, or set --images-anywhere\n")
     assert main([*command, "--images-anywhere"]) == 0

@@ -162,7 +162,7 @@ def test_ctrl_c_has_one_of_them_save_the_run_and_ends_all(config: Path, tmp_path
     told = [line for line in err.splitlines() if not line.startswith(BEGINNINGS)]
     assert told[:2] == [
         "captioner: saves what was learned, then ends; Ctrl-C again ends at once",
-        f"captioner: --resume {tmp_path / 'run' / LAST} goes on",
+        f"captioner: rerun with --resume {tmp_path / 'run' / LAST} to continue",
     ]
     assert set(told[2:]) == {"captioner: interrupted"}  # which the second may say too, unless it is ended first
 
@@ -175,7 +175,7 @@ def test_a_sigterm_to_a_whole_job_has_its_step_saved(config: Path, tmp_path: Pat
     assert (code, out) == (130, "")
     told = [line for line in err.splitlines() if not line.startswith(BEGINNINGS)]
     assert told[0] == "captioner: saves what was learned, then ends; Ctrl-C again ends at once"
-    assert f"captioner: --resume {tmp_path / 'run' / LAST} goes on" in told
+    assert f"captioner: rerun with --resume {tmp_path / 'run' / LAST} to continue" in told
     assert "loads images" not in err
 
 

@@ -214,7 +214,7 @@ def test_ctrl_c_ends_training_without_a_traceback(config: Path, tmp_path: Path) 
     assert b"Traceback" not in err
     assert err.splitlines()[-3:] == [
         b"captioner: saves what was learned, then ends; Ctrl-C again ends at once",
-        f"captioner: --resume {last} goes on".encode(),
+        f"captioner: rerun with --resume {last} to continue".encode(),
         b"captioner: interrupted",
     ]
     assert process.returncode == 130

@@ -35,7 +35,7 @@ def test_going_on_with_a_run_does_not_write_over_another(
     made = files(one)
     capsys.readouterr()
     assert main(arguments(config, one, "--resume", str(two / LAST))) == 2
-    assert f"{one} has a run already: go on with --resume {one / LAST}" in capsys.readouterr().err
+    assert f"{one} has a run already: set resume to {one / LAST} to continue it" in capsys.readouterr().err
     assert files(one) == made
     assert main(arguments(config, one, "--resume", str(one / LAST), "--trainer.max_epochs", "1")) == 0
 

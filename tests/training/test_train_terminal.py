@@ -71,5 +71,5 @@ def test_ctrl_c_saves_a_run_and_ends_it(arguments: list[str], tmp_path: Path) ->
     last = tmp_path / "run" / LAST
     code, seen = on_terminal([*arguments, "--trainer.max_epochs", "999"], last.exists)
     assert (code, "Traceback" in seen) == (130, False), seen
-    assert f"captioner:--resume{last}goeson" in "".join(seen.split())  # a line may be broken anywhere
+    assert f"captioner:rerunwith--resume{last}tocontinue" in "".join(seen.split())  # a line may be broken anywhere
     assert seen.endswith("captioner: interrupted\r\n")

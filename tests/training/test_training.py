@@ -317,7 +317,7 @@ def test_a_run_is_not_written_over_unasked(
     made = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
     capsys.readouterr()
     assert run(config, tmp_path, "--model.optimizer.learning_rate", "0.1") == 2
-    assert f"run has a run already: go on with --resume {tmp_path}/run/last.ckpt, write over" in refused(capsys)
+    assert f"run has a run already: set resume to {tmp_path}/run/last.ckpt to continue it, set" in refused(capsys)
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()} == made
     assert run(config, tmp_path, "--model.optimizer.learning_rate", "0.1", "--overwrite", "true") == 0
     assert (tmp_path / "run" / "captioner.safetensors").read_bytes() != made["captioner.safetensors"]

@@ -24,7 +24,9 @@ CACHES = Path(captioner.utils.caching.__file__)
 
 
 @pytest.mark.parametrize("attention", ["soft", "adaptive", "top_down"])
-@pytest.mark.parametrize("options", [{"beam_size": 3}, {"sample": True, "top_p": 0.9}, {"beam_size": 4, "diverse_groups": 2}])
+@pytest.mark.parametrize(
+    "options", [{"beam_size": 3}, {"sample": True, "top_p": 0.9}, {"beam_size": 4, "diverse_groups": 2}]
+)
 def test_captions_are_the_same_without_caches(attention: str, options: dict[str, int], photos: Path) -> None:
     model = make_captioner(attention)
     expected = model.caption(photos / "0.png", **options)

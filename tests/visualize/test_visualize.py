@@ -177,7 +177,7 @@ def test_a_dollar_sign_is_no_formula() -> None:
 def test_without_attention_or_words_there_is_nothing_to_draw() -> None:
     image = Image.new("RGB", (20, 20))
     for draw in (plot, animate, partial(draw_page, name="x.jpg")):
-        with pytest.raises(CaptionerError, match="there is no attention to show; .* --saliency gradient"):
+        with pytest.raises(CaptionerError, match="there is no attention to show; .* set saliency to gradient$"):
             draw(image, Caption(("a",), (0.0,), None, WHOLE))
     for draw in (plot, animate):
         with pytest.raises(CaptionerError, match="the caption has no words"):

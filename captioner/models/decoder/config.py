@@ -92,5 +92,5 @@ class DecoderConfig:
         if self.attention == "hard" and self.members != 1:
             raise CaptionerError(
                 f"decoder.members {self.members} cannot learn together with decoder.attention hard, which draws "
-                "cells for each; train them apart, and put them together with captioner export --ensemble"
+                "regions for each; train them separately, and merge them into an ensemble"
             )

@@ -1,0 +1,20 @@
+"""Error messages of the library as the command line prints them."""
+
+from __future__ import annotations
+
+from captioner.errors import CaptionerError
+from captioner.utils.console import printable
+
+
+def message_of(error: CaptionerError, verb: str = "") -> str:
+    """Return an error's message, printable, with the option of a verb in place of the parameter that its cure names.
+
+    Args:
+        error: The error; its message ends with the cure.
+        verb: The verb that raised it. ``train`` has the parameters of the data as ``--data.NAME``.
+    """
+    if error.parameter is None:
+        return printable(str(error))
+    option = f"--data.{error.parameter}" if verb == "train" else f"--{error.parameter.replace('_', '-')}"
+    before, _, after = str(error).rpartition(error.parameter)
+    return printable(f"{before}{option}{after}")
