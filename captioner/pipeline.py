@@ -215,7 +215,7 @@ class Captioner:
         return scored[0] if isinstance(captions, str) else scored
 
     def save(self, path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> None:
-        """Writes a checkpoint that `load` reads, of an ensemble with all members; see `checkpoint.write`."""
+        """Write a checkpoint that `load` reads, of an ensemble with all members; see `checkpoint.write`."""
         contents = [
             checkpoint.Checkpoint(each.config, self.vocabulary.words, each.state_dict(), self.card)
             for each in self.members
@@ -238,7 +238,7 @@ class Captioner:
 
     @torch.inference_mode()
     def _grids(self, images: Sequence[_Loaded]) -> list[Tensor]:
-        """The feature vectors of each member's encoder, shape (images, cells, channels); shared ones are asked once."""
+        """Feature vectors of each member's encoder, shape (images, regions, channels); shared encoders run once."""
         grids: dict[GridEncoder, Tensor] = {}
         for member in self._prepared:
             if member.encoder not in grids:
@@ -313,7 +313,7 @@ def load(
     device: str | torch.device = "cpu",
     precision: str = "float32",
 ) -> Captioner:
-    """Opens a captioner; the embedded one needs no file and no internet.
+    """Open a captioner; the embedded one needs no file and no internet.
 
     Args:
         path: A checkpoint made by ``captioner train`` or ``captioner export``, or ``default``, the embedded one, which
@@ -357,7 +357,7 @@ def _options(values: Mapping[str, Any]) -> DecodingOptions:
 def with_ids(options: DecodingOptions, vocabulary: Vocabulary) -> DecodingOptions:
     """Options whose words are ids.
 
-    A bad ending that the vocabulary lacks is passed over, since it can never be written, so that one list serves every
+    A bad ending that the vocabulary lacks is skipped, since it can never be written, so that one list serves every
     model.
 
     Args:

@@ -55,12 +55,12 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Keeps the line, for a message about a required option that was misspelt."""
+        """Keep the line, for a message about a required option that was misspelt."""
         self._given = sys.argv[1:] if args is None else list(args)
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Raises what the command line prints."""
+        """Raise what the command line prints."""
         raise CaptionerError(f"{message}{self._right_names(message)}; {self.prog} --help tells the options")
 
     def _right_names(self, message: str) -> str:
@@ -77,7 +77,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb.
+    """Run one verb.
 
     Args:
         argv: The words after ``captioner``; those of the process by default.
@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _open_streams() -> None:
-    """Gives a process that was started without standard streams (``>&-``, some daemons) empty ones.
+    """Give a process that was started without standard streams (``>&-``, some daemons) empty ones.
 
     What a terminal's encoding lacks, such as a help text's dash, is written as an escape.
     """
@@ -131,7 +131,7 @@ def _mute_output() -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Makes the parser of all verbs."""
+    """Make the parser of all verbs."""
     parser = Parser(prog="captioner", description="Caption photographs.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"captioner {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
@@ -161,7 +161,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _take(rest: list[str], args: argparse.Namespace) -> None:
-    """Adds what stands after an option to a verb's files: argparse takes those of one place in the line alone.
+    """Add what stands after an option to a verb's files: argparse takes those of one place in the line alone.
 
     Args:
         rest: What argparse left over, such as ``b.jpg`` of ``a.jpg --json b.jpg``.

@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _refuse_to_overwrite(args: argparse.Namespace) -> None:
-    """Keeps captions that took hours from being replaced by forgetting an option."""
+    """Keep captions that took hours from being replaced by forgetting an option."""
     from captioner.utils.files import refuse_to_follow
 
     if not args.output or args.resume or args.overwrite:

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the script. It is complete in itself: to complete a word starts no Python."""
+    """Print the script. It is complete in itself: to complete a word starts no Python."""
     import shtab
 
     from captioner.cli import make_parser
@@ -52,7 +52,7 @@ def _verbs(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.Argu
 
 
 def _add_training_options(parser: argparse.ArgumentParser) -> None:
-    """Gives the parser of ``captioner train``, which LightningCLI reads for itself, the options that there are."""
+    """Give the parser of ``captioner train``, which LightningCLI reads for itself, the options that there are."""
     from captioner.training.allowed_imports import OPTION
     from captioner.training.help import choices, describe, shown_options
     from captioner.training.run import options

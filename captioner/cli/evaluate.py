@@ -216,7 +216,7 @@ def _placed(args: argparse.Namespace, records: Sequence[Record], scenes: dict[st
 def _generate(
     model: Captioner, records: Sequence[Record], options: DecodingOptions, batch_size: int, skipped: Skipped
 ) -> Iterator[tuple[Record, Caption]]:
-    """Captions every record's image, passing over those that cannot be read."""
+    """Caption every record's image, skipping unreadable ones."""
     from captioner.utils.counter import counted
 
     results = model.stream((record.image for record in records), options, batch_size)

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes one file."""
+    """Write one file."""
     from dataclasses import replace
 
     import torch

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the model card."""
+    """Print the model card."""
     from captioner import checkpoint
     from captioner.checkpoint.pretrained import DEFAULT, checkpoint_of
 

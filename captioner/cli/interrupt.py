@@ -12,7 +12,7 @@ from captioner.utils.signals import answered_by, end_at_once
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Lets SIGINT end the process at once while a module is being imported, and raise KeyboardInterrupt otherwise.
+    """Let SIGINT end the process at once while a module is being imported, and raise KeyboardInterrupt otherwise.
 
     Packages turn an exception in the midst of their import into errors of their own, or abort; and while they are
     imported there is nothing yet that could be saved.

@@ -1,7 +1,7 @@
 """A file of captions that grows line by line and that no end of the program damages.
 
 Each line is one JSON object, written by one call and never touched again. So a program that was killed leaves whole
-lines, and at most one that was torn, which is cut off when the file is opened to go on.
+lines, and at most one that was torn, which is cut off when the file is opened to continue.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Journal:
 
     Args:
         path: The file. Its folder is made where it is missing.
-        resume: Whether to go on after the lines that are there. Without it the file is replaced, once the first new
+        resume: Whether to continue after the lines that are there. Without it the file is replaced, once the first new
             line is safely written.
 
     Attributes:
@@ -63,7 +63,7 @@ class Journal:
             self._replacement.__exit__(kind, error, traceback)
 
     def append(self, entry: dict[str, Any]) -> None:
-        """Writes one object; when it returns, the line is in the file, whatever becomes of this process.
+        """Write one object; when it returns, the line is in the file, whatever becomes of this process.
 
         Raises:
             CaptionerError: It cannot be written. The file is as before.
@@ -80,7 +80,7 @@ class Journal:
         self._replacement.close()
 
     def drop(self, indices: Iterable[int]) -> None:
-        """Takes entries out of the file, in one step.
+        """Take entries out of the file, in one step.
 
         Args:
             indices: Their places in ``entries``.

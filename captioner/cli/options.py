@@ -57,7 +57,7 @@ def add_drawn_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_output(output: str | None, *inputs: str | None) -> None:
-    """Keeps an output off the inputs: with a file name forgotten, ``--output *.jpg`` would cost a photograph.
+    """Keep an output off the inputs: with a file name forgotten, ``--output *.jpg`` would cost a photograph.
 
     Raises:
         CaptionerError: The output is one of the inputs, or ``-``, which is no file elsewhere.
@@ -70,7 +70,7 @@ def check_output(output: str | None, *inputs: str | None) -> None:
 
 
 def check_ending(output: str | None, *endings: str) -> None:
-    """Keeps an output from being taken for what it is not, as ``captions.csv`` that holds JSON would be.
+    """Keep an output from being taken for what it is not, as ``captions.csv`` that holds JSON would be.
 
     Args:
         output: The file to write; one without an ending claims nothing.
@@ -85,7 +85,7 @@ def check_ending(output: str | None, *endings: str) -> None:
 
 
 def set_pixel_limit(args: argparse.Namespace) -> None:
-    """Applies ``--max-pixels``."""
+    """Apply ``--max-pixels``."""
     if args.max_pixels is not None:
         from captioner.data.images import limit_pixels
 

@@ -30,7 +30,7 @@ class Rest:
 
 
 def what_is_left(names: Sequence[str], entries: Sequence[Mapping[str, Any]], batch_size: int) -> Rest:
-    """Compares the photographs that were asked for with the lines that are there.
+    """Compare the photographs that were asked for with the lines that are there.
 
     Args:
         names: All photographs of the job, in order.
@@ -55,7 +55,7 @@ def mended(entries: Sequence[Mapping[str, Any]]) -> list[int]:
 
 
 def refuse_another_job(old: Mapping[str, Any], new: Mapping[str, Any], file: str) -> None:
-    """Holds a line that was made anew against the one that is there.
+    """Hold a line that was made anew against the one that is there.
 
     Args:
         old: The line of the file.

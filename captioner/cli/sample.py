@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints sentences, a line each."""
+    """Print sentences, a line each."""
     from captioner import checkpoint
     from captioner.decoding import DecodingOptions, decode
     from captioner.text.vocabulary import join_text

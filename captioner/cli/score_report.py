@@ -25,7 +25,7 @@ def add_java_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def refuse_without_java(args: argparse.Namespace) -> None:
-    """Refuses scores that were asked for and cannot be had here, before captions are written for them."""
+    """Refuse scores that were asked for and cannot be had here, before captions are written for them."""
     if args.meteor:
         from captioner.metrics import meteor
 

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains and prints the name of the checkpoint."""
+    """Train and print the name of the checkpoint."""
     from captioner.training.run import train
 
     written = train(args.rest)

@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes captions, or takes them back."""
+    """Write captions, or take them back."""
     paths = [Path(path) for path in args.paths]
     report = Report(args.dry_run)
     if args.undo:
@@ -107,7 +107,7 @@ class Report:
         self.width = 0
 
     def add(self, row: Row) -> None:
-        """Prints a line of the report, and what went wrong on standard error."""
+        """Print a line of the report, and what went wrong on standard error."""
         self._counts[row.action] += 1
         if row.action == "error":
             print_status(f"captioner: {printable(row.text)}")
@@ -116,7 +116,7 @@ class Report:
             print(f"{row.action:<9}  {printable(name):<{self.width}}  {printable(row.text)}".rstrip(), flush=True)
 
     def end(self) -> int:
-        """Prints the counts; gives the exit code."""
+        """Print the counts; give the exit code."""
         done = sum(self._counts[action] for action in _DONE)
         counts = {
             "would be written" if self._is_trial else "written": done

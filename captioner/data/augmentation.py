@@ -22,7 +22,7 @@ class Augmentation:
             from each other, so that shapes vary too.
         jitter: How far brightness, contrast and saturation vary, as a share of their own, in [0, 1). Hues stay:
             captions name them.
-        erase: Largest share of each side that a grey rectangle covers, in [0, 1) (cutout; DeVries & Taylor, 2017).
+        erase: Largest share of each side that a gray rectangle covers, in [0, 1) (cutout; DeVries & Taylor, 2017).
     """
 
     flip: bool = False
@@ -47,14 +47,14 @@ class Augmentation:
         return self.flip and bool(torch.rand((), generator=generator) < 0.5)
 
     def cut(self, image: Image.Image, generator: torch.Generator) -> Image.Image:
-        """Crops a photograph, before it is scaled."""
+        """Crop a photograph, before it is scaled."""
         if self.crop == 1:
             return image
         kept = 1 - (1 - self.crop) * torch.rand(2, generator=generator)
         return image.crop(_box(image, kept, generator))
 
     def disturb(self, image: Image.Image, generator: torch.Generator) -> Image.Image:
-        """Changes the light of a photograph that has been scaled and covers a part of it."""
+        """Change the light of a photograph that has been scaled and covers a part of it."""
         if self.jitter:
             factors = 1 + self.jitter * (2 * torch.rand(3, generator=generator) - 1)
             for enhance, factor in zip(

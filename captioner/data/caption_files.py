@@ -28,7 +28,7 @@ def read_records(
     wanted: Collection[str] = SPLITS,
     skipped: Skipped | None = None,
 ) -> list[Record]:
-    """Reads a caption file; its format is found by its content (see ``captioner.data.formats``).
+    """Read a caption file; its format is found by its content (see ``captioner.data.formats``).
 
     A picture's split is what the file says of it, else what the files in ``splits`` say; pictures that they do not list
     are not used. Without both it is ``split``, else what the file's name says ("captions_val2017.json"), else "train".
@@ -36,9 +36,9 @@ def read_records(
 
     Line breaks within a caption become spaces and outer blanks go; else captions stay as they were written.
 
-    Entries that cannot be used are passed over as far as ``skipped`` allows: those of a wrong form or in an unknown
+    Entries that cannot be used are skipped as far as ``skipped`` allows: those of a wrong form or in an unknown
     split, images that are missing, without captions or listed twice (the first counts), captions that are empty or no
-    Unicode text. A file that is damaged as a whole, and a path out of the folder, are never passed over.
+    Unicode text. A file that is damaged as a whole, and a path out of the folder, are never skipped.
 
     Args:
         captions: The file with the captions, or the folder that has them beside its pictures.
@@ -48,14 +48,14 @@ def read_records(
         split: The split of pictures for which the file gives none.
         anywhere: Whether the file may name pictures outside that folder, by ``..``, an absolute path or a link.
         wanted: The splits that are read; images of others need not be there.
-        skipped: Takes what cannot be used, for the caller to tell; by default nothing may be passed over.
+        skipped: Takes what cannot be used, for the caller to tell; by default nothing may be skipped.
 
     Returns:
         One record an image, in the file's order.
 
     Raises:
         CaptionerError: The file is missing, damaged or of no known format; an image is outside its folder; something
-            cannot be used that may not be passed over.
+            cannot be used that may not be skipped.
     """
     if split is not None and split not in SPLITS:
         raise CaptionerError(f"split {split!r} is unknown: choose {', '.join(SPLITS)}")
@@ -85,7 +85,7 @@ def _folder(captions: Path) -> Path | None:
 def _placed(
     records: list[Record], captions: Path, finder: Finder, folders: Mapping[int | str, str], skipped: Skipped
 ) -> list[Record]:
-    """Resolves the pictures' paths; passes over what has no path or no split. The list given is emptied."""
+    """Resolve the pictures' paths; skip what has no path or no split. The list given is emptied."""
     placed = []
     records.reverse()
     while records:
@@ -133,7 +133,7 @@ def _without_twins(records: Sequence[Record], captions: Path, skipped: Skipped) 
 
 
 def _captioned(records: Sequence[Record], captions: Path, skipped: Skipped) -> list[Record]:
-    """Cleans captions; passes over what is no caption, and images that have none."""
+    """Cleans captions; skips what is no caption, and images that have none."""
     captioned = []
     for record in records:
         name, texts = record.image.name, []
@@ -166,7 +166,7 @@ def _encodable(text: str) -> bool:
 def _present(
     records: Sequence[Record], captions: Path, listings: Listings, folders: Mapping[int | str, str], skipped: Skipped
 ) -> list[Record]:
-    """Passes over images that are missing."""
+    """Skip images that are missing."""
     missing = [record for record in records if not listings.has(record.image)]
     for record in missing:
         error = CaptionerError(

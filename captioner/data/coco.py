@@ -42,11 +42,11 @@ class CocoCaptions:
         self._texts: dict[Id, list[str]] = {}
         self._images: list[tuple[Id, str]] = []
         self._left_out: set[Id] = set()
-        # What is wrong is told when it is sure that these are annotations.
+        # What is wrong is reported when it is sure that these are annotations.
         self._faults: list[Callable[[], None]] = []
 
     def read(self, text: str, start: int) -> tuple[dict[str, Any], int]:
-        """Takes the entries of a file.
+        """Take the entries of a file.
 
         Args:
             text: JSON of an object.
@@ -62,7 +62,7 @@ class CocoCaptions:
         return parse_members(text, str(self._captions), start, lists)
 
     def add(self, content: dict[str, Any]) -> None:
-        """Takes the entries of a file that is parsed already.
+        """Take the entries of a file that is parsed already.
 
         Raises:
             CaptionerError: There are none of captions, or none of images where they are needed.
@@ -74,7 +74,7 @@ class CocoCaptions:
                     take(number, value)
 
     def add_caption(self, number: int, value: object) -> None:
-        """Takes an entry of ``annotations``."""
+        """Take an entry of ``annotations``."""
         try:
             entry = typed(value, dict, "")
             image_id, text = entry["image_id"], entry["caption"]
@@ -97,7 +97,7 @@ class CocoCaptions:
         self._texts.setdefault(image_id, []).append(text)
 
     def add_image(self, number: int, value: object) -> None:
-        """Takes an entry of ``images``."""
+        """Take an entry of ``images``."""
         where = f"images[{number}] of {self._captions}"
         try:
             entry = typed(value, dict, where)
@@ -117,7 +117,7 @@ class CocoCaptions:
         """The images with their captions; can be asked for once.
 
         Raises:
-            CaptionerError: An entry has a wrong form, and none may be passed over.
+            CaptionerError: An entry has a wrong form, and none may be skipped.
         """
         for print_status in self._faults:
             print_status()

@@ -44,7 +44,7 @@ class Batch(NamedTuple):
     """Some images with their captions, those with longer captions first.
 
     Attributes:
-        images: Pixels, uint8, (images, 3, size, size); or cached features, float16, (images, cells, channels).
+        images: Pixels, uint8, (images, 3, size, size); or cached features, float16, (images, regions, channels).
         captions: Word ids, START first, END last, then PAD, shape (images, captions an image, length). Where an image
             has fewer captions than another, the rest are all PAD.
         indices: Places in the dataset, shape (images,).
@@ -158,7 +158,7 @@ class CaptionDataset(Dataset[Example]):
 
 
 def collate(examples: Sequence[Example]) -> Batch:
-    """Makes a batch, the longer captions first, so that the decoder's work shrinks as sentences end."""
+    """Make a batch, the longer captions first, so that the decoder's work shrinks as sentences end."""
     sorted_captions = [sorted(example.captions, key=len, reverse=True) for example in examples]
     order = sorted(range(len(examples)), key=lambda i: len(sorted_captions[i][0]), reverse=True)
     length = len(sorted_captions[order[0]][0])

@@ -95,7 +95,7 @@ def split_name(text: str) -> str:
 
 
 def read_entry(entry: dict[str, Any], where: str, skipped: Skipped, pictures: bool = True) -> Entry:
-    """Reads one image, or one caption of it, from an object or a row.
+    """Read one image, or one caption of it, from an object or a row.
 
     Args:
         entry: Names and values.

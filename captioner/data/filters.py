@@ -52,7 +52,7 @@ def with_words(records: Sequence[Record], skipped: Skipped) -> list[Record]:
         skipped: Takes captions without words or with more than `MOST_WORDS`, and images left without any.
 
     Raises:
-        CaptionerError: There is such a caption, and none may be passed over.
+        CaptionerError: There is such a caption, and none may be skipped.
     """
     worded = []
     for record in records:
@@ -85,7 +85,7 @@ def not_before(records: Sequence[Record], before: Sequence[Record], skipped: Ski
         skipped: Takes the others.
 
     Raises:
-        CaptionerError: There is such an image, and none may be passed over.
+        CaptionerError: There is such an image, and none may be skipped.
     """
     if not before:
         return list(records)
@@ -115,7 +115,7 @@ def with_pictures(
         report: Is told how many have been looked at.
 
     Raises:
-        CaptionerError: There is another, and none may be passed over.
+        CaptionerError: There is another, and none may be skipped.
     """
     parts = [records[first : first + _PART] for first in range(0, len(records), _PART)]
     readable = []

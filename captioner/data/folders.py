@@ -12,8 +12,8 @@ SUFFIXES = frozenset(
     | {".tiff", ".webp"}
     | {".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"}
 )
-"""Endings, in lower case, by which a folder's photographs are told from its other files; the last are cameras' raw
-ones. Some are not read, and are told rather than passed over."""
+"""Endings, in lower case, by which a folder's photographs are distinguished from its other files; the last are cameras'
+raw ones. Some are not read, and are reported rather than skipped."""
 
 _STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*", b"RIFF")
 """Of image files without an ending."""
@@ -25,9 +25,9 @@ GALLERY_END = "_files"
 def find_images(path: str | os.PathLike[str]) -> Iterator[Path]:
     """The photographs below a folder, in sorted order; a path that is no folder is yielded as it is.
 
-    Files without an ending are told by their content. Hidden files and folders and a gallery's thumbnails are passed
-    over, links to folders are not followed (so no loop can catch it). A folder that cannot be listed is yielded itself:
-    `open_image` says what is wrong with it.
+    Files without an ending are recognized by their content. Hidden files and folders and a gallery's thumbnails are
+    passed over, links to folders are not followed (so no loop can catch it). A folder that cannot be listed is yielded
+    itself: `open_image` says what is wrong with it.
     """
     # A list and no recursion: folders can lie deeper in each other than Python's stack reaches.
     waiting = [(Path(path), os.path.isdir(path))]  # unlike Path.is_dir, it never raises

@@ -2,7 +2,7 @@
 
 ``parse`` finds the format by content. The records are raw: image paths are as written, nothing is looked up on disk
 (but split files, and the files of a folder), and captions may be empty; ``captioner.data.caption_files`` resolves and
-checks them. An entry of a wrong form can be passed over; a file that is cut short or is something else cannot be used
+checks them. An entry of a wrong form can be skipped; a file that is cut short or is something else cannot be used
 at all.
 
 - Karpathy's JSON (https://cs.stanford.edu/people/karpathy/deepimagesent/), for Flickr8k, Flickr30k and COCO.
@@ -209,7 +209,7 @@ class Source:
         read: Callable[[object, str], Element],
         skip: Callable[[str, str, CaptionerError], None],
     ) -> Iterator[Element]:
-        """Reads the elements of a list, passing over those of a wrong form."""
+        """Read the elements of a list, skipping those of a wrong form."""
         values: Sequence[object] = field(content, name, list, str(self.captions))
         for number, value in enumerate(values):
             try:
@@ -268,7 +268,7 @@ class Source:
 def parse(
     captions: Path, splits: Path | None, split: str | None, skipped: Skipped | None = None, pictures: bool = True
 ) -> list[Record]:
-    """Parses a caption file, or a folder, of any of the formats.
+    """Parse a caption file, or a folder, of any of the formats.
 
     Args:
         captions: The file or folder.

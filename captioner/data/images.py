@@ -69,7 +69,7 @@ class NamedBytes(bytes):
 
 
 def limit_pixels(count: int) -> None:
-    """Sets how many pixels a photograph may have, for the whole process: it is Pillow's own limit.
+    """Set how many pixels a photograph may have, for the whole process: it is Pillow's own limit.
 
     A file of some kilobytes can claim to hold gigabytes of pixels. Without this call, 178,956,970 are allowed.
 
@@ -83,7 +83,7 @@ def limit_pixels(count: int) -> None:
 
 
 def open_image(source: ImageSource, enough: int | None = None) -> Image.Image:
-    """Reads one photograph, whatever it is stored as, upright and in RGB.
+    """Read one photograph, whatever it is stored as, upright and in RGB.
 
     Transparent pixels are laid on white, the first frame of an animation is taken, deeper channels become 8 bits: of
     gray values white is the file's own, else the greatest of 8, 10, 12, 14 or 16 bits that they need.
@@ -206,7 +206,7 @@ class _OtherKindError(Exception):
 
 @contextmanager
 def _readable_errors(name: str) -> Iterator[None]:
-    """Says in one line what is wrong with a picture."""
+    """Say in one line what is wrong with a picture."""
     try:
         yield
     except UnidentifiedImageError:

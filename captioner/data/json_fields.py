@@ -1,4 +1,5 @@
-"""Parsed JSON taken apart with every type checked, so that a wrong file is told by its place and not by a traceback."""
+"""Parsed JSON taken apart with every type checked, so that a wrong file is recognized by its place and not by a
+traceback."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ KIND_NAMES: dict[type, str] = {dict: "an object", list: "a list", str: "a text",
 
 
 def read_text(path: Path) -> str:
-    """Reads a text file in UTF-8, or in UTF-16 with the byte-order mark that Excel and PowerShell write.
+    """Read a text file in UTF-8, or in UTF-16 with the byte-order mark that Excel and PowerShell write.
 
     Raises:
         CaptionerError: The file is missing, unreadable, empty, no text, or in another encoding.
@@ -57,7 +58,7 @@ def _refuse_other_kinds(path: Path, content: bytes) -> None:
 
 
 def parse_value(text: str, where: str, start: int = 0) -> tuple[object, int]:
-    """Parses the JSON value that begins at ``start``.
+    """Parse the JSON value that begins at ``start``.
 
     Args:
         text: JSON, possibly with more after the value.
@@ -79,7 +80,7 @@ def parse_value(text: str, where: str, start: int = 0) -> tuple[object, int]:
 def parse_members(
     text: str, where: str, start: int, lists: Mapping[str, Callable[[int, object], None]]
 ) -> tuple[dict[str, object], int]:
-    """Parses a JSON object without holding its long lists: their elements are handed over one by one.
+    """Parse a JSON object without holding its long lists: their elements are handed over one by one.
 
     Args:
         text: JSON, possibly with more after the object.
@@ -154,7 +155,7 @@ def _skip_blanks(text: str, position: int) -> int:
 
 @contextmanager
 def _telling(text: str, where: str) -> Iterator[None]:
-    """Says in one line what is wrong with JSON."""
+    """Say in one line what is wrong with JSON."""
     try:
         yield
     except json.JSONDecodeError as error:
@@ -167,7 +168,7 @@ def _telling(text: str, where: str) -> Iterator[None]:
 
 
 def json_lines(text: str, source: str) -> Iterator[tuple[object, str]]:
-    """Parses JSON lines, passing over blank ones.
+    """Parse JSON lines, skipping blank ones.
 
     Args:
         text: The file's content.
@@ -192,7 +193,7 @@ def json_lines(text: str, source: str) -> Iterator[tuple[object, str]]:
 
 
 def typed(value: object, kind: type[Kind], where: str) -> Kind:
-    """Returns ``value`` as a ``kind`` (dict, list, str or bool).
+    """Return ``value`` as a ``kind`` (dict, list, str or bool).
 
     Raises:
         CaptionerError: It is of another type.
@@ -203,7 +204,7 @@ def typed(value: object, kind: type[Kind], where: str) -> Kind:
 
 
 def field(entry: dict[str, Any], name: str, kind: type[Kind], where: str) -> Kind:
-    """Returns the field of an object.
+    """Return the field of an object.
 
     Raises:
         CaptionerError: The field is missing or of another type.
@@ -214,7 +215,7 @@ def field(entry: dict[str, Any], name: str, kind: type[Kind], where: str) -> Kin
 
 
 def identity(value: object, where: str) -> int | str:
-    """Returns an image id.
+    """Return an image id.
 
     Raises:
         CaptionerError: It is neither a whole number nor a text.

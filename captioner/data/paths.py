@@ -110,7 +110,7 @@ class Finder:
 def refuse_links_out(
     pictures: Iterable[Path], source: Path, images: Path | None, listings: Listings | None = None
 ) -> None:
-    """Sees to it that no symbolic link leads from the folder of pictures to somewhere else.
+    """See to it that no symbolic link leads from the folder of pictures to somewhere else.
 
     Args:
         pictures: Files as `resolve_path` gives them.

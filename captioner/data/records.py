@@ -62,7 +62,7 @@ def tags_of(entry: dict[str, Any], where: str) -> tuple[tuple[str, float], ...]:
 
 
 def write_jsonl(records: Iterable[Record], path: Path) -> None:
-    """Writes records as JSON lines; the file appears whole or not at all.
+    """Write records as JSON lines; the file appears whole or not at all.
 
     A picture below the file's folder is written relative to it, so that the folder can be moved; any other picture by
     its absolute path.

@@ -46,7 +46,7 @@ class DrawSampler(Sampler[Draw]):
         self.epoch = seen[0]  # workers may draw before Lightning tells the epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch; Lightning calls it."""
+        """Choose the epoch; Lightning calls it."""
         self.epoch = epoch
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""What of a data set is passed over: counted, named, and too much of it refused."""
+"""What of a data set is skipped: counted, named, and too much of it refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Skipped:
 
     Args:
         source: The caption file.
-        most: Share of its images, and of its captions, that may be passed over, in [0, 1]. With 0 none may, and the
+        most: Share of its images, and of its captions, that may be skipped, in [0, 1]. With 0 none may, and the
             first raises what is wrong with it.
 
     Raises:
@@ -42,16 +42,16 @@ class Skipped:
 
     @property
     def images(self) -> int:
-        """How many images are passed over."""
+        """How many images are skipped."""
         return self._count("images")
 
     @property
     def captions(self) -> int:
-        """How many captions are passed over, beside those of images that are."""
+        """How many captions are skipped, beside those of images that are."""
         return self._count("captions")
 
     def image(self, reason: str, name: str, error: CaptionerError) -> None:
-        """Passes over an image.
+        """Skip an image.
 
         Args:
             reason: What many images have in common, as it stands after their number: "3 missing".
@@ -59,16 +59,16 @@ class Skipped:
             error: What is wrong with it, with the cure.
 
         Raises:
-            CaptionerError: ``error``, where nothing may be passed over.
+            CaptionerError: ``error``, where nothing may be skipped.
         """
         self._add("images", reason, name, error)
 
     def caption(self, reason: str, name: str, error: CaptionerError) -> None:
-        """Passes over a caption; as `image`."""
+        """Skip a caption; as `image`."""
         self._add("captions", reason, name, error)
 
     def leave_out(self, kind: Kind, reason: str, name: int | str) -> None:
-        """Takes what the file itself marks as not to be used, which is no fault of it.
+        """Take what the file itself marks as not to be used, which is no fault of it.
 
         Args:
             kind: Whether it is an image or a caption.
@@ -82,14 +82,14 @@ class Skipped:
         return [name for names in self._left_out[kind].values() for name in names]
 
     def refuse_too_many(self, images: int, captions: int) -> None:
-        """Holds what is passed over against what is left.
+        """Hold what is skipped against what is left.
 
         Args:
             images: Images that are used.
             captions: Captions that are used.
 
         Raises:
-            CaptionerError: More than the share is passed over.
+            CaptionerError: More than the share is skipped.
         """
         used: dict[Kind, int] = {"images": images, "captions": captions}
         for kind, first in self._first.items():
@@ -103,7 +103,7 @@ class Skipped:
                 )
 
     def report(self) -> None:
-        """Says on standard error what is passed over, if anything is."""
+        """Say on standard error what is skipped, if anything is."""
         kinds = [f"{self._count(kind)} {kind} ({self._reasons(kind)})" for kind in self._found if self._found[kind]]
         if kinds:
             print_status(f"captioner: {str(self.source)!r}: skipped {' and '.join(kinds)}")

@@ -25,7 +25,7 @@ def has_split_files(folder: Path) -> bool:
 
 
 def assign_splits(records: Sequence[Record], folder: Path) -> list[Record]:
-    """Gives records the splits of the files that list them, in the order of these; others are not used.
+    """Give records the splits of the files that list them, in the order of these; others are not used.
 
     Args:
         records: What a caption file holds.
@@ -50,7 +50,7 @@ def assign_splits(records: Sequence[Record], folder: Path) -> list[Record]:
 
 
 def draw_validation(records: Sequence[Record], share: float, seed: int) -> list[Record]:
-    """Draws images for validation, at least one and not all; the same for the same images, share and seed.
+    """Draw images for validation, at least one and not all; the same for the same images, share and seed.
 
     Args:
         records: The images to train on.

@@ -29,7 +29,7 @@ Row = tuple[int, list[str]]
 
 
 def read_table(text: str, captions: Path, skipped: Skipped, pictures: bool) -> Iterator[Entry]:
-    """Reads rows of one caption each, or of one image with several columns of captions.
+    """Read rows of one caption each, or of one image with several columns of captions.
 
     The delimiter is the one that gives the first row a column of images and one of captions by their names; a table of
     two columns, the first of image files, needs no names.

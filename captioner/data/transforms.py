@@ -31,7 +31,7 @@ class Transform:
     Attributes:
         size: Height and width of the input, in pixels.
         resize: ``squash`` scales both sides to ``size`` and forgets the aspect ratio; ``crop`` scales the shorter side
-            to ``size`` and keeps the centre.
+            to ``size`` and keeps the center.
         interpolation: The filter for scaling.
         mean: Mean of each channel, of values in [0, 1].
         std: Standard deviation of each channel, of values in [0, 1].
@@ -79,7 +79,7 @@ class Transform:
         return left, top, left + side, top + side
 
     def scale(self, image: Image.Image) -> Image.Image:
-        """Cuts and scales a photograph to ``size`` × ``size`` pixels."""
+        """Cut and scale a photograph to ``size`` × ``size`` pixels."""
         region = self.region(*image.size)
         return image.resize((self.size, self.size), _FILTERS[self.interpolation], box=region)
 

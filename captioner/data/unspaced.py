@@ -20,7 +20,7 @@ _LEAST_SHARE = 0.1
 
 
 def tell_unspaced(captions: Iterable[str], source: object) -> None:
-    """Says on standard error that words are not parted, where they are not.
+    """Say on standard error that words are not parted, where they are not.
 
     Args:
         captions: The texts.

@@ -42,7 +42,7 @@ class References:
 
 
 def read_references(path: Path, split: str | None = None, splits: Path | None = None) -> References:
-    """Reads a file of reference captions, of any format that training reads; no picture is needed.
+    """Read a file of reference captions, of any format that training reads; no picture is needed.
 
     Captions that VizWiz marks as rejected or canned are left out; a line on standard error tells how many.
 
@@ -81,7 +81,7 @@ def read_references(path: Path, split: str | None = None, splits: Path | None = 
 
 
 def read_results(path: Path) -> dict[Id, str]:
-    """Reads one caption an image: COCO's result format, the JSON lines of ``captioner caption``, or another format.
+    """Read one caption an image: COCO's result format, the JSON lines of ``captioner caption``, or another format.
 
     Args:
         path: The file.

@@ -35,7 +35,7 @@ def create_app(
     token: str | None = None,
     origins: Sequence[str] = (),
 ) -> FastAPI:
-    """Makes the application that serves a captioner.
+    """Make the application that serves a captioner.
 
     Args:
         captioner: The network; only its public interface is used.

@@ -71,11 +71,11 @@ class Batcher:
         return len(self._waiting) + self._running
 
     async def start(self) -> None:
-        """Begins to caption."""
+        """Begin to caption."""
         self._worker = asyncio.get_running_loop().create_task(self._work())
 
     async def close(self) -> None:
-        """Waits for the batch that is being captioned, and ends."""
+        """Wait for the batch that is being captioned, and end."""
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)
@@ -142,7 +142,7 @@ class Batcher:
                     job.outcome.set_exception(outcome)
 
     async def _gather(self) -> None:
-        """Waits while pictures keep arriving, for some windows at most."""
+        """Wait while pictures keep arriving, for some windows at most."""
         for _ in range(LONGEST_GATHERING):
             before = len(self._waiting)
             if before >= self._limits.batch or not self._limits.window:

@@ -30,7 +30,7 @@ class RequireToken:
         self._expected = f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request, or refuses it."""
+        """Answer a request, or refuse it."""
         if scope["type"] == "http" and not _is_open(scope["path"]):
             given = Headers(scope=scope).get("authorization", "").encode()
             if not hmac.compare_digest(given, self._expected):
@@ -54,7 +54,7 @@ class LimitBodies:
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request, or refuses it."""
+        """Answer a request, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -69,7 +69,7 @@ class LimitBodies:
             self._held -= len(body)
 
     async def _read(self, body: bytearray, announced: str, receive: Receive) -> ServeError | None:
-        """Fills in the body, or tells why it is not taken."""
+        """Fill in the body, or tell why it is not taken."""
         if announced.isdecimal() and int(announced) > self._limits.body_bytes:
             return self._too_large()
         try:

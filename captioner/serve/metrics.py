@@ -54,17 +54,17 @@ class Metrics:
         return generate_latest(self._registry)
 
     def observe_batch(self, size: int, seconds: float) -> None:
-        """Counts a batch."""
+        """Count a batch."""
         self._batches.observe(size)
         self._batch_seconds.observe(seconds)
 
     def count_pictures(self, captioned: int, failed: int) -> None:
-        """Counts pictures of a request."""
+        """Count pictures of a request."""
         self._pictures.labels("captioned").inc(captioned)
         self._pictures.labels("failed").inc(failed)
 
     def count_request(self, path: str, status: int, seconds: float) -> None:
-        """Counts a request."""
+        """Count a request."""
         self._requests.labels(path, str(status)).inc()
         self._seconds.labels(path).observe(seconds)
 
@@ -84,7 +84,7 @@ class CountRequests:
         self._paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request."""
+        """Answer a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -161,7 +161,7 @@ def _content(text: str, chat: bool) -> dict[str, Any]:
 
 
 def _parts(name: str, captions: Sequence[Caption], nanoseconds: int, chat: bool) -> Iterator[dict[str, Any]]:
-    """A part a word, then what is told of the whole."""
+    """A part a word, then what is reported of the whole."""
     for piece in pieces_of(captions):
         yield {**_head(name), **_content(piece, chat), "done": False}
     yield {

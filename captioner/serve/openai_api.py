@@ -119,7 +119,7 @@ class _Reply:
     Args:
         model: The model's name.
         choices: For each choice the captions of all pictures.
-        log_probabilities: Whether those of words are told.
+        log_probabilities: Whether those of words are reported.
     """
 
     def __init__(self, model: str, choices: Sequence[Sequence[Caption]], log_probabilities: bool) -> None:

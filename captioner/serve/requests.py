@@ -66,7 +66,7 @@ class _InMemory(MultiPartParser):
 
 
 async def read_upload(request: Request, most: int) -> Asked:
-    """Reads the body of ``POST /caption``: a form, or an image file as it is.
+    """Read the body of ``POST /caption``: a form, or an image file as it is.
 
     Args:
         request: The request.
@@ -128,7 +128,7 @@ def too_many(most: int) -> ServeError:
 
 
 async def read_json(request: Request, model: type[Model]) -> Model:
-    """Reads JSON whatever the request calls its content: curl's ``-d`` calls it a form.
+    """Read JSON whatever the request calls its content: curl's ``-d`` calls it a form.
 
     Raises:
         pydantic.ValidationError: It is no JSON, or not of this form.

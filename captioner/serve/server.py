@@ -24,7 +24,7 @@ HEADER_BYTES = 64 * 1024
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """Takes an address, which refuses connections until it listens.
+    """Take an address, which refuses connections until it listens.
 
     Args:
         host: Name or address of a network interface.
@@ -58,7 +58,7 @@ def address_of(opened: socket.socket) -> str:
 
 
 def serve(app: FastAPI, opened: socket.socket, limits: Limits) -> None:
-    """Answers requests until SIGTERM or SIGINT, then finishes those that are begun.
+    """Answer requests until SIGTERM or SIGINT, then finish those in progress.
 
     Args:
         app: What answers them.
@@ -81,7 +81,7 @@ def serve(app: FastAPI, opened: socket.socket, limits: Limits) -> None:
 
 @contextmanager
 def _ended_by_sigterm(server: uvicorn.Server) -> Iterator[None]:
-    """Lets SIGTERM be a way to end well, from now on: uvicorn raises it again after the last request."""
+    """Let SIGTERM be a way to end well, from now on: uvicorn raises it again after the last request."""
     before = signal.signal(signal.SIGTERM, server.handle_exit)
     try:
         yield

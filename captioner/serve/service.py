@@ -60,7 +60,7 @@ class Service:
         return hashlib.sha256(known.encode()).hexdigest()
 
     def refuse_other_model(self, name: str) -> None:
-        """Raises what a client gets that asks for another model.
+        """Raise what a client gets that asks for another model.
 
         Raises:
             ServeError: It does.
@@ -119,7 +119,7 @@ def _result(picture: Picture, outcome: Outcome) -> Caption | ServeError:
 
 
 async def _unless_left(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Waits for the work, or for the client's leaving."""
+    """Wait for the work, or for the client's leaving."""
     task = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_leaving(request))
     try:

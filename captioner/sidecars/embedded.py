@@ -55,7 +55,7 @@ class Picture(Target):
             return False
 
     def undo(self, entry: Entry | None, is_trial: bool) -> Row | None:
-        """Takes back what was written: the very bytes that were, or our fields where others changed the packet."""
+        """Take back what was written: the very bytes that were, or our fields where others changed the packet."""
         packet = self.content()
         if packet is None:
             return None
@@ -82,7 +82,7 @@ class Picture(Target):
         slots: Mapping[str, Slot],
         old: Entry | None,
     ) -> tuple[Entry, Callable[[], None]]:
-        """Writes upon the picture as it was without captions of ours, so that changes never pile up."""
+        """Write to the image as it was without captions from this program, so that changes do not accumulate."""
         state = _state(self.path)
         with mapped(self.path) as whole, _naming(self.path):
             undone = None if old is None else _recorded(whole, old)
@@ -105,7 +105,7 @@ class Picture(Target):
         return facts, apply
 
     def _rewrite(self, content: Content, splices: Sequence[Splice]) -> None:
-        """Replaces the picture; its times, permissions and owner stay."""
+        """Replace the picture; its times, permissions and owner stay."""
         with replacing(self.path) as temporary:
             with temporary.open("wb") as file:
                 write(content, splices, file)
@@ -117,7 +117,7 @@ class Picture(Target):
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Puts the picture's name before what is wrong with it."""
+    """Put the picture's name before what is wrong with it."""
     try:
         yield
     except CaptionerError as error:

@@ -70,7 +70,7 @@ class _Tags(HTMLParser):
         self._within: str | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Takes an ``<img>``, unless it stands where there is text alone."""
+        """Take an ``<img>``, unless it stands where there is text alone."""
         if tag == _LAST:
             self.is_whole = self._within is None
         elif self._within is None and tag in _NO_MARKUP:
@@ -79,7 +79,7 @@ class _Tags(HTMLParser):
             self.found.append((*self.getpos(), self.get_starttag_text() or "", dict(reversed(attrs))))
 
     def handle_endtag(self, tag: str) -> None:
-        """Ends text."""
+        """End text."""
         if tag == self._within:
             self._within = None
 

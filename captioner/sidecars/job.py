@@ -1,4 +1,4 @@
-"""A job: captions of many pictures written in several forms, gone on with where it stopped."""
+"""A job: captions of many pictures written in several forms, continued where it stopped."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Job:
                 self._put(waiting, caption)
 
     def take(self, result: Captioned | CaptionerError) -> None:
-        """Takes the caption of the next picture, or why there is none."""
+        """Take the caption of the next picture, or why there is none."""
         picture = self._waiting.popleft()
         if isinstance(result, CaptionerError):
             self._report(Row("error", picture.path, str(result)))
@@ -137,14 +137,14 @@ class Job:
         self._put(picture, result)
 
     def finish(self) -> None:
-        """Writes what is left, then the files of several pictures."""
+        """Write what is left, then the files of several pictures."""
         self._flush()
         self._batch.ready = [(target, self._captions[key]) for key, (target, slots) in self._shared.items() if slots]
         self._flush()
         self._await(0)
 
     def _open(self, root: Path) -> None:
-        """Keeps other processes out of a folder that was given."""
+        """Keep other processes out of a folder that was given."""
         try:
             if not self._is_trial and root.is_dir():
                 self._manifests.of(root).open()
@@ -227,13 +227,13 @@ class Job:
             self._flush()
 
     def _flush(self) -> None:
-        """Hands what has come together to the thread that writes."""
+        """Hand what has come together to the thread that writes."""
         batch, self._batch = self._batch, _Batch()
         self._running.append(self._thread.submit(self._write, batch))
         self._await(_BATCHES_AHEAD)
 
     def _await(self, count: int) -> None:
-        """Reports what is done, until at most so many batches are waiting."""
+        """Report what is done, until at most so many batches are waiting."""
         while self._running and (len(self._running) > count or self._running[0].done()):
             for row in self._running.popleft().result():
                 self._report(row)
@@ -266,7 +266,7 @@ class Job:
 
 
 def _apply(each: tuple[Target, Change], full: Mapping[Path, str]) -> Sequence[Row]:
-    """Writes a file, unless its folder's manifest cannot tell of it."""
+    """Write a file, unless its folder's manifest cannot tell of it."""
     target, change = each
     if change.apply is None:
         return _told(target, change)

@@ -1,4 +1,4 @@
-"""What was written into a folder, so that it can be told from a person's words, gone on with and taken back.
+"""What was written into a folder, so that it can be told from a person's words, continued and taken back.
 
 Each folder that something is written into holds a file ``.captioner.jsonl`` to which lines are appended: captions that
 were made, and what is about to be written where. A line is synced before the file it tells of is replaced; so whatever
@@ -96,7 +96,7 @@ class Manifest:
             raise CaptionerError(f"{self.folder}: cannot be written to: {error.strerror or error}") from error
 
     def append(self, entries: Iterable[Entry]) -> None:
-        """Appends entries; when it returns they are on the disk.
+        """Append entries; when it returns they are on the disk.
 
         Raises:
             CaptionerError: They cannot be written. The manifest is as before.
@@ -133,7 +133,7 @@ class Manifest:
                 self.close()
 
     def keep(self, entries: Iterable[Entry]) -> None:
-        """Replaces all entries; the file goes when none is left.
+        """Replace all entries; the file goes when none is left.
 
         Raises:
             CaptionerError: It cannot be written. The manifest is as before.
@@ -146,7 +146,7 @@ class Manifest:
             self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Lets go of the lock; a manifest into which nothing was written goes."""
+        """Let go of the lock; a manifest into which nothing was written goes."""
         # At no moment a number that is no longer this file's: Ctrl-C may come between any two steps.
         file, self._file = self._file, None
         if file is None:
@@ -158,7 +158,7 @@ class Manifest:
             os.close(file)
 
     def _sweep(self) -> None:
-        """Removes what a process that was killed left of the files it was about to replace."""
+        """Remove what a process that was killed left of the files it was about to replace."""
         starts = {name[:TEMPORARY_NAME_PART] for _, name in self.written} | {NAME}
         for name in os.listdir(self.folder):
             match = _TEMPORARY.fullmatch(name)
@@ -216,7 +216,7 @@ class Manifests:
         return manifest.versions.get(version) or self._versions.get(version) or newest
 
     def close(self) -> None:
-        """Closes all."""
+        """Close all."""
         for manifest in self:
             manifest.close()
 

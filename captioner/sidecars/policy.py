@@ -44,7 +44,7 @@ class Slot:
 
     @classmethod
     def of(cls, text: str | None, written: str | None, before: str | None, elsewhere: str = "") -> Slot:
-        """Compares what is there with what was written.
+        """Compare what is there with what was written.
 
         Args:
             text: What is there.

@@ -64,7 +64,7 @@ class Shard(Target):
         return versions.get((FORM, self.path.name, _digest(self.path))) if self.path.exists() else None
 
     def undo(self, entry: Entry | None, is_trial: bool) -> Row | None:
-        """Removes the shard, unless it was changed since."""
+        """Remove the shard, unless it was changed since."""
         if entry is None or not self.path.exists():
             return None
         if not self.is_as_written(entry):
@@ -81,7 +81,7 @@ class Shards:
         output: The folder; shards keep their names.
         policy: How captions are worded and what they may replace.
         maker: Who makes them.
-        made_with: What captions depend on; shards that a former run made with the same are passed over.
+        made_with: What captions depend on; shards that a former run made with the same are skipped.
         is_trial: Whether nothing is to be written.
         report: Called with each line of the report.
     """

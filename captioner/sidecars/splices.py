@@ -35,7 +35,7 @@ def reverse(content: Content, splices: Iterable[Splice]) -> list[Splice]:
 
 
 def write(content: Content, splices: Iterable[Splice], file: BinaryIO) -> None:
-    """Writes a content with ranges replaced, which do not overlap."""
+    """Write a content with ranges replaced, which do not overlap."""
     place = 0
     for start, end, new in sorted(splices):
         _copy(content, place, start, file.write)

@@ -204,7 +204,7 @@ class Target:
         return entry if content is not None and entry and entry["sha256"] == digest_of(content) else None
 
     def undo(self, entry: Entry | None, is_trial: bool) -> Row | None:
-        """Takes back what was written.
+        """Take back what was written.
 
         Args:
             entry: What the manifest says of the file, where it does.
@@ -302,7 +302,7 @@ def read_file(path: Path) -> bytes | None:
 
 
 def refuse_link_or_read_only(path: Path) -> None:
-    """Refuses to replace a file that its owner protected, or one that lies elsewhere.
+    """Refuse to replace a file that its owner protected, or one that lies elsewhere.
 
     Raises:
         CaptionerError: It is a symbolic link, is no regular file, or has no write permission.

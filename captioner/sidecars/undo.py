@@ -19,7 +19,7 @@ _NOBODY = Maker("", "")
 
 
 def take_back(paths: Sequence[Path], names: Sequence[str], is_trial: bool, report: Callable[[Row], None]) -> None:
-    """Restores each file as it was before captions were written into it.
+    """Restore each file as it was before captions were written into it.
 
     Of a file that was changed since, texts of ours that are still there go, and all else stays.
 
@@ -89,7 +89,7 @@ class _Undo:
                     self._undo(forms.of_file(form, self._find(manifest.folder / name, form, entry), _NOBODY), entry)
 
     def _undo(self, target: Target, entry: Entry | None) -> None:
-        """Takes one file back.
+        """Take one file back.
 
         Args:
             target: The file.

@@ -195,7 +195,7 @@ class Packet:
         return [(*found.span, b"")]
 
     def _without_empty_nodes(self, edits: list[Edit], gone: set[int]) -> list[Edit]:
-        """Takes out nodes whole of which no property is left."""
+        """Take out nodes whole of which no property is left."""
         for node in self._nodes:
             if node.properties and all(id(each) in gone for each in node.properties):
                 start, end = node.span

@@ -46,5 +46,5 @@ def _words_elsewhere(picture: Path, path: Path, other: Path) -> Mapping[str, str
             if content and (words := words_in_packet(content)):
                 return dict.fromkeys(_FIELDS, words)
         except CaptionerError:
-            continue  # one that cannot be read is told where it would be written
+            continue  # one that cannot be read is reported where it would be written
     return dict.fromkeys(_FIELDS, words_in_picture(picture))

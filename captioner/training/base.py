@@ -49,7 +49,7 @@ class TrainingModule(lightning.LightningModule, ABC):
 
     @abstractmethod
     def build(self) -> None:
-        """Makes the network and all that is read from files."""
+        """Make the network and all that is read from files."""
 
     @property
     @abstractmethod
@@ -72,7 +72,7 @@ class TrainingModule(lightning.LightningModule, ABC):
         return self.data.vocabulary
 
     def configure_model(self) -> None:
-        """Builds the network, once, on the CPU: with one seed it begins with the same weights on every device."""
+        """Build the network, once, on the CPU: with one seed it begins with the same weights on every device."""
         if not self._is_configured:
             with torch.device("cpu"):
                 self.build()
@@ -83,15 +83,15 @@ class TrainingModule(lightning.LightningModule, ABC):
         return make_optimizer(self.parts, self.optimizer, int(self.trainer.estimated_stepping_batches))
 
     def on_train_batch_start(self, batch: Any, batch_index: int) -> None:  # noqa: ANN401 (each model has its own)
-        """Seeds dropout by the batch, so that a resumed run goes on as the interrupted one would have."""
+        """Seed dropout by the batch, so that a resumed run equals an uninterrupted one."""
         torch.manual_seed(self.batch_seed(batch_index))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what makes the file a model: configuration, words, card."""
+        """Add what makes the file a model: configuration, words, card."""
         checkpoint[METADATA_KEY] = self._content(self._model_card()).header()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses to resume what was trained otherwise; with other words, every id would mean something else."""
+        """Refuse to resume what was trained otherwise; with other words, every id would mean something else."""
         refuse_another(checkpoint, self._content({}))
         refuse_another_optimizer(checkpoint, self.parts, self.optimizer.weight_decay)
 

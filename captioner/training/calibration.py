@@ -94,7 +94,7 @@ def fit_logistic(
     weights: Floats | None = None,
     seen: Floats | None = None,
 ) -> Fit:
-    """Fits a logistic regression with a ridge penalty, by L-BFGS from zero; the same input gives the same result.
+    """Fit a logistic regression with a ridge penalty, by L-BFGS from zero; the same input gives the same result.
 
     Args:
         x: The examples, shape (examples, features). Each feature is scaled to a deviation of 1 before it is penalised;
@@ -165,7 +165,7 @@ def with_confidence(captioner: Captioner) -> Captioner:
 def judge(
     captions: Sequence[str], references: Sequence[Sequence[str]], evidence: Sequence[Evidence]
 ) -> list[Photograph]:
-    """Holds captions against references.
+    """Hold captions against references.
 
     Of captions that are right by several references, some are so by each of them alone; as often, a caption of a
     picture with a single reference is known to be right if it is. Where no picture has several, one is believed.
@@ -192,7 +192,7 @@ def judge(
 
 
 def calibrate(confidence: Confidence, photographs: Sequence[Photograph], others: Sequence[Evidence]) -> Report:
-    """Fits a confidence.
+    """Fit a confidence.
 
     Args:
         confidence: The confidence, changed in place.
@@ -258,7 +258,7 @@ def _examples(evidence: Sequence[Evidence]) -> Floats:
 
 
 def _fit_photograph(taken: Floats, not_taken: Floats) -> Fit:
-    """Tells photographs from others as if there were as many of them."""
+    """Tell photographs from others as if there were as many of them."""
     x = np.concatenate([taken, not_taken])[:, : -len(FEATURES)]
     true = np.arange(len(x)) < len(taken)
     weights = np.where(true, len(x) / (2 * len(taken)), len(x) / (2 * len(not_taken)))

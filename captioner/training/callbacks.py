@@ -77,7 +77,7 @@ class SaveConfigOnce(SaveConfigCallback):
     """
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Leaves alone what Lightning would write here: the run may yet be refused."""
+        """Leave alone what Lightning would write here: the run may yet be refused."""
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Lightning calls it when a checkpoint to resume from has been taken up."""

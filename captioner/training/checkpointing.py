@@ -34,7 +34,7 @@ class DurableCheckpoints(TorchCheckpointIO):
     """Writes checkpoints whole or not at all, and keeps the one before the newest."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
-        """Writes one checkpoint; Lightning calls it.
+        """Write one checkpoint; Lightning calls it.
 
         Raises:
             CaptionerError: It cannot be written; what was there still is.
@@ -55,7 +55,7 @@ class DurableCheckpoints(TorchCheckpointIO):
                         shutil.copyfile(path, previous)
 
     def load_checkpoint(self, path: str | Path, *arguments: Any, **options: Any) -> dict[str, Any]:  # noqa: ANN401
-        """Reads one checkpoint, whatever Lightning asks for, without unpickling; Lightning calls it.
+        """Read one checkpoint, whatever Lightning asks for, without unpickling; Lightning calls it.
 
         Raises:
             CaptionerError: It is damaged, or would run code.
@@ -77,7 +77,7 @@ class DurableCheckpoints(TorchCheckpointIO):
 
 
 def _find_best(state: dict[str, Any], folder: Path) -> None:
-    """Tells the state of a `ModelCheckpoint` where its files are by now, in a folder that was moved or copied.
+    """Tell the state of a `ModelCheckpoint` where its files are by now, in a folder that was moved or copied.
 
     Lightning, which keeps whole paths, would otherwise forget the best epoch, and take the next for it.
     """
@@ -105,7 +105,7 @@ class SaveLast(ModelCheckpoint):
         )
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Saves; Lightning would count the rest of an epoch that has not ended as done."""
+        """Save; Lightning would count the rest of an epoch that has not ended as done."""
         _, batches = progress(trainer)
         if batches == 0:
             super().on_train_epoch_end(trainer, pl_module)
@@ -117,7 +117,7 @@ class SaveOften(Checkpoint):
     Args:
         folder: The run's folder.
         minutes: Between two checkpoints; 0 for none by time.
-        steps: Of the optimiser between two checkpoints; 0 for none by steps.
+        steps: Of the optimizer between two checkpoints; 0 for none by steps.
         stop: Asks for a checkpoint at the next step, and for the end of the run.
     """
 
@@ -144,7 +144,7 @@ class SaveOften(Checkpoint):
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: object, index: int
     ) -> None:
-        """Ends the run where the epoch before, whose end has saved it, was the last that was wanted.
+        """End the run where the epoch before, whose end has saved it, was the last that was wanted.
 
         Raises:
             KeyboardInterrupt: It was.
@@ -160,9 +160,9 @@ class SaveOften(Checkpoint):
         batch: object,
         index: int,
     ) -> None:
-        """Saves when it is time, between steps of the optimiser; after an epoch's last batch, its end does.
+        """Save when it is time, between steps of the optimizer; after an epoch's last batch, its end does.
 
-        What is saved before a validation goes on after it, without its scores: it waits for the next step.
+        What is saved before a validation continues after it, without its scores: it waits for the next step.
 
         Raises:
             KeyboardInterrupt: The run was asked to end, and is saved.
@@ -182,7 +182,7 @@ class SaveOften(Checkpoint):
             self._end_if_asked(trainer)
 
     def _end_if_asked(self, trainer: lightning.Trainer) -> None:
-        """Raises KeyboardInterrupt in all processes where one of them was asked to end."""
+        """Raise KeyboardInterrupt in all processes where one of them was asked to end."""
         if _any(trainer, self.stop.made):
             rank_zero_only(print_status)(f"captioner: rerun with --resume {self.folder / LAST} to continue")
             raise KeyboardInterrupt
@@ -203,7 +203,7 @@ def _any(trainer: lightning.Trainer, wanted: bool) -> bool:
 
 
 def progress(trainer: lightning.Trainer) -> tuple[int, int]:
-    """Where a run goes on: the epoch, and how many of its batches are done."""
+    """Where a run continues: the epoch, and how many of its batches are done."""
     loop = trainer.fit_loop
     begun: int = loop.epoch_progress.current.started  # type: ignore[attr-defined]
     batches: int = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
@@ -254,7 +254,7 @@ class StopRequest:
 
     @contextmanager
     def heard(self) -> Iterator[None]:
-        """Takes the first SIGINT for a request where it can wait; any other does what it would have done."""
+        """Take the first SIGINT for a request where it can wait; any other does what it would have done."""
         before = signal.getsignal(signal.SIGINT)
         if not callable(before):  # ignored by the shell
             yield
@@ -263,7 +263,7 @@ class StopRequest:
             yield
 
     def hear_sigterm(self) -> None:
-        """Takes SIGTERM for a request too, until Lightning, which answers it while it trains, gives it back.
+        """Take SIGTERM for a request too, until Lightning, which answers it while it trains, gives it back.
 
         Lightning would end the run at once where an epoch is validated, and with it lose the epoch.
         """

@@ -75,7 +75,7 @@ class CaptionData(lightning.LightningDataModule):
         flip: Whether images are mirrored every second time; not for captions that tell left from right.
         crop: Least share of each side that a random crop keeps, in (0, 1]; 1 crops nothing.
         jitter: How far brightness, contrast and saturation vary, as a share of their own, in [0, 1).
-        erase: Largest share of each side that a grey rectangle covers, in [0, 1).
+        erase: Largest share of each side that a gray rectangle covers, in [0, 1).
         feature_cache: File for the features of a frozen encoder, made when missing; None computes them each epoch.
         workers: Processes that load images; 0 loads in the process that trains.
         images_anywhere: Whether caption files may name images outside their folder.
@@ -149,7 +149,7 @@ class CaptionData(lightning.LightningDataModule):
         return self
 
     def prepare_for(self, model: Callable[[], CaptionModel]) -> None:
-        """Says for whom images are prepared.
+        """Say for whom images are prepared.
 
         Args:
             model: Gives the network, whose preprocessing images get, and whose encoder fills the feature cache. It is
@@ -159,7 +159,7 @@ class CaptionData(lightning.LightningDataModule):
 
     @cached_property
     def records(self) -> dict[str, list[Record]]:
-        """The usable records of ``train`` and ``val``; what is skipped is told on standard error.
+        """The usable records of ``train`` and ``val``; what is skipped is reported on standard error.
 
         Raises:
             CaptionerError: The files cannot be used, too much of them is unusable, or one of the splits is empty.
@@ -206,7 +206,7 @@ class CaptionData(lightning.LightningDataModule):
         return f"{count} words seen {self.min_count} times or more in training captions"
 
     def prepare_data(self) -> None:
-        """Makes the feature cache where it is missing; one process does it."""
+        """Make the feature cache where it is missing; one process does it."""
         if self.feature_cache is None or self.feature_cache.exists():
             return
         assert self.trainer is not None
@@ -223,7 +223,7 @@ class CaptionData(lightning.LightningDataModule):
                 update(done)
 
     def setup(self, stage: str) -> None:
-        """Builds the datasets; Lightning calls it in every process."""
+        """Build the datasets; Lightning calls it in every process."""
         transform = self._transform()
         train, val = self.records["train"], self.records["val"]
         train_cache = val_cache = None
@@ -246,7 +246,7 @@ class CaptionData(lightning.LightningDataModule):
         return self._loader(self.val, shuffle=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch that is to be gone on with, and how many images have been seen of it; for the checkpoint."""
+        """The epoch that is to be continued, and how many images have been seen of it; for the checkpoint."""
         assert self.trainer is not None
         epoch, batches = progress(self.trainer)
         return {
@@ -258,12 +258,12 @@ class CaptionData(lightning.LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on where the checkpoint's run was.
+        """Go on where the checkpoint's run was.
 
         Raises:
             CaptionerError: There are more or fewer images than there were, so that none has its place any more, the
-                run has another seed, or an epoch that has begun would go on in batches of another size, which Lightning
-                cannot count.
+                run has another seed, or an epoch that has begun would continue in batches of another size, which
+                Lightning cannot count.
         """
         refuse_another_seed(state_dict)
         size = len(self.records["train"])

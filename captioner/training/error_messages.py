@@ -26,7 +26,7 @@ _OPTIONS = ((Callback, "trainer.callbacks"), (Logger, "trainer.logger"), (Profil
 
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """Turns what torch and Lightning raise when options or another process fail into what the user can mend.
+    """Turn what torch and Lightning raise when options or another process fail into what the user can mend.
 
     Raises:
         CaptionerError: Lightning, or a callback, logger or profiler that was asked for, cannot work with the options; a

@@ -64,7 +64,7 @@ def hash_weights(module: nn.Module) -> str:
 def encode_images(
     path: Path, origin: str, encoder: GridEncoder, transform: Transform, images: Sequence[Path], views: int, batch: int
 ) -> Iterator[int]:
-    """Computes the features of images and writes them. An interrupted run is gone on with by the next.
+    """Compute the features of images and write them. An interrupted run is continued by the next.
 
     Threads decode a batch, then the encoder has all cores. What is done lies in a file beside ``path`` that takes its
     name in the end.
@@ -120,7 +120,7 @@ def _lock(file: BinaryIO, path: Path) -> None:
 
 
 def _resume(file: BinaryIO, header: bytes, size: int) -> int:
-    """Cuts the file to whole images of this very job, and says how many there are."""
+    """Cut the file to whole images of this very job, and say how many there are."""
     file.seek(0)
     if file.read(len(header)) != header:
         file.truncate(0)
@@ -132,7 +132,7 @@ def _resume(file: BinaryIO, header: bytes, size: int) -> int:
 
 
 def _refuse_full_disk(path: Path, needed: int) -> None:
-    """Says at once what would show in hours."""
+    """Say at once what would show in hours."""
     free = shutil.disk_usage(path.parent).free
     if free < needed:
         raise CaptionerError(f"feature cache {path}: needs {needed:,} bytes more, {free:,} are free; make room")

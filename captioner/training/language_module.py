@@ -49,7 +49,7 @@ class LanguageModule(TrainingModule):
         self._losses: list[tuple[float, int]] = []
 
     def build(self) -> None:
-        """Makes the network; what it begins with is left to chance."""
+        """Make the network; what it begins with is left to chance."""
         self.model = LanguageModel(self.config, len(self.vocabulary))
 
     @property
@@ -63,7 +63,7 @@ class LanguageModule(TrainingModule):
         return [(self.model, self.optimizer.learning_rate)]
 
     def training_step(self, batch: Tensor, batch_index: int) -> Tensor:
-        """Reads one chunk, from the state at the end of the one before."""
+        """Read one chunk, from the state at the end of the one before."""
         loss, words = self._read(batch, batch_index)
         self.log("train/loss", loss, prog_bar=True, batch_size=words)
         if not torch.isfinite(loss):
@@ -72,11 +72,11 @@ class LanguageModule(TrainingModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Sets aside what training carries; held-out text begins anew."""
+        """Set aside what training carries; held-out text begins anew."""
         self._aside = self._carried
 
     def validation_step(self, batch: Tensor, batch_index: int) -> None:
-        """Reads one held-out chunk."""
+        """Read one held-out chunk."""
         loss, words = self._read(batch, batch_index)
         self._losses.append((float(loss), words))
 
@@ -88,12 +88,12 @@ class LanguageModule(TrainingModule):
         self._losses, self._carried = [], self._aside
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what makes the file a language model, and the state that the next chunk begins with."""
+        """Add what makes the file a language model, and the state that the next chunk begins with."""
         super().on_save_checkpoint(checkpoint)
         checkpoint[CARRIED] = None if self._carried is None else list(self._carried.recurrent)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes up the state; refuses a file with other words, of another shape, or trained otherwise."""
+        """Take up the state; refuse a file with other words, of another shape, or trained otherwise."""
         super().on_load_checkpoint(checkpoint)
         carried = checkpoint.get(CARRIED)
         start = self.model.decoder.start(self.model.nothing(1))

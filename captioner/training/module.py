@@ -55,7 +55,7 @@ class CaptioningModule(TrainingModule):
     """Trains encoder, decoder and word embedding together.
 
     Args:
-        data: The data of the run, which is told whose preprocessing its images get.
+        data: The data of the run, which uses the model's preprocessing.
         encoder: The CNN, and how it sees photographs.
         decoder: Shape of the decoder.
         start: What the weights begin with.
@@ -99,7 +99,7 @@ class CaptioningModule(TrainingModule):
         data.prepare_for(self.configured)
 
     def build(self) -> None:
-        """Makes the network with the weights that it begins with, and the objectives.
+        """Make the network with the weights that it begins with, and the objectives.
 
         Raises:
             CaptionerError: A file cannot be used, or the options do not go together.
@@ -147,7 +147,7 @@ class CaptioningModule(TrainingModule):
             objective.begin(self.data, self.device)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Reads the captions of a batch (teacher forcing), and computes the loss of all objectives."""
+        """Read the captions of a batch (teacher forcing), and compute the loss of all objectives."""
         features, pixels = self._encode(batch)
         grid = drop_channels(features, self.noise.feature_dropout)
         outcome = self.model.decoder(grid, batch.captions, self._words_to_read(grid, batch.captions))
@@ -182,7 +182,7 @@ class CaptioningModule(TrainingModule):
             self.log(f"val/{name}", value, prog_bar=name == "CIDEr")
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses to resume what was trained otherwise, as with another moving average."""
+        """Refuse to resume what was trained otherwise, as with another moving average."""
         if ("averaging_state" in checkpoint) != bool(self.averaging):
             kept = "a" if "averaging_state" in checkpoint else "no"
             raise CaptionerError(

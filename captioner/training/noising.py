@@ -32,7 +32,7 @@ def sample_tokens(decoder: Decoder | MemberDecoders, grid: Tensor, captions: Ten
 
     Args:
         decoder: The decoder, in training mode.
-        grid: Feature vectors, shape (images, cells, channels).
+        grid: Feature vectors, shape (images, regions, channels).
         captions: Word ids, START first, END last, then PAD, shape (images, captions an image, length).
         share: Of the words, in [0, 1]; START, END and padding stay.
 

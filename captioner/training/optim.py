@@ -27,7 +27,7 @@ def make_optimizer(
         total: Steps of the whole run.
     """
     optimizer = torch.optim.AdamW(_groups(parts, options.weight_decay), fused=True)
-    # Lightning refuses to clip for an optimiser that could unscale gradients in its own step; a scaler does it before.
+    # Lightning refuses to clip for an optimizer that could unscale gradients in its own step; a scaler does it before.
     optimizer._step_supports_amp_scaling = False
     schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, options.warmup_steps, total))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -36,7 +36,7 @@ def make_optimizer(
 def refuse_another_optimizer(
     checkpoint: Mapping[str, Any], parts: Sequence[tuple[nn.Module, float]], weight_decay: float
 ) -> None:
-    """Refuses to resume with other rates, which would be passed over for the saved ones, or with other trained parts.
+    """Refuse to resume with other rates, which would be skipped for the saved ones, or with other trained parts.
 
     Args:
         checkpoint: What Lightning read.
@@ -86,7 +86,7 @@ def warmup_cosine(step: int, warmup: int, total: int) -> float:
 def moving_average(decay: float) -> WeightAveraging:
     """The callback that keeps an exponential moving average, validates it, and puts it into checkpoints.
 
-    In a checkpoint, ``state_dict`` holds the average, and what training goes on with lies beside it.
+    In a checkpoint, ``state_dict`` holds the average, and what training continues lies beside it.
 
     Args:
         decay: Share of the average that a step leaves, in (0, 1). It is less at first, so that an average does not

@@ -47,7 +47,7 @@ _GROUPS = frozenset(name.partition(".")[0] for name in RENAMED.values())
 
 
 def refuse_renamed(args: Sequence[str]) -> None:
-    """Refuses old names of options, and tells the new ones of all that a file or the command line has.
+    """Refuse old names of options, and tell the new ones of all that a file or the command line has.
 
     Args:
         args: The command line of a run, as ``captioner train`` takes it.

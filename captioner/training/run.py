@@ -80,7 +80,7 @@ class OneLineParser(LightningArgumentParser):
     """A parser whose errors are one line, like all others of this program."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raises what the command line prints without the list of all options."""
+        """Raise what the command line prints without the list of all options."""
         raise CaptionerError(f"train: {explain(message, self._option_string_actions)}") from ex
 
 
@@ -151,7 +151,7 @@ class CaptionerCLI(LightningCLI):
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath")
 
     def before_instantiate_classes(self) -> None:
-        """Refuses what would be found out after hours, or would write over another run's hours."""
+        """Refuse what would be found out after hours, or would write over another run's hours."""
         if self.config["trainer"]["default_root_dir"] is None:
             raise CaptionerError("trainer.default_root_dir is null; name a folder for the run")
         if self.config["resume"] and Path(self.config["resume"]).is_dir():
@@ -182,7 +182,7 @@ class CaptionerCLI(LightningCLI):
             raise CaptionerError(f"checkpoint.filename is {name!r}, the newest epoch's; choose another")
 
     def _avoid_slow_halves(self) -> None:
-        """Trains in float32 where 16 bits are asked for, for their speed, and would take many times as long."""
+        """Train in float32 where 16 bits are asked for, for their speed, and would take many times as long."""
         trainer = self.config["trainer"]
         if is_on_cpu(trainer) and str(trainer["precision"]) in _HALVES and not inference.has_fast_bfloat16():
             message = (
@@ -192,7 +192,7 @@ class CaptionerCLI(LightningCLI):
             trainer["precision"] = "32-true"
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:  # noqa: ANN401 (as in LightningCLI)
-        """Puts the TensorBoard log into the run's folder, and progress on a terminal alone."""
+        """Put the TensorBoard log into the run's folder, and progress on a terminal alone."""
         config, task = self.config_init["trainer"], TASKS[self.task]
         root = config["default_root_dir"]
         if config["logger"] is None:
@@ -251,7 +251,7 @@ def _listed(given: Part | list[Part] | None) -> list[Part]:
 
 
 def parse(args: Sequence[str]) -> CaptionerCLI:
-    """Parses a run's arguments and builds its model, data and trainer.
+    """Parse a run's arguments and build its model, data and trainer.
 
     Args:
         args: ``--config FILE`` and overrides such as ``--trainer.max_epochs 3``.
@@ -315,7 +315,7 @@ def task_of(args: Sequence[str]) -> str:
 
 
 def train(args: Sequence[str]) -> Path | None:
-    """Trains and writes the best epoch as a checkpoint of this project.
+    """Train and write the best epoch as a checkpoint of this project.
 
     Args:
         args: As `parse` takes them.
@@ -340,7 +340,7 @@ def _train(args: Sequence[str]) -> Path | None:
     resume = cli.config["resume"]
     if resume is not None:
         resume = newest_whole(Path(resume))
-    cli.model.configure_model()  # a file that cannot be used is told before the run's folder is made
+    cli.model.configure_model()  # a file that cannot be used is reported before the run's folder is made
     root = Path(cli.trainer.default_root_dir)
     if waiting := describe_waiting(cli.trainer):
         print_status(f"captioner: {waiting}")

@@ -40,7 +40,7 @@ def take_allowed_packages(args: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def with_configuration_of_its_run(args: Sequence[str]) -> list[str]:
-    """Let ``--resume`` alone go on with a run: with the configuration that lies beside its checkpoints, in its folder.
+    """Let ``--resume`` alone continue a run: with the configuration that lies beside its checkpoints, in its folder.
 
     Args:
         args: The command line. The file of ``--resume`` may be given as its folder.

@@ -14,16 +14,16 @@ _LOCK = ".lock"
 
 
 def refuse_to_overwrite(root: Path, file: str, resume: str | None, overwrite: bool) -> None:
-    """Keeps a run off the folder of another.
+    """Keep a run off the folder of another.
 
     Args:
         root: The run's folder.
         file: What the checkpoint is called that a run ends with.
-        resume: The Lightning checkpoint that the run goes on from.
+        resume: The Lightning checkpoint that the run resumes from.
         overwrite: Whether another run may be lost.
 
     Raises:
-        CaptionerError: The folder has a run, another than the one that is to go on.
+        CaptionerError: The folder has a run, another than the one that is to continue.
     """
     is_its_own = resume is not None and root.resolve() in Path(resume).resolve().parents
     if any((root / name).exists() for name in (LAST, file)) and not (is_its_own or overwrite):
@@ -34,14 +34,14 @@ def refuse_to_overwrite(root: Path, file: str, resume: str | None, overwrite: bo
 
 
 def forget(root: Path, file: str) -> None:
-    """Removes what a run that is written over could be taken for: its end, and what it could be resumed from."""
+    """Remove what a run that is written over could be taken for: its end, and what it could be resumed from."""
     for name in (LAST, PREVIOUS, file):
         (root / name).unlink(missing_ok=True)
 
 
 @contextmanager
 def held(root: Path) -> Iterator[None]:
-    """Keeps a folder for this process, and removes what a killed one has left half written.
+    """Keep a folder for this process, and remove what a killed one has left half written.
 
     Raises:
         CaptionerError: Another process writes a run there.

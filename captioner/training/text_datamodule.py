@@ -44,7 +44,7 @@ class Stream(Dataset[Tensor]):
 
 
 class ChunkSampler(Sampler[Tensor]):
-    """Lays the stream out in parallel tracks and cuts these into chunks, so that each goes on where the last one ended.
+    """Divides the stream into parallel tracks of chunks, each of which continues the one before.
 
     What is left at the end of the stream and fills no step of all tracks is left out.
 
@@ -65,7 +65,7 @@ class ChunkSampler(Sampler[Tensor]):
         self.epoch = seen[0]
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch; Lightning calls it."""
+        """Choose the epoch; Lightning calls it."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -151,7 +151,7 @@ class TextData(lightning.LightningDataModule):
         }
 
     def setup(self, stage: str) -> None:
-        """Builds the streams; Lightning calls it."""
+        """Build the streams; Lightning calls it."""
         if self.trainer is not None and self.trainer.world_size > 1:
             raise CaptionerError("a language model is trained by one process; set trainer.devices to 1")
         ids = self.vocabulary.id
@@ -172,16 +172,16 @@ class TextData(lightning.LightningDataModule):
         return self._loader(ChunkSampler(self.val, tracks, self.steps, shuffle=False))
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch that is to be gone on with, and how many chunks have been seen of it; for the checkpoint."""
+        """The epoch that is to be continued, and how many chunks have been seen of it; for the checkpoint."""
         assert self.trainer is not None
         epoch, chunks = progress(self.trainer)
         return {"epoch": epoch, "chunks": chunks, "shape": self._shape, "seed": run_seed()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on where the checkpoint's run was.
+        """Go on where the checkpoint's run was.
 
         Raises:
-            CaptionerError: The run has another seed, or an epoch that has begun would go on with other chunks.
+            CaptionerError: The run has another seed, or an epoch that has begun would continue other chunks.
         """
         refuse_another_seed(state_dict)
         if state_dict["chunks"] and state_dict.get("shape", self._shape) != self._shape:

@@ -36,7 +36,7 @@ class Taken(NamedTuple):
 
 
 def warm_start_members(model: CaptionModel, vocabulary: Vocabulary, paths: Sequence[str | os.PathLike[str]]) -> None:
-    """Copies a checkpoint into each member of a model's decoder, and the encoder of the first.
+    """Copy a checkpoint into each member of a model's decoder, and the encoder of the first.
 
     Args:
         model: The model, changed in place.
@@ -64,7 +64,7 @@ def warm_start(
     part: Part = "all",
     member: int | None = None,
 ) -> Taken:
-    """Copies a checkpoint's weights into a model.
+    """Copy a checkpoint's weights into a model.
 
     What belongs to a word goes to the same word, whatever its id; words and layers that the checkpoint lacks keep their
     values. One line on standard error tells how much was taken.
@@ -130,12 +130,12 @@ _BLANKS = re.compile(r"[ \t]+")  # not U+00A0, which is within words
 
 
 def read_word_vectors(path: Path, vocabulary: Vocabulary, size: int) -> dict[int, Tensor]:
-    """Reads the vectors of a vocabulary's words from a file in GloVe's format: a word and its numbers on each line.
+    """Read the vectors of a vocabulary's words from a file in GloVe's format: a word and its numbers on each line.
 
     Args:
         path: The text file, UTF-8, with or without a byte-order mark; blanks or tabs part a line. A first line of two
-            counts, as word2vec and fastText write it, is passed over.
-        vocabulary: Whose words are wanted; others are passed over.
+            counts, as word2vec and fastText write it, is skipped.
+        vocabulary: Whose words are wanted; others are skipped.
         size: Numbers a word, the decoder's embedding_size.
 
     Returns:

@@ -28,7 +28,7 @@ PAPER, INK, FAINT, MARK = "#ffffff", "#1a1a1a", "#8a8a8a", "#ffd75e"
 
 
 def animate(image: ImageSource, caption: Caption) -> bytes:
-    """Draws the photograph with its caption, then every word with its map.
+    """Draw the photograph with its caption, then every word with its map.
 
     Args:
         image: The photograph, as `captioner.Captioner.caption` takes it.
@@ -75,7 +75,7 @@ def _frame(picture: Image.Image, words: tuple[str, ...], current: int | None) ->
 
 
 def _with_own_palette(frame: Image.Image) -> Image.Image:
-    """A frame in its own 256 colours, dithered: a smooth map would show steps."""
+    """A frame in its own 256 colors, dithered: a smooth map would show steps."""
     return frame.quantize(palette=frame.quantize(256), dither=Image.Dither.FLOYDSTEINBERG)
 
 

@@ -51,10 +51,10 @@ LONGEST_SIDE = 640
 
 
 def plot(image: ImageSource, caption: Caption, measure: str = "attention") -> matplotlib_figure.Figure:
-    """Draws a contact sheet: the photograph, then for each word the photograph under its attention map.
+    """Draw a contact sheet: the photograph, then for each word the photograph under its attention map.
 
-    Every map is drawn on the part of the photograph that the encoder saw, smoothed between the centres of its cells,
-    on a colour scale that runs from no attention to the map's greatest weight. That weight stands over the panel, with
+    Every map is drawn on the part of the photograph that the encoder saw, smoothed between the centers of its cells,
+    on a color scale that runs from no attention to the map's greatest weight. That weight stands over the panel, with
     the word's probability, so that a map that is nearly even is not taken for a sharp one.
 
     Args:
@@ -124,7 +124,7 @@ def _panel_size(width: int, height: int) -> tuple[float, float]:
 
 
 def _lay(axis: Axes, weights: np.ndarray, region: tuple[float, float, float, float], photograph: Image.Image) -> None:
-    """Lays a map in colour over the photograph in grey: two images, so that a figure's owner can restyle either."""
+    """Lay a map in color over the photograph in gray: two images, so that a figure's owner can restyle either."""
     from matplotlib import colormaps
 
     colors = colormaps[COLOR_MAP].with_extremes(bad=str(UNSEEN_GRAY / 255))
@@ -133,7 +133,7 @@ def _lay(axis: Axes, weights: np.ndarray, region: tuple[float, float, float, flo
 
 
 def _label(axis: Axes, word: str, note: str, width: float, fonts: list[str]) -> None:
-    """Writes a word and a note above a panel of a width in inches."""
+    """Write a word and a note above a panel of a width in inches."""
     word, size = _fitted(word, width)
     axis.set_title(_plain(word), fontsize=size, fontweight="bold", fontfamily=fonts, pad=15)
     axis.annotate(note, (0.5, 1), (0, 4), "axes fraction", "offset points", ha="center", fontsize=NOTE_SIZE)

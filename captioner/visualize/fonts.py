@@ -15,7 +15,7 @@ _PLACEHOLDERS = "Last Resort"
 
 
 def choose_fonts(texts: Iterable[str]) -> tuple[list[str], frozenset[str]]:
-    """Chooses fonts that have the letters of texts.
+    """Choose fonts that have the letters of texts.
 
     Args:
         texts: What is to be written.

@@ -31,7 +31,7 @@ class Photograph(NamedTuple):
 def write_gallery(
     output: Path, photographs: Iterable[Photograph], title: str = "Photographs", measure: str = "attention"
 ) -> None:
-    """Writes ``NAME.html`` and, beside it, the folder ``NAME_files`` with thumbnails and pages.
+    """Write ``NAME.html`` and, beside it, the folder ``NAME_files`` with thumbnails and pages.
 
     A photograph's files are written as it comes; the gallery itself comes last, whole.
 
@@ -63,7 +63,7 @@ def write_gallery(
 
 
 def _write(photograph: Photograph, folder: Path, gallery: str, index: int, has_next: bool, measure: str) -> str:
-    """Writes the files of one photograph.
+    """Write the files of one photograph.
 
     Returns:
         Its card in the gallery, as HTML.
@@ -108,7 +108,7 @@ def _address(name: str) -> str:
 
 
 def _remove_rest(folder: Path, count: int) -> None:
-    """Takes away what an earlier, longer gallery of the same name left."""
+    """Take away what an earlier, longer gallery of the same name left."""
     while (page := _page(thumbnail := folder / f"{_stem(count)}.jpg")).exists():
         thumbnail.unlink(missing_ok=True)
         page.unlink()

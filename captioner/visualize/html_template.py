@@ -16,7 +16,7 @@ _UNSAFE = {character: f"\\u{ord(character):04x}" for character in "<>&"}
 
 
 def render(template: str, **fields: str) -> str:
-    """Fills a template of the folder ``web``.
+    """Fill a template of the folder ``web``.
 
     The style and the script go in as they are; the document's content security policy names their hashes, so that no
     other script can run even where a text were to slip through unescaped.

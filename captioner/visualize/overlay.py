@@ -11,17 +11,17 @@ from captioner.errors import CaptionerError
 from captioner.utils.caching import memoized
 
 COLOR_MAP = "inferno"
-"""Perceptually uniform, its lightness alone tells the order: readable without seeing colours, and in grey print."""
+"""Perceptually uniform, its lightness alone tells the order: readable without seeing colors, and in gray print."""
 
 OPACITY = 0.6
-"""Share of the colour in the mixture of colour and grey photograph."""
+"""Share of the color in the mixture of color and gray photograph."""
 
 UNSEEN_GRAY = 232
-"""The colour of what the encoder never saw: a light grey, which the colour map does not have."""
+"""The color of what the encoder never saw: a light gray, which the color map does not have."""
 
 
 def load_photograph(image: ImageSource, longest_side: int) -> Image.Image:
-    """Reads a photograph, upright, with at most ``longest_side`` pixels a side."""
+    """Read a photograph, upright, with at most ``longest_side`` pixels a side."""
     photograph = open_image(image)
     photograph.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
     return photograph
@@ -53,7 +53,7 @@ def maps_to_draw(caption: Caption) -> np.ndarray:
 
 
 def spread(weights: np.ndarray, region: tuple[float, float, float, float], size: tuple[int, int]) -> np.ndarray:
-    """Enlarges a map to the pixels of its photograph, smoothly between the centres of the cells.
+    """Enlarges a map to the pixels of its photograph, smoothly between the centers of the cells.
 
     Args:
         weights: One map, shape (rows, columns).
@@ -76,7 +76,7 @@ def spread(weights: np.ndarray, region: tuple[float, float, float, float], size:
 
 
 def paint(photograph: Image.Image, weights: np.ndarray, region: tuple[float, float, float, float]) -> Image.Image:
-    """Lays a map in colour over the photograph in grey.
+    """Lay a map in color over the photograph in gray.
 
     Args:
         photograph: Upright, RGB.
@@ -95,7 +95,7 @@ def paint(photograph: Image.Image, weights: np.ndarray, region: tuple[float, flo
 
 @memoized()
 def palette() -> np.ndarray:
-    """The colour map's 256 colours from no attention to most, uint8, shape (256, 3)."""
+    """The color map's 256 colors from no attention to most, uint8, shape (256, 3)."""
     from matplotlib import colormaps
 
     colors: np.ndarray = colormaps[COLOR_MAP](np.arange(256), bytes=True)[:, :3]

@@ -23,7 +23,7 @@ NO_WORDS = "(no words)"
 
 
 def draw_page(image: ImageSource, caption: Caption, name: str, measure: str = "attention", navigation: str = "") -> str:
-    """Makes a page that works from disk, without network.
+    """Make a page that works from disk, without network.
 
     Args:
         image: The photograph, as `captioner.Captioner.caption` takes it.

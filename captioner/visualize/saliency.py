@@ -24,7 +24,7 @@ CELLS = 14
 
 
 def gradient_saliency(model: Captioner, image: ImageSource, caption: Caption) -> Caption:
-    """Gives a caption maps of the input's gradient in place of maps of attention.
+    """Give a caption maps of the input's gradient in place of maps of attention.
 
     The value of a cell is the mean, over its pixels, of the length of the vector ∂ log p(word) / ∂(R, G, B), each word
     given the words before it; of an ensemble, the sum over its members, each with its own view of the photograph.

@@ -1,4 +1,4 @@
-"""Attention that passes over no part of the picture: the doubly stochastic penalty."""
+"""Attention that skips no part of the picture: the doubly stochastic penalty."""
 
 from __future__ import annotations
 

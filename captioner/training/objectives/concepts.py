@@ -37,7 +37,7 @@ class PretrainedClassifier:
         self.classifier = backbones.packaged_classifier(name)
 
     def to(self, device: torch.device) -> None:
-        """Moves it to where images are."""
+        """Move it to where images are."""
         self.encoder.to(device)
         self.classifier.to(device)
 
@@ -50,7 +50,7 @@ class PretrainedClassifier:
 
 @torch.no_grad()
 def begin_concepts(model: CaptionModel, words: ConceptWords, encoder: str) -> None:
-    """Tells a new model's concepts which words they are, and its classes what the pretrained classifier knows.
+    """Tell a new model's concepts which words they are, and its classes what the pretrained classifier knows.
 
     Args:
         model: The model, changed in place, unless a checkpoint has told its concepts already.
@@ -79,7 +79,7 @@ class ConceptLoss(Objective):
         self.weight = weight
 
     def __call__(self, step: TrainingStep) -> Term:
-        """Compares what the classifiers say with the batch's targets."""
+        """Compare what the classifiers say with the batch's targets."""
         loss = torch.stack([concept_loss(each, step) for each in _concepts(step.model)]).mean()
         return Term(loss, self.weight, logged={"concepts": loss})
 
@@ -99,11 +99,11 @@ class KeptClasses(Objective):
         self.pretrained = pretrained
 
     def begin(self, data: CaptionData, device: torch.device) -> None:
-        """Moves the pretrained CNN to where the model is."""
+        """Move the pretrained CNN to where the model is."""
         self.pretrained.to(device)
 
     def __call__(self, step: TrainingStep) -> Term:
-        """Compares the classes of some of the images; without pixels there is nothing to compare."""
+        """Compare the classes of some of the images; without pixels there is nothing to compare."""
         if step.pixels is None:
             return Term(torch.zeros(()), 0.0)
         count = max(1, len(step.pixels) // _SHARE_KEPT)

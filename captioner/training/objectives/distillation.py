@@ -34,7 +34,7 @@ class Distillation(Objective):
         self.teachers = teachers
 
     def begin(self, data: CaptionData, device: torch.device) -> None:
-        """Moves the teachers to where the model is."""
+        """Move the teachers to where the model is."""
         self.teachers.to(device)
 
     def __call__(self, step: TrainingStep) -> Term:
@@ -75,7 +75,7 @@ class Teachers:
         self.sharing = [student.encoder.is_frozen and model.encoder.sees_as(student.encoder) for model in self.models]
 
     def to(self, device: torch.device) -> None:
-        """Moves them to where the student is."""
+        """Move them to where the student is."""
         for model in self.models:
             model.to(device)
 
@@ -85,7 +85,7 @@ class Teachers:
 
         Args:
             pixels: Normalised images, shape (images, 3, size, size); None where features come from a cache.
-            grid: The student's feature vectors, shape (images, cells, channels), with none left out.
+            grid: The student's feature vectors, shape (images, regions, channels), with none left out.
             captions: Word ids, shape (images, captions an image, length), as `Decoder.forward` takes them.
 
         Returns:

@@ -27,7 +27,7 @@ class TrainingStep:
         batch: The batch, with all that the data has of its images.
         seed: A number that no other batch of the run has.
         pixels: Normalized images, shape (images, 3, size, size); None where the batch holds features.
-        features: The encoder's feature vectors, shape (images, cells, channels), with none left out.
+        features: The encoder's feature vectors, shape (images, regions, channels), with none left out.
         grid: What of them the decoder was shown, in the same shape.
         captions: Word ids of the captions read, shape (images, captions an image, length).
         outcome: What the decoder made of grid and captions.
@@ -64,7 +64,7 @@ class Objective(ABC):
     """One thing that training optimizes."""
 
     def begin(self, data: CaptionData, device: torch.device) -> None:  # noqa: B027 (most objectives need nothing)
-        """Prepares for training; it is called once before the first step.
+        """Prepare for training; it is called once before the first step.
 
         Args:
             data: The data of the run, set up.
@@ -73,11 +73,11 @@ class Objective(ABC):
 
     @abstractmethod
     def __call__(self, step: TrainingStep) -> Term:
-        """Computes the objective's loss of a step."""
+        """Compute the objective's loss of a step."""
 
 
 def combine(terms: Iterable[Term]) -> tuple[Tensor, dict[str, Tensor | float]]:
-    """Sums terms up in their order.
+    """Sum terms up in their order.
 
     Returns:
         The loss, a single number, and what is to be logged, by name.

@@ -54,7 +54,7 @@ class SelfCritical(Objective):
         self.reward: Reward
 
     def begin(self, data: CaptionData, device: torch.device) -> None:
-        """Counts what rewards are computed from."""
+        """Count what rewards are computed from."""
         self.reward = make_reward(data.train.captions)
         penalties = self.options.hallucination_penalty, self.options.repetition_penalty
         if any(penalties):
@@ -63,7 +63,7 @@ class SelfCritical(Objective):
             objective.begin(data, device)
 
     def __call__(self, step: TrainingStep) -> Term:
-        """Draws captions, and mixes their loss with that of the objectives beside."""
+        """Draw captions, and combine their loss with that of the objectives beside."""
         places = step.batch.indices.tolist()
         drawn = self_critical_loss(step.model.decoder, step.grid, places, self.reward, self.options.samples, step.seed)
         rewarded = Term(drawn.loss, logged={"reward": drawn.reward})
@@ -100,11 +100,11 @@ def make_reward(captions: Sequence[Sequence[Sequence[int]]]) -> CiderReward:
 def self_critical_loss(
     decoder: Decoder | MemberDecoders, grid: Tensor, places: Sequence[int], reward: Reward, samples: int, seed: int
 ) -> Drawn:
-    """Draws captions and weighs their log-probabilities by how much better they did than the image's others.
+    """Draw captions and weigh their log-probabilities by how much better they did than the image's others.
 
     Args:
         decoder: The decoder, in training mode.
-        grid: Feature vectors, shape (images, cells, channels).
+        grid: Feature vectors, shape (images, regions, channels).
         places: Which of the reward's images they are.
         reward: Scores what is drawn, as one made by `make_reward` does.
         samples: Captions drawn of each image, at least 2.
