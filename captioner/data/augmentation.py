@@ -1,4 +1,4 @@
-"""How training images vary from epoch to epoch, so that a CNN that is trained learns no photograph by heart."""
+"""Random augmentation of training images, against overfitting of a trained CNN."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _GRAY = (128, 128, 128)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How images vary.
+    """Augmentation options and operations.
 
     Attributes:
-        flip: Whether an image is mirrored every second time. Not for captions that tell left from right.
-        crop: Least share of each side that a random crop keeps, in (0, 1]; 1 crops nothing. The sides are cut apart
-            from each other, so that shapes vary too.
-        jitter: How far brightness, contrast and saturation vary, as a share of their own, in [0, 1). Hues stay:
-            captions name them.
+        flip: Whether to mirror an image with probability 0.5. Unsuitable for captions that mention left or right.
+        crop: Least share of each side that a random crop keeps, in (0, 1]; 1 crops nothing. The sides are drawn
+            independently, so that aspect ratios vary too.
+        jitter: Relative range of brightness, contrast and saturation, in [0, 1). Hues stay unchanged: captions name
+            colors.
         erase: Largest share of each side that a gray rectangle covers, in [0, 1) (cutout; DeVries & Taylor, 2017).
     """
 
@@ -39,22 +39,22 @@ class Augmentation:
 
     @property
     def needs_pixels(self) -> bool:
-        """Whether more than mirror images is asked for, of which there can be no cached features."""
+        """Whether any augmentation besides mirroring is on, which rules out cached features."""
         return self.crop < 1 or self.jitter > 0 or self.erase > 0
 
     def draw_flip(self, generator: torch.Generator) -> bool:
-        """Whether an image is mirrored this time."""
+        """Draw whether to mirror an image."""
         return self.flip and bool(torch.rand((), generator=generator) < 0.5)
 
     def cut(self, image: Image.Image, generator: torch.Generator) -> Image.Image:
-        """Crop a photograph, before it is scaled."""
+        """Crop an image at random, before it is scaled."""
         if self.crop == 1:
             return image
         kept = 1 - (1 - self.crop) * torch.rand(2, generator=generator)
         return image.crop(_box(image, kept, generator))
 
     def disturb(self, image: Image.Image, generator: torch.Generator) -> Image.Image:
-        """Change the light of a photograph that has been scaled and covers a part of it."""
+        """Vary brightness, contrast and saturation of a scaled image, and cover a random rectangle."""
         if self.jitter:
             factors = 1 + self.jitter * (2 * torch.rand(3, generator=generator) - 1)
             for enhance, factor in zip(
@@ -69,7 +69,7 @@ class Augmentation:
 
 
 def _box(image: Image.Image, shares: torch.Tensor, generator: torch.Generator) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of a rectangle with these shares of width and height, anywhere in an image."""
+    """Place a rectangle with these shares of width and height at random; returns left, top, right and bottom."""
     (across, down), (x, y) = shares.tolist(), torch.rand(2, generator=generator).tolist()
     width, height = max(1, round(image.width * across)), max(1, round(image.height * down))
     left, top = round((image.width - width) * x), round((image.height - height) * y)

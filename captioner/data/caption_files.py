@@ -1,7 +1,7 @@
-"""Caption files of many formats, read into records whose pictures exist and whose captions can be used.
+"""Read caption files of many formats into records whose images exist and whose captions are usable.
 
-Nothing here loads torch: Flickr8k is read in a third of a second, the 123,287 images of COCO in some seconds, half of
-which the JSON parser takes.
+Nothing here loads torch: Flickr8k takes a third of a second, the 123,287 images of COCO a few seconds, half of them in
+the JSON parser.
 """
 
 from __future__ import annotations
@@ -28,34 +28,36 @@ def read_records(
     wanted: Collection[str] = SPLITS,
     skipped: Skipped | None = None,
 ) -> list[Record]:
-    """Read a caption file; its format is found by its content (see ``captioner.data.formats``).
+    """Read a caption file; its format is detected from its content (see ``captioner.data.formats``).
 
-    A picture's split is what the file says of it, else what the files in ``splits`` say; pictures that they do not list
-    are not used. Without both it is ``split``, else what the file's name says ("captions_val2017.json"), else "train".
-    A Flickr8k token file uses split files beside it by itself.
+    An image's split is taken from the file, else from the files in ``splits``, in which case unlisted images are
+    ignored. Without either it is ``split``, else it is inferred from the file's name ("captions_val2017.json"), else
+    "train". A Flickr8k token file finds split files in its own folder.
 
-    Line breaks within a caption become spaces and outer blanks go; else captions stay as they were written.
+    Line breaks within a caption become spaces and surrounding white space is stripped; captions are otherwise
+    unchanged.
 
-    Entries that cannot be used are skipped as far as ``skipped`` allows: those of a wrong form or in an unknown
-    split, images that are missing, without captions or listed twice (the first counts), captions that are empty or no
-    Unicode text. A file that is damaged as a whole, and a path out of the folder, are never skipped.
+    Unusable entries are skipped as far as ``skipped`` allows: malformed ones, unknown splits, images that are missing,
+    without captions or listed twice (the first is used), captions that are empty or not Unicode. A damaged file, or a
+    path that leads out of the folder, is always an error.
 
     Args:
-        captions: The file with the captions, or the folder that has them beside its pictures.
-        images: The folder that image paths are relative to; by default that of ``captions``, or the one above of a file
-            in a folder ``annotations``. With it, no absolute path is taken.
-        splits: The folder of split files, for files that do not say which split an image is in.
-        split: The split of pictures for which the file gives none.
-        anywhere: Whether the file may name pictures outside that folder, by ``..``, an absolute path or a link.
-        wanted: The splits that are read; images of others need not be there.
-        skipped: Takes what cannot be used, for the caller to tell; by default nothing may be skipped.
+        captions: The file with the captions, or a folder of images with their captions.
+        images: The folder that image paths are relative to; by default that of ``captions``, or its parent if that
+            folder is called ``annotations``. If given, absolute paths are refused.
+        splits: The folder of split files, for caption files without splits.
+        split: The split of images for which the file has none.
+        anywhere: Whether the file may refer to images outside that folder, by ``..``, an absolute path or a symbolic
+            link.
+        wanted: The splits to read; images of other splits need not exist.
+        skipped: Collects what is unusable, for the caller to report; by default nothing may be skipped.
 
     Returns:
-        One record an image, in the file's order.
+        One record per image, in the file's order.
 
     Raises:
-        CaptionerError: The file is missing, damaged or of no known format; an image is outside its folder; something
-            cannot be used that may not be skipped.
+        CaptionerError: The file is missing, damaged or of no known format; an image is outside its folder; too much is
+            unusable.
     """
     if split is not None and split not in SPLITS:
         raise CaptionerError(f"split {split!r} is unknown: choose {', '.join(SPLITS)}")
@@ -67,7 +69,7 @@ def read_records(
     images = _folder(captions) if images is None else images
     finder = Finder(captions, images, anywhere)
     records = _placed(records, captions, finder, source.folders, skipped)
-    # Of all splits: an image that is in two is used in one alone.
+    # Of all splits, so that an image listed in two is used in only one.
     single = [record for record in _without_twins(records, captions, skipped) if record.split in wanted]
     usable = _present(_captioned(single, captions, skipped), captions, finder.listings, source.folders, skipped)
     if not anywhere:
@@ -76,7 +78,7 @@ def read_records(
 
 
 def _folder(captions: Path) -> Path | None:
-    """The folder that pictures lie in where none is given and it is not the caption file's."""
+    """The default image folder, if it differs from the caption file's."""
     if os.path.isdir(captions):
         return captions
     return captions.parent / os.pardir if os.path.basename(os.path.abspath(captions.parent)) == "annotations" else None
@@ -85,13 +87,13 @@ def _folder(captions: Path) -> Path | None:
 def _placed(
     records: list[Record], captions: Path, finder: Finder, folders: Mapping[int | str, str], skipped: Skipped
 ) -> list[Record]:
-    """Resolve the pictures' paths; skip what has no path or no split. The list given is emptied."""
+    """Resolve the image paths; skip records without a path or split. Empties the given list."""
     placed = []
     records.reverse()
     while records:
-        record = records.pop()  # which makes room for the one with the whole path
+        record = records.pop()  # frees memory for the record with the full path
         name = record.image.as_posix()
-        if record.image == Path():  # as an empty one is
+        if record.image == Path():  # an empty path
             error = CaptionerError(f"image path {name!r} in {captions} is no file's: write the image's")
             skipped.image("without a path", f"image id {record.image_id}", error)
         elif len(name.splitlines()) > 1:
@@ -133,7 +135,7 @@ def _without_twins(records: Sequence[Record], captions: Path, skipped: Skipped) 
 
 
 def _captioned(records: Sequence[Record], captions: Path, skipped: Skipped) -> list[Record]:
-    """Cleans captions; skips what is no caption, and images that have none."""
+    """Clean captions; skip invalid ones, and images left without any."""
     captioned = []
     for record in records:
         name, texts = record.image.name, []
@@ -155,7 +157,7 @@ def _captioned(records: Sequence[Record], captions: Path, skipped: Skipped) -> l
 
 
 def _encodable(text: str) -> bool:
-    # JSON can spell half of a surrogate pair, which no file can be written with.
+    # JSON can contain half of a surrogate pair, which cannot be encoded.
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""COCO's caption annotations, collected entry by entry: of 123,287 pictures, their JSON would fill half a gigabyte."""
+"""COCO caption annotations, collected entry by entry: the parsed JSON of 123,287 images would take half a gigabyte."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from captioner.data.skip_report import MALFORMED, Skipped
 from captioner.errors import CaptionerError
 
 _LEFT_OUT = {"is_rejected": "rejected", "is_precanned": "canned"}
-"""What VizWiz's annotations say of texts that describe nothing, and what messages call them."""
+"""VizWiz's flags for texts that are no descriptions, and their names in messages."""
 
 Id = int | str
 
@@ -27,11 +27,11 @@ class CocoCaptions:
 
     Args:
         captions: The file, for messages.
-        skipped: Takes entries of a wrong form, and captions that the file marks as none.
-        pictures: Whether the path of each picture is needed; else its id will do.
+        skipped: Collects malformed entries, and captions that the file flags as unusable.
+        pictures: Whether each image needs a path; otherwise an id is enough.
 
     Attributes:
-        folders: For image ids, the folder that the picture's address names, such as ``train2017``.
+        folders: The folder in each image's URL, such as ``train2017``, by image id.
     """
 
     def __init__(self, captions: Path, skipped: Skipped, pictures: bool) -> None:
@@ -42,18 +42,18 @@ class CocoCaptions:
         self._texts: dict[Id, list[str]] = {}
         self._images: list[tuple[Id, str]] = []
         self._left_out: set[Id] = set()
-        # What is wrong is reported when it is sure that these are annotations.
+        # Errors are reported once the file is known to hold annotations.
         self._faults: list[Callable[[], None]] = []
 
     def read(self, text: str, start: int) -> tuple[dict[str, Any], int]:
-        """Take the entries of a file.
+        """Add the entries of a file.
 
         Args:
             text: JSON of an object.
             start: Where it begins.
 
         Returns:
-            The object without the entries, and the index after its end.
+            The object without these entries, and the index after its end.
 
         Raises:
             CaptionerError: It is not JSON.
@@ -62,10 +62,10 @@ class CocoCaptions:
         return parse_members(text, str(self._captions), start, lists)
 
     def add(self, content: dict[str, Any]) -> None:
-        """Take the entries of a file that is parsed already.
+        """Add the entries of a parsed file.
 
         Raises:
-            CaptionerError: There are none of captions, or none of images where they are needed.
+            CaptionerError: The list of captions is missing, or that of images if needed.
         """
         takers: dict[str, Callable[[int, object], None]] = {"annotations": self.add_caption, "images": self.add_image}
         for name, take in takers.items():
@@ -74,13 +74,13 @@ class CocoCaptions:
                     take(number, value)
 
     def add_caption(self, number: int, value: object) -> None:
-        """Take an entry of ``annotations``."""
+        """Add an entry of ``annotations``."""
         try:
             entry = typed(value, dict, "")
             image_id, text = entry["image_id"], entry["caption"]
             if type(image_id) is not int or type(text) is not str:
                 raise KeyError
-        except (CaptionerError, KeyError):  # told with its place, which would take long to write for every entry
+        except (CaptionerError, KeyError):  # only now is the position formatted, which is slow
             where = f"annotations[{number}] of {self._captions}"
             try:
                 entry = typed(value, dict, where)
@@ -97,7 +97,7 @@ class CocoCaptions:
         self._texts.setdefault(image_id, []).append(text)
 
     def add_image(self, number: int, value: object) -> None:
-        """Take an entry of ``images``."""
+        """Add an entry of ``images``."""
         where = f"images[{number}] of {self._captions}"
         try:
             entry = typed(value, dict, where)
@@ -114,10 +114,10 @@ class CocoCaptions:
             self.folders[image_id] = sys.intern(folder)
 
     def records(self) -> list[Record]:
-        """The images with their captions; can be asked for once.
+        """Build the records; can be called once.
 
         Raises:
-            CaptionerError: An entry has a wrong form, and none may be skipped.
+            CaptionerError: An entry is malformed, and nothing may be skipped.
         """
         for print_status in self._faults:
             print_status()
@@ -130,7 +130,7 @@ class CocoCaptions:
         records = []
         for image_id, name in self._images:
             texts = self._texts.get(image_id, ())
-            # An image of which no caption is left is none to learn from or to be scored on, and no fault of the file's.
+            # An image left without captions can be neither trained nor scored on, which is no error of the file.
             if not texts and image_id in self._left_out:
                 self._skipped.leave_out("images", "with no other caption", image_id)
             else:
@@ -150,7 +150,7 @@ class CocoCaptions:
 
 
 def _folder_of(address: object) -> str:
-    """The last folder of an address, such as train2017 of http://images.cocodataset.org/train2017/1.jpg; or none."""
+    """The last folder of a URL, such as train2017 of http://images.cocodataset.org/train2017/1.jpg."""
     if not isinstance(address, str):
         return ""
     name = urlsplit(address).path.rpartition("/")[0].rpartition("/")[2]

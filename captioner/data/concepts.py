@@ -1,8 +1,7 @@
-"""Which words can be concepts, and which of them a picture's captions and tags name.
+"""Concept words, and the concepts named by an image's captions and tags.
 
-``concepts.json`` beside this module holds what is known ahead: for each of ImageNet's 1,000 classes the
-everyday word that people would use for it (``classes``), the same for the 80 things of COCO (``things``), and words
-that name nothing in a picture (``never``).
+``concepts.json`` beside this module lists the everyday word for each of ImageNet's 1,000 classes (``classes``) and of
+COCO's 80 object categories (``things``), and words that name nothing visible (``never``).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from captioner.utils.caching import memoized
 FILE = Path(__file__).with_name("concepts.json")
 
 FREQUENT = 1200
-"""So many of the vocabulary's most frequent words can be concepts, beside those of classes and things."""
+"""Number of the most frequent words that can be concepts, besides those of classes and object categories."""
 
 
 class _Known(NamedTuple):
@@ -39,13 +38,13 @@ def known() -> _Known:
 
 
 def wanted_words() -> list[str]:
-    """Words of classes and things, which a vocabulary needs though no caption may have them."""
+    """Words of classes and object categories, which belong in a vocabulary even if no caption has them."""
     named = [*known().classes, *known().things.values()]
     return sorted({word for word in named if word is not None})
 
 
 class ConceptWords:
-    """The concepts of a vocabulary: its frequent content words, and those of classes and things.
+    """The concepts of a vocabulary: frequent content words, and the words of classes and object categories.
 
     Args:
         vocabulary: The vocabulary.
@@ -66,7 +65,7 @@ class ConceptWords:
         return len(self.ids)
 
     def of(self, record: Record) -> list[tuple[int, float]]:
-        """The concepts that a picture's captions and tags name, with a probability each."""
+        """The indices of the concepts that an image's captions and tags name, each with a probability."""
         found: dict[int, float] = {}
         for tag, probability in record.tags:
             index = self._index.get(known().things.get(tag) or tag)

@@ -1,4 +1,4 @@
-"""Records as tensors: a batch is images × their captions, so that the encoder runs once an image."""
+"""Records as tensors: a batch has images × captions per image, so that the encoder runs once per image."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Example(NamedTuple):
     """One image with its captions.
 
     Attributes:
-        image: Pixels, uint8, (3, size, size); or cached features, float16, (cells, channels).
+        image: Pixels, uint8, (3, size, size); or cached features, float16, (regions, channels).
         captions: Word ids, START to END.
-        image_index: Its place in the dataset.
+        image_index: Index in the dataset.
         concepts: Probabilities of the concepts that its captions and tags name, shape (concepts,); None without them.
     """
 
@@ -41,13 +41,13 @@ class Example(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Some images with their captions, those with longer captions first.
+    """Images with their captions, sorted by caption length, the longest first.
 
     Attributes:
         images: Pixels, uint8, (images, 3, size, size); or cached features, float16, (images, regions, channels).
-        captions: Word ids, START first, END last, then PAD, shape (images, captions an image, length). Where an image
-            has fewer captions than another, the rest are all PAD.
-        indices: Places in the dataset, shape (images,).
+        captions: Word ids, START first, END last, then PAD, shape (images, captions per image, length). Missing
+            captions of an image are all PAD.
+        indices: Indices in the dataset, shape (images,).
         concepts: Probabilities of concepts, shape (images, concepts); None without them.
     """
 
@@ -58,11 +58,11 @@ class Batch(NamedTuple):
 
 
 class EncodedCaptions(Sequence[list[list[int]]]):
-    """The word ids of each image's captions, START to END, in one array: as lists, those of COCO have half a gigabyte.
+    """The word ids of each image's captions, START to END, in one array: as lists, those of COCO take half a gigabyte.
 
     Args:
         records: The images.
-        vocabulary: Gives words their ids.
+        vocabulary: Maps words to ids.
 
     Raises:
         CaptionerError: A caption has no words.
@@ -103,12 +103,12 @@ class CaptionDataset(Dataset[Example]):
 
     Args:
         records: The split.
-        vocabulary: Gives words their ids.
-        transform: How a photograph becomes pixels.
-        max_captions: Captions taken of an image; more are drawn from anew each epoch.
-        augmentation: How images vary.
-        cache: Features in place of pixels; mirror images are its second view.
-        concepts: What can be a concept; None without them.
+        vocabulary: Maps words to ids.
+        transform: Converts an image to pixels.
+        max_captions: Maximum number of captions per image; from more, a sample is drawn each epoch.
+        augmentation: Augmentation options and operations.
+        cache: Features to use instead of pixels; view 1 is the mirror image.
+        concepts: The concepts, if the decoder has some.
 
     Raises:
         CaptionerError: A caption has no words.
@@ -137,7 +137,7 @@ class CaptionDataset(Dataset[Example]):
         return len(self.records)
 
     def __getitem__(self, draw: Draw) -> Example:
-        """One image with its captions; the same draw gives the same example."""
+        """Load one image with its captions; deterministic for a draw."""
         generator = torch.Generator().manual_seed(draw.seed)
         captions = self.captions[draw.image_index]
         if len(captions) > self.max_captions:
@@ -158,7 +158,7 @@ class CaptionDataset(Dataset[Example]):
 
 
 def collate(examples: Sequence[Example]) -> Batch:
-    """Make a batch, the longer captions first, so that the decoder's work shrinks as sentences end."""
+    """Collate a batch, the longest captions first, so that the decoder's later steps are smaller."""
     sorted_captions = [sorted(example.captions, key=len, reverse=True) for example in examples]
     order = sorted(range(len(examples)), key=lambda i: len(sorted_captions[i][0]), reverse=True)
     length = len(sorted_captions[order[0]][0])

@@ -1,4 +1,4 @@
-"""A row of a table or an object of JSON as a record: one image with one caption or several, by its fields' names."""
+"""Convert a table row or a JSON object to a record, by the names of its fields."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ NAMES: dict[str, tuple[str, ...]] = {
     "split": ("split", "splits", "subset", "set", "partition"),
     "image_id": ("imageid", "imgid", "cocoid"),
 }
-"""What fields and columns are called, the usual names first, in lower case and without all but letters and digits. The
-names of captions may end on a number, as in ``caption_1``, ``caption_2``."""
+"""Accepted names of fields and columns, the most common first, in lower case with letters and digits only. Names of
+caption columns may end with a number, as in ``caption_1``, ``caption_2``."""
 
 SPLIT_NAMES = {
     **{"training": "train", "restval": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"},
     **{"train": "train", "val": "val", "test": "test"},
 }
-"""Others' names for splits. ``restval`` is the part of COCO's val2014 that Karpathy's splits leave for training."""
+"""Common names of splits. ``restval`` is the part of COCO's val2014 that Karpathy's splits leave for training."""
 
 
 UNSAID = "\0"
-"""The split of a record whose file says none."""
+"""Placeholder for a missing split."""
 
 
 class Columns(NamedTuple):
-    """Which fields hold what; None where none does.
+    """The fields by role; None for a missing one.
 
     Attributes:
-        image: The picture's path.
-        captions: One caption or several each.
+        image: The image's path.
+        captions: Fields with one or several captions each.
         split: The split.
         image_id: The image's id.
     """
@@ -58,26 +58,26 @@ class Columns(NamedTuple):
 
     @property
     def suffice(self) -> bool:
-        """Whether there are images and captions."""
+        """Whether both images and captions have a field."""
         return bool(self.captions) and (self.image is not None or self.image_id is not None)
 
 
 class Entry(NamedTuple):
-    """A record as it stands in the file.
+    """A record as written in the file.
 
     Attributes:
-        record: Its split is `UNSAID` where the entry has none.
-        single: Whether it is one caption, which others of the same image join, or all that there is of an image.
+        record: Its split is `UNSAID` if the entry has none.
+        single: Whether it has a single caption, to be joined with others of the same image.
     """
 
     record: Record
     single: bool
 
 
-@memoized(maxsize=1024)  # entries of a file have the same few sets of fields
+@memoized(maxsize=1024)  # a file has few distinct sets of fields
 def find_columns(names: tuple[str, ...]) -> Columns:
-    """Which of an object's fields, or of a table's columns, hold what."""
-    plain = {name: re.sub(r"[\W_]+", "", name.lower()) for name in reversed(names)}  # of two the first counts
+    """Assign roles to an object's fields or a table's columns."""
+    plain = {name: re.sub(r"[\W_]+", "", name.lower()) for name in reversed(names)}  # the first of duplicates is used
 
     def first(role: str) -> str | None:
         known = {short: name for name, short in plain.items()}
@@ -90,7 +90,7 @@ def find_columns(names: tuple[str, ...]) -> Columns:
 
 
 def split_name(text: str) -> str:
-    """The usual name of a split; what is none stays as it is."""
+    """Normalize a split name; unknown names are returned unchanged."""
     return SPLIT_NAMES.get(text.strip().lower(), text)
 
 
@@ -98,9 +98,9 @@ def read_entry(entry: dict[str, Any], where: str, skipped: Skipped, pictures: bo
     """Read one image, or one caption of it, from an object or a row.
 
     Args:
-        entry: Names and values.
+        entry: The fields.
         where: The entry, for messages.
-        skipped: Takes captions of a wrong type.
+        skipped: Collects captions of a wrong type.
         pictures: Whether the picture's path is needed; else its id will do.
 
     Raises:
@@ -111,14 +111,14 @@ def read_entry(entry: dict[str, Any], where: str, skipped: Skipped, pictures: bo
     texts, single = _captions(entry, columns, where, image, skipped)
     split = UNSAID if columns.split is None else split_name(field(entry, columns.split, str, where))
     image_id = image if columns.image_id is None else identity(entry[columns.image_id], where)
-    # What captioner itself has written tells how likely it was.
+    # Captions written by captioner have a log-probability.
     human = field(entry, "human", bool, where) if "human" in entry else "log_probability" not in entry
     record = Record(Path(image), texts, split, image_id, tags_of(entry, where), human)
     return Entry(record, single)
 
 
 def join(entries: Iterable[Entry]) -> list[Record]:
-    """Records of entries: single captions of one image and split become one record, where the first of them stands."""
+    """Join single captions of the same image and split into one record, at the position of the first."""
     records: list[Record] = []
     texts: dict[int, list[str]] = {}
     places: dict[tuple[Path, str], int] = {}
@@ -167,7 +167,7 @@ def _captions(
 
 
 def _unpacked(value: object) -> object:
-    """A list of texts in a table's cell, as JSON writes it; any other value as it is."""
+    """Parse a table cell that holds a JSON list of texts; other values are returned unchanged."""
     if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
         try:
             content = json.loads(value)
@@ -179,7 +179,7 @@ def _unpacked(value: object) -> object:
 
 
 def _texts(values: Iterable[object], where: str, image: str, skipped: Skipped) -> Iterator[str]:
-    """The texts of a list of captions, each a text or an object with one."""
+    """Yield the texts of a list of captions, each a text or an object with one."""
     for value in values:
         if isinstance(value, dict):
             names = find_columns(tuple(value)).captions

@@ -1,8 +1,8 @@
-"""Features of a frozen encoder, computed once and kept in one file, of which only what is asked for is read.
+"""Features of a frozen encoder, computed once and stored in a file that is read on demand.
 
 The file has the safetensors layout (eight bytes of header length, a JSON header, then the values), so that other tools
-can read it too: one float16 tensor ``features`` of shape (images, views, cells, channels). Its metadata tells what it
-was made from, and a file that was made from anything else is refused.
+can read it too: one float16 tensor ``features`` of shape (images, views, regions, channels). Its metadata identifies
+encoder, preprocessing and images, and a file with other metadata is refused.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _LENGTH_BYTES = 8
 
 
 class FeatureCache:
-    """The grids of many images, on disk.
+    """Feature grids of many images on disk.
 
     Args:
         path: The file, made by `encode_images`.
-        origin: What `describe_origin` says of the features that are wanted.
-        first: The image in the file that is number 0 here.
+        origin: The expected origin, as returned by `describe_origin`.
+        first: Index in the file of the first image.
 
     Raises:
-        CaptionerError: The file is damaged, or was made from something else.
+        CaptionerError: The file is damaged, or has another origin.
     """
 
     def __init__(self, path: Path, origin: str, first: int = 0) -> None:
@@ -59,33 +59,33 @@ class FeatureCache:
         weakref.finalize(self, os.close, self._file)
 
     def __reduce__(self) -> tuple[type[FeatureCache], tuple[Path, str, int]]:
-        """A worker process that is not forked opens the file anew."""
+        """A worker process that is not forked reopens the file."""
         return FeatureCache, (self.path, self._origin, self._first)
 
     def grid(self, image: int, view: int = 0) -> Tensor:
-        """The features of one image in one view, float16, shape (cells, channels).
+        """Read the features of one view of an image, float16, shape (regions, channels).
 
         Raises:
-            CaptionerError: The file has become shorter since it was opened.
+            CaptionerError: The file was truncated after opening.
         """
         values = torch.empty(self._shape, dtype=torch.float16)
         start = self._begin + values.nbytes * ((self._first + image) * self._views + view)
-        # Workers that were forked share the file's position, so that it must not matter.
+        # Forked workers share the file position, so it must not be used.
         if os.preadv(self._file, [values.numpy().data], start) < values.nbytes:
             raise CaptionerError(f"feature cache {self.path}: was cut; delete it")
         return values
 
 
 def make_header(origin: str, shape: tuple[int, ...]) -> bytes:
-    """The beginning of the file, up to the values."""
+    """The file's header, up to the values."""
     entry = {"dtype": "F16", "shape": shape, "data_offsets": [0, 2 * math.prod(shape)]}
     header = json.dumps({"__metadata__": {"origin": origin}, "features": entry}).encode()
-    header += b" " * (-len(header) % _LENGTH_BYTES)  # safetensors pads with blanks, so that values are aligned
+    header += b" " * (-len(header) % _LENGTH_BYTES)  # padded with spaces, as safetensors does for alignment
     return len(header).to_bytes(_LENGTH_BYTES, "little") + header
 
 
 def _difference(found: str, wanted: str) -> str:
-    """The first thing in which two origins differ."""
+    """Describe the first difference between two origins."""
     try:
         old, new = json.loads(found), json.loads(wanted)
         name = next(name for name in new if old.get(name) != new[name])

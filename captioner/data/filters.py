@@ -1,4 +1,4 @@
-"""Which records a model can learn from: those whose captions have words and whose pictures can be read."""
+"""Filters for training records: captions with words, readable images."""
 
 from __future__ import annotations
 
@@ -23,36 +23,35 @@ from captioner.text.vocabulary import split_words
 from captioner.utils.spelling import Listings
 
 MOST_WORDS = 1_000
-"""Words of the longest caption that is learned from: attention over 10,000 would fill gigabytes for one sentence."""
+"""Most words of a training caption: attention maps of 10,000 words would take gigabytes."""
 
 _PLAIN_WORD = re.compile(r"(?<![\w&-])[A-Za-z0-9]+(?![\w-])")
-"""What is a word in whatever text, as ``nbsp`` is not: where there is one, no tokens are needed to know that there are
-words."""
+"""A word in any text, unlike ``nbsp``: a match makes tokenization unnecessary."""
 
 _LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
-"""What whole files of a format end on: the marker of the end (ISO/IEC 10918-1), the last chunk with its checksum."""
+"""How complete files end: the end-of-image marker (ISO/IEC 10918-1), the last chunk with its checksum."""
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
 _HEAD_BYTES = 1 << 12
-"""Of a file that tell its size, unless a thumbnail stands before it."""
+"""Bytes at the start of a file that contain the image size, unless a thumbnail comes first."""
 
 _THREADS = 8
-"""A file on another machine is waited for, not worked on."""
+"""Threads spend their time waiting, for network storage in particular."""
 
 _PART = 500
-"""Pictures that one thread looks at before it is given others."""
+"""Images per task of a thread."""
 
 
 def with_words(records: Sequence[Record], skipped: Skipped) -> list[Record]:
-    """Records with the captions that have words, and not too many.
+    """Keep the captions with at least one and at most `MOST_WORDS` words.
 
     Args:
-        records: What a caption file holds.
-        skipped: Takes captions without words or with more than `MOST_WORDS`, and images left without any.
+        records: The records of a caption file.
+        skipped: Collects the other captions, and images left without any.
 
     Raises:
-        CaptionerError: There is such a caption, and none may be skipped.
+        CaptionerError: A caption is unusable, and nothing may be skipped.
     """
     worded = []
     for record in records:
@@ -77,15 +76,15 @@ def with_words(records: Sequence[Record], skipped: Skipped) -> list[Record]:
 
 
 def not_before(records: Sequence[Record], before: Sequence[Record], skipped: Skipped) -> list[Record]:
-    """Records of images that no caption file before has: none is learned from and validated with.
+    """Keep images that no earlier caption file lists, so that none is in both training and validation.
 
     Args:
-        records: Those of one file.
-        before: Those of the files before it.
-        skipped: Takes the others.
+        records: The records of one file.
+        before: The records of earlier files.
+        skipped: Collects the others.
 
     Raises:
-        CaptionerError: There is such an image, and none may be skipped.
+        CaptionerError: An image is listed again, and nothing may be skipped.
     """
     if not before:
         return list(records)
@@ -104,18 +103,18 @@ def not_before(records: Sequence[Record], before: Sequence[Record], skipped: Ski
 def with_pictures(
     records: Sequence[Record], skipped: Skipped, report: Callable[[int], None] | None = None
 ) -> list[Record]:
-    """Records whose pictures can be read, as far as a look at both ends of the file tells.
+    """Keep records with readable images, judged by both ends of the file.
 
-    Files that are empty, cut, too large or no pictures are found. What is damaged in the middle of a whole file is
-    not: that takes decoding, and comes to light when the picture is first used.
+    This finds files that are empty, truncated, too large or no images. Damage in the middle of a file shows only when
+    the image is first decoded.
 
     Args:
-        records: Records with pictures.
-        skipped: Takes the others.
-        report: Is told how many have been looked at.
+        records: The records.
+        skipped: Collects the others.
+        report: Called with the number of images checked so far.
 
     Raises:
-        CaptionerError: There is another, and none may be skipped.
+        CaptionerError: An image is unreadable, and nothing may be skipped.
     """
     parts = [records[first : first + _PART] for first in range(0, len(records), _PART)]
     readable = []
@@ -138,7 +137,7 @@ def _faults(records: Sequence[Record]) -> list[CaptionerError | None]:
 
 
 def _fault(picture: Path) -> CaptionerError | None:
-    """What is wrong with a picture; one that does not look whole is decoded, which decides."""
+    """Check an image; a file that looks incomplete is decoded to be sure."""
     try:
         if not _looks_whole(picture):
             open_image(picture)
@@ -148,9 +147,9 @@ def _fault(picture: Path) -> CaptionerError | None:
 
 
 def _looks_whole(picture: Path) -> bool:
-    """Whether a file has the head and the last bytes of a JPEG or PNG: some 0.02 ms, where decoding takes many."""
+    """Whether a file has the header and the last bytes of a JPEG or PNG; takes 0.02 ms instead of decoding."""
     try:
-        file = os.open(picture, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
+        file = os.open(picture, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe would block
     except (OSError, ValueError):
         return False
     try:
@@ -170,7 +169,7 @@ def _looks_whole(picture: Path) -> bool:
 
 
 def _jpeg_size(start: bytes) -> tuple[int, int] | None:
-    """Height and width of a JPEG of 8 bits in 1, 3 or 4 channels, where its head is within the first bytes."""
+    """Height and width of a JPEG of 8 bits in 1, 3 or 4 channels, if its header is within the first bytes."""
     if not start.startswith(_JPEG):
         return None
     place = 2

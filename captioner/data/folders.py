@@ -1,4 +1,4 @@
-"""The photographs of a folder, by their names."""
+"""List the images in a folder."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ SUFFIXES = frozenset(
     | {".tiff", ".webp"}
     | {".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"}
 )
-"""Endings, in lower case, by which a folder's photographs are distinguished from its other files; the last are cameras'
-raw ones. Some are not read, and are reported rather than skipped."""
+"""Lower-case extensions of image files; the last are raw camera formats. Unsupported formats are included, so that they
+are reported rather than ignored."""
 
 _STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*", b"RIFF")
-"""Of image files without an ending."""
+"""First bytes of image files without an extension."""
 
 GALLERY_END = "_files"
-"""What the name of a gallery's folder has after the gallery's own."""
+"""Suffix of a gallery's folder."""
 
 
 def find_images(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """The photographs below a folder, in sorted order; a path that is no folder is yielded as it is.
+    """Yield the image files below a folder, sorted; a path that is not a folder is yielded itself.
 
-    Files without an ending are recognized by their content. Hidden files and folders and a gallery's thumbnails are
-    passed over, links to folders are not followed (so no loop can catch it). A folder that cannot be listed is yielded
-    itself: `open_image` says what is wrong with it.
+    Files without an extension are recognized by their content. Hidden files and folders and a gallery's thumbnails are
+    skipped; links to folders are not followed, to avoid cycles. A folder that cannot be listed is yielded itself, for
+    `open_image` to report.
     """
-    # A list and no recursion: folders can lie deeper in each other than Python's stack reaches.
+    # A list instead of recursion: folders can be nested deeper than Python's stack.
     waiting = [(Path(path), os.path.isdir(path))]  # unlike Path.is_dir, it never raises
     while waiting:
         found, is_folder = waiting.pop()
@@ -60,6 +60,6 @@ def _is_image(entry: os.DirEntry[str], path: Path) -> bool:
 
 
 def _is_thumbnail(picture: Path) -> bool:
-    """Whether a picture is part of a gallery, beside the page of its photograph."""
+    """Whether an image is part of a gallery."""
     in_gallery = picture.suffix == ".jpg" and picture.parent.name.endswith(GALLERY_END)
     return in_gallery and picture.with_suffix(".html").exists()

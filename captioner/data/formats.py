@@ -1,17 +1,16 @@
-"""Ways in which captions are kept, each parsed into records as they stand in the file.
+"""Parsers of caption file formats, which return records as written in the file.
 
-``parse`` finds the format by content. The records are raw: image paths are as written, nothing is looked up on disk
-(but split files, and the files of a folder), and captions may be empty; ``captioner.data.caption_files`` resolves and
-checks them. An entry of a wrong form can be skipped; a file that is cut short or is something else cannot be used
-at all.
+The format is detected from the content. Records are raw: image paths are as written, captions may be empty, and nothing
+is looked up on disk except split files and a folder's files; ``captioner.data.caption_files`` resolves and checks them.
+A malformed entry can be skipped; a truncated file or one of another kind is an error.
 
 - Karpathy's JSON (https://cs.stanford.edu/people/karpathy/deepimagesent/), for Flickr8k, Flickr30k and COCO.
-- COCO's caption annotations (https://cocodataset.org/#format-data), and VizWiz's, which mark what is no caption.
+- COCO's caption annotations (https://cocodataset.org/#format-data), and VizWiz's, which flag unusable captions.
 - Flickr8k's token file, ``name.jpg#0<TAB>caption``.
-- Tables (``captioner.data.tables``): CSV and the like with usual names of columns.
-- JSON lines, lists and objects of entries with usual names of fields (``captioner.data.entries``).
-- A folder: with ``metadata.jsonl`` or ``metadata.csv`` as Hugging Face keeps image folders, or with a text file beside
-  each picture.
+- Tables (``captioner.data.tables``): CSV and similar with common column names.
+- JSON lines, lists and objects of entries with common field names (``captioner.data.entries``).
+- A folder: with ``metadata.jsonl`` or ``metadata.csv`` as in Hugging Face's imagefolder, or with a text file next to
+each image.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ from captioner.data.tables import read_table
 from captioner.errors import CaptionerError
 
 METADATA = ("metadata.jsonl", "metadata.csv")
-"""What Hugging Face calls the captions of an image folder."""
+"""Metadata file names of Hugging Face's imagefolder."""
 
 CAPTION_SUFFIXES = (".txt", ".caption")
-"""Of a text file beside a picture."""
+"""Extension of a text file with an image's caption."""
 
 TOKEN_LINE = re.compile(r"(?P<image>[^\t]+)#\d+\t(?P<caption>.*)")
 
@@ -55,13 +54,13 @@ Element = TypeVar("Element")
 
 @dataclass
 class Source:
-    """A caption file that is being read.
+    """A caption file to parse.
 
     Attributes:
         captions: The file.
-        skipped: Takes entries of a wrong form.
-        pictures: Whether the path of each picture is needed; else its id will do.
-        folders: For image ids, the folder that the picture's address names, such as ``train2017``.
+        skipped: Collects malformed entries.
+        pictures: Whether each image needs a path; otherwise an id is enough.
+        folders: The folder in each image's URL, such as ``train2017``, by image id.
     """
 
     captions: Path
@@ -71,7 +70,7 @@ class Source:
     _is_token_file: bool = attribute(default=False, init=False)
 
     def records(self, splits: Path | None, split: str | None) -> list[Record]:
-        """The records, each with its split; as `parse`."""
+        """Parse the records with their splits; see `parse`."""
         records = self._read()
         says = any(record.split != UNSAID for record in records)
         if splits is not None and says:
@@ -105,7 +104,7 @@ class Source:
         if not {"annotations", "images"} <= content.keys():
             return self._text(text)
         self._refuse_more(text, end)
-        del text  # before there are records, which fill as much memory
+        del text  # freed before the records take as much memory
         return self._coco(coco, content)
 
     def _coco(self, coco: CocoCaptions, content: dict[str, Any]) -> list[Record]:
@@ -126,7 +125,7 @@ class Source:
         content, end = parse_value(text, str(self.captions), start)
         rest = text[end:]
         if rest.strip():
-            # One object a line, and not a whole data set with damage after it.
+            # One object per line, not a whole data set followed by damage.
             is_line = text.find("\n", start, end) < 0 and re.match(r"[ \t\r]*\n", rest)
             if is_line and isinstance(content, dict) and not {"images", "annotations"} & content.keys():
                 return self._entries(json_lines(text, str(self.captions)), "line")
@@ -209,7 +208,7 @@ class Source:
         read: Callable[[object, str], Element],
         skip: Callable[[str, str, CaptionerError], None],
     ) -> Iterator[Element]:
-        """Read the elements of a list, skipping those of a wrong form."""
+        """Read the elements of a list, skipping malformed ones."""
         values: Sequence[object] = field(content, name, list, str(self.captions))
         for number, value in enumerate(values):
             try:
@@ -231,11 +230,11 @@ class Source:
         return [Record(Path(image), tuple(own), UNSAID, image) for image, own in texts.items()]
 
     def _folder(self) -> list[Record]:
-        """The captions of a folder: its metadata files, else the text files beside its pictures."""
+        """Read the captions of a folder from its metadata files, else from text files next to its images."""
         root = self.captions
         found = sorted(path for name in METADATA for path in root.rglob(name))
         if found:
-            chosen = {path.parent: path for path in reversed(found)}  # of two beside each other one says all
+            chosen = {path.parent: path for path in reversed(found)}  # if both exist, one is enough
             return [record for path in sorted(chosen.values()) for record in self._metadata(path)]
         records = []
         for picture in find_images(root):
@@ -273,9 +272,9 @@ def parse(
     Args:
         captions: The file or folder.
         splits: Folder of files that list the images of each split; see ``captioner.data.split_files``.
-        split: The split of pictures for which the file itself gives none.
-        skipped: Takes the entries of a wrong form; by default there may be none.
-        pictures: Whether the path of each picture is needed; else its id will do, and stands in the path's place.
+        split: The split of images for which the file has none.
+        skipped: Collects malformed entries; by default there may be none.
+        pictures: Whether each image needs a path; otherwise an id is enough, and used as the path.
 
     Raises:
         CaptionerError: The file cannot be read, or is of no known format, or is damaged.
@@ -284,7 +283,7 @@ def parse(
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file that are not blank; none of an empty file.
+    """The non-blank lines of a text file.
 
     Raises:
         CaptionerError: It cannot be read.
@@ -295,13 +294,13 @@ def read_lines(path: Path) -> list[str]:
 
 
 def _start(text: str) -> int:
-    """The index of the first character that is not blank."""
+    """Index of the first character that is not white space."""
     match = re.match(r"\s*", text)
     return match.end() if match else 0
 
 
 def _split_of_name(captions: Path) -> str:
-    """The split that the file's name says (captions_val2017.json), or of metadata its folder's, else train."""
+    """Infer the split from a file's name (captions_val2017.json), or for metadata from its folder's; else train."""
     if os.path.isdir(captions):
         return SPLIT_NAMES.get(captions.name.lower(), "train")
     name = captions.parent.name if captions.name in METADATA else captions.stem
@@ -310,7 +309,7 @@ def _split_of_name(captions: Path) -> str:
 
 
 def _split_of_folder(path: Path) -> str:
-    """The split after which the first folder of a path is called."""
+    """The split named by the first folder of a path."""
     first = path.parts[0].lower() if len(path.parts) > 1 else ""
     return SPLIT_NAMES.get(first, UNSAID)
 
@@ -339,7 +338,7 @@ def _has_captions(values: object) -> bool:
 
 
 def _rows_of(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a table that is written column by column, as lists or as objects by row; none if it is no such."""
+    """Rows of a JSON table stored by column, as lists or as objects by row; None for other JSON."""
     columns = [list(value.values()) if isinstance(value, dict) else value for value in content.values()]
     if not all(isinstance(column, list) for column in columns) or len({len(column) for column in columns}) != 1:
         return []

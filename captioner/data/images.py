@@ -1,4 +1,4 @@
-"""Photographs: found in folders, and read as upright RGB images."""
+"""Read image files as upright RGB images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from captioner.utils.spelling import tell_missing
 ImageSource = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 
 BYTES_NAME = "the given bytes"
-"""What messages call a photograph that has no name."""
+"""Name of an unnamed image in messages."""
 
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 """Bytes 8 to 12 of a HEIC file (ISO/IEC 23008-12), after its size and ``ftyp``."""
@@ -39,12 +39,12 @@ _OTHER_IMAGES = (
 # Between its limit and twice its limit Pillow only warns; we read such pictures, and damaged EXIF as well. It is set
 # for the whole process, since `warnings.catch_warnings` in one thread undoes what another has set.
 warnings.filterwarnings("ignore", module=r"PIL\.")
-# Pillow logs what it makes of damaged files; without a handler, Python would print that on standard error.
+# Pillow logs problems with damaged files, which Python prints on standard error if there is no handler.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 silence_libtiff()
 
 _GIVEN = threading.Lock()
-"""Held while a PIL image is read: the same one may be given to two threads."""
+"""Held while a PIL image is read, which two threads may share."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -55,23 +55,23 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What brings a picture upright, by its EXIF orientation."""
+"""Operation that makes an image upright, by EXIF orientation."""
 
 
 class NamedBytes(bytes):
     """The bytes of an image file.
 
     Attributes:
-        name: What messages call it.
+        name: Name used in messages.
     """
 
     name: str = BYTES_NAME
 
 
 def limit_pixels(count: int) -> None:
-    """Set how many pixels a photograph may have, for the whole process: it is Pillow's own limit.
+    """Limit the number of pixels per image for the whole process; this is Pillow's own limit.
 
-    A file of some kilobytes can claim to hold gigabytes of pixels. Without this call, 178,956,970 are allowed.
+    A file of a few kilobytes can declare gigabytes of pixels. The default is 178,956,970.
 
     Raises:
         CaptionerError: The number is not positive.
@@ -83,23 +83,24 @@ def limit_pixels(count: int) -> None:
 
 
 def open_image(source: ImageSource, enough: int | None = None) -> Image.Image:
-    """Read one photograph, whatever it is stored as, upright and in RGB.
+    """Read an image of any supported kind, upright and in RGB.
 
-    Transparent pixels are laid on white, the first frame of an animation is taken, deeper channels become 8 bits: of
-    gray values white is the file's own, else the greatest of 8, 10, 12, 14 or 16 bits that they need.
+    Transparent pixels are composited on white, the first frame of an animation is used, and deeper channels are scaled
+    to 8 bits; the white level of deep gray values is the file's own, else that of the smallest of 8, 10, 12, 14 or 16
+    bits that fits them.
 
     Args:
         source: A path, the bytes of an image file, a PIL image, or a uint8 array of shape (height, width),
-            (height, width, 3) or (height, width, 4). Channels are red, green, blue[, opacity]: of OpenCV's arrays,
-            which begin with blue, give ``array[..., ::-1]``.
-        enough: Pixels a side that will do: a larger JPEG is decoded at 1/2, 1/4 or 1/8 of its size where both sides
-            still have as many, which takes a fraction of the time.
+            (height, width, 3) or (height, width, 4). Channels are red, green, blue[, opacity]: for OpenCV's BGR arrays,
+            pass ``array[..., ::-1]``.
+        enough: Sufficient number of pixels per side: a larger JPEG is decoded at 1/2, 1/4 or 1/8 of its size, which is
+            faster, if both sides keep that many.
 
     Returns:
-        An RGB image, turned as its EXIF orientation says.
+        An RGB image, rotated by its EXIF orientation.
 
     Raises:
-        CaptionerError: There is no such file, it is no regular file, or no image can be read from it.
+        CaptionerError: The file is missing, not a regular file, or not a readable image.
     """
     if isinstance(source, Image.Image):
         with _readable_errors("the given image"), _GIVEN:
@@ -114,7 +115,7 @@ def open_image(source: ImageSource, enough: int | None = None) -> Image.Image:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            os.scandir(path).close()  # raises what is wrong with a folder that cannot be listed
+            os.scandir(path).close()  # raises if the folder cannot be listed
             raise CaptionerError(
                 f"{path}: is a folder; give an image file, or a list such as sorted(Path(folder).glob('*.jpg'))"
             )
@@ -159,7 +160,7 @@ def _read(file: io.BufferedReader | io.BytesIO, name: str, enough: int | None) -
                 raise _OtherKindError(_tell_kind(start, file.read(), file)) from None
         with image:
             if image.format == "EPS":
-                # A program, which Pillow would have Ghostscript run.
+                # EPS is a program, which Pillow would run with Ghostscript.
                 raise _UnreadableFormatError("EPS")
             if enough:
                 image.draft(None, (enough, enough))
@@ -168,7 +169,7 @@ def _read(file: io.BufferedReader | io.BytesIO, name: str, enough: int | None) -
 
 
 def _tell_kind(start: bytes, end: bytes, file: io.BufferedReader | io.BytesIO) -> str:
-    """What a file is that is no image that can be read, by its first and last bytes, and the cure."""
+    """Identify a file that is no readable image by its first and last bytes, and suggest a cure."""
     kind = identify(start, end)
     if kind is not None and kind.name.endswith(" image"):
         if _has_other_pixels(file):
@@ -197,16 +198,16 @@ def _has_other_pixels(file: io.BufferedReader | io.BytesIO) -> bool:
 
 
 class _UnreadableFormatError(Exception):
-    """A format that is known and not read."""
+    """A known format that is not supported."""
 
 
 class _OtherKindError(Exception):
-    """A file that is no image of a known format; with what it is."""
+    """A file of another known kind."""
 
 
 @contextmanager
 def _readable_errors(name: str) -> Iterator[None]:
-    """Say in one line what is wrong with a picture."""
+    """Convert errors about an image to one-line messages."""
     try:
         yield
     except UnidentifiedImageError:
@@ -222,7 +223,7 @@ def _readable_errors(name: str) -> Iterator[None]:
         ) from None
     except MemoryError:
         raise CaptionerError(f"{name}: does not fit into memory; scale it down") from None
-    # A damaged file makes Pillow's plug-ins raise nearly anything; none of it may end a job over many files.
+    # Pillow's plug-ins raise almost anything for a damaged file, which must not end a job over many files.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CaptionerError(f"{name}: is damaged: {reason}; get a whole copy") from error
@@ -232,7 +233,7 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
     image.load()
     if image.width == 0 or image.height == 0:
         raise ValueError("it has no pixels")
-    # Not `exif_transpose`: it writes all EXIF anew, which fails where a tag that nobody needs is damaged.
+    # Not `exif_transpose`: it rewrites all EXIF, which fails if any tag is damaged.
     turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     upright = image if turn is None else image.transpose(turn)
     if upright.mode.startswith(("I", "F")):

@@ -1,5 +1,4 @@
-"""Parsed JSON taken apart with every type checked, so that a wrong file is recognized by its place and not by a
-traceback."""
+"""Typed access to parsed JSON: a wrong type is reported with its position in the file."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ def read_text(path: Path) -> str:
     """Read a text file in UTF-8, or in UTF-16 with the byte-order mark that Excel and PowerShell write.
 
     Raises:
-        CaptionerError: The file is missing, unreadable, empty, no text, or in another encoding.
+        CaptionerError: The file is missing, unreadable, empty, not text, or in another encoding.
     """
     try:
         content = path.read_bytes()
@@ -69,7 +68,7 @@ def parse_value(text: str, where: str, start: int = 0) -> tuple[object, int]:
         The value, and the index after its last character.
 
     Raises:
-        CaptionerError: No whole JSON value begins there.
+        CaptionerError: There is no complete JSON value.
     """
     with _telling(text, where):
         value: object
@@ -80,19 +79,19 @@ def parse_value(text: str, where: str, start: int = 0) -> tuple[object, int]:
 def parse_members(
     text: str, where: str, start: int, lists: Mapping[str, Callable[[int, object], None]]
 ) -> tuple[dict[str, object], int]:
-    """Parse a JSON object without holding its long lists: their elements are handed over one by one.
+    """Parse a JSON object without storing its long lists: their elements are passed on one by one.
 
     Args:
         text: JSON, possibly with more after the object.
         where: The file for the error message.
         start: Index of the object's first character.
-        lists: What takes the number and the value of each element, by the name of the list.
+        lists: Callback for the index and value of each element, by name of the list.
 
     Returns:
-        The object, each of these lists empty in it, and the index after its last character.
+        The object with these lists empty, and the index after its last character.
 
     Raises:
-        CaptionerError: No whole JSON object begins there.
+        CaptionerError: There is no complete JSON object.
     """
     content: dict[str, object] = {}
     with _telling(text, where):
@@ -155,7 +154,7 @@ def _skip_blanks(text: str, position: int) -> int:
 
 @contextmanager
 def _telling(text: str, where: str) -> Iterator[None]:
-    """Say in one line what is wrong with JSON."""
+    """Convert JSON errors to one-line messages."""
     try:
         yield
     except json.JSONDecodeError as error:
@@ -175,10 +174,10 @@ def json_lines(text: str, source: str) -> Iterator[tuple[object, str]]:
         source: The file, for error messages.
 
     Yields:
-        Each line's value, and which line it is.
+        The value and number of each line.
 
     Raises:
-        CaptionerError: A line is not one JSON value.
+        CaptionerError: A line is not a single JSON value.
     """
     # Only line feeds end a line: str.splitlines would also cut at characters that JSON leaves unescaped.
     for number, line in enumerate(text.split("\n"), start=1):
@@ -218,7 +217,7 @@ def identity(value: object, where: str) -> int | str:
     """Return an image id.
 
     Raises:
-        CaptionerError: It is neither a whole number nor a text.
+        CaptionerError: It is neither an integer nor a string.
     """
     if isinstance(value, float) and value.is_integer():
         return int(value)
@@ -238,6 +237,6 @@ def _beside(entry: dict[str, Any]) -> str:
 
 
 def quote(value: object) -> str:
-    """A value as JSON writes it, cut to what fits into a message."""
+    """A value as JSON, shortened for a message."""
     text = json.dumps(value, default=str)
     return text if len(text) <= 40 else f"{text[:40]}…"

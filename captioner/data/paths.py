@@ -1,4 +1,4 @@
-"""Where the pictures lie that an annotation file names: within their folder, whoever wrote the file, and however."""
+"""Resolve image paths of an annotation file, within the image folder."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from captioner.utils.spelling import Listings, with_slashes
 _CURE = "write one that is, or set images_anywhere"
 
 _FOLDER_NAME = re.compile(r"(?<![a-z])(train|val|test)\d*(?![a-z\d])", re.I)
-"""In the name of an annotation file, such as captions_train2017: a folder of pictures of their own."""
+"""Part of an annotation file's name that is also a folder's, as in captions_train2017."""
 
 _NOT_BARE = re.compile(r"[/\\\0]|^\.{0,2}$")
 
 
 def resolve_path(image: Path, source: Path, images: Path | None, anywhere: bool = False) -> Path:
-    """The file of a picture.
+    """Resolve the path of an image.
 
     Args:
-        image: Its path as the annotation file writes it.
+        image: The path in the annotation file.
         source: The annotation file.
-        images: The folder that paths are relative to; by default that of ``source``. With it, no absolute path is
-            taken.
+        images: The folder that paths are relative to; by default that of ``source``. If given, absolute paths are
+            refused.
         anywhere: Whether paths may lead out of the folder.
 
     Raises:
@@ -48,7 +48,7 @@ def resolve_path(image: Path, source: Path, images: Path | None, anywhere: bool 
 
 
 class Finder:
-    """Finds pictures in their folder, as data sets are unpacked and as other systems spell paths.
+    """Finds images in common folder layouts, with paths as other systems write them.
 
     Args:
         source: The annotation file.
@@ -66,14 +66,14 @@ class Finder:
         self._usual = (*((named[0],) if named else ()), "images", "Images")
 
     def find(self, image: Path, folder: str = "") -> Path:
-        """The file of a picture, or where it would be if it were there.
+        """Find an image; returns the expected path if it is missing.
 
-        A bare name is also looked for in the folder of its address (COCO's train2017), in the one that the annotation
-        file's name says, and in ``images``. A path may have backslashes, another case, or letters composed otherwise.
+        A bare file name is also searched in the folder of its URL (COCO's train2017), in the folder named like the
+        annotation file, and in ``images``. Paths may differ in slashes, case or Unicode normalization.
 
         Args:
-            image: Its path as the annotation file writes it.
-            folder: The folder that its address names.
+            image: The path in the annotation file.
+            folder: The folder in its URL.
 
         Raises:
             CaptionerError: The path leads out of the folder.
@@ -93,7 +93,7 @@ class Finder:
         return written
 
     def _find_bare(self, name: str, folder: str) -> str | None:
-        """A name without a folder, which leads nowhere else."""
+        """Whether a path is a plain file name."""
         if name in self.listings.files(self._root):
             return os.path.join(self._root, name)
         for below in self._below(folder):
@@ -103,23 +103,23 @@ class Finder:
         return None
 
     def _below(self, folder: str) -> tuple[str, ...]:
-        """Folders in which a name without a folder may lie."""
+        """Folders in which to search a plain file name."""
         return (folder, *self._usual) if folder else self._usual
 
 
 def refuse_links_out(
     pictures: Iterable[Path], source: Path, images: Path | None, listings: Listings | None = None
 ) -> None:
-    """See to it that no symbolic link leads from the folder of pictures to somewhere else.
+    """Refuse symbolic links that lead out of the image folder.
 
     Args:
-        pictures: Files as `resolve_path` gives them.
+        pictures: Paths returned by `resolve_path`.
         source: The annotation file.
         images: The folder, as in `resolve_path`.
-        listings: Of the folders, where they have been listed.
+        listings: Folder listings, if available.
 
     Raises:
-        CaptionerError: One does.
+        CaptionerError: A link leads out of the folder.
     """
     folder = source.parent if images is None else images
     root = os.path.realpath(folder)
@@ -137,10 +137,10 @@ def refuse_links_out(
 
 
 class RealPaths:
-    """Files without the links that lead to them; only what is a link is asked for.
+    """Resolves symbolic links with few system calls.
 
     Args:
-        listings: Tells which files are links.
+        listings: Folder listings, which identify links.
     """
 
     def __init__(self, listings: Listings) -> None:

@@ -1,7 +1,7 @@
-"""The one form that every caption file is read into, and its own file format: JSON lines.
+"""The record that every caption file is read into, and its own JSON lines format.
 
-One line a picture, ``{"image": path, "captions": [text, …], "split": "train" | "val" | "test"}``, with the optional
-fields ``"image_id"``, ``"tags"`` (``[[name, score], …]``, what a detector saw) and ``"human"`` (``false`` for captions
+One line per image, ``{"image": path, "captions": [text, …], "split": "train" | "val" | "test"}``, with the optional
+fields ``"image_id"``, ``"tags"`` (``[[name, score], …]``, from a detector) and ``"human"`` (``false`` for captions
 that a model wrote).
 """
 
@@ -22,17 +22,17 @@ from captioner.utils.files import replacing
 SPLITS = ("train", "val", "test")
 
 
-@dataclass(frozen=True, slots=True)  # of COCO there are 123,287
+@dataclass(frozen=True, slots=True)  # COCO has 123,287
 class Record:
-    """A picture and what people wrote about it.
+    """An image with its captions.
 
     Attributes:
-        image: The picture's file.
+        image: The image file.
         captions: The reference captions as they were written, at least one, each without line breaks.
         split: One of ``SPLITS``.
-        image_id: COCO's id, Karpathy's cocoid or imgid; else the picture's path as the caption file writes it.
-        tags: What a detector or tagger saw, each a name and its score, as the caption file has them.
-        human: Whether people wrote the captions, not a model.
+        image_id: COCO's id, Karpathy's cocoid or imgid; else the image's path as written in the caption file.
+        tags: Names and scores from a detector or tagger.
+        human: Whether the captions were written by people, not by a model.
     """
 
     image: Path
@@ -62,13 +62,12 @@ def tags_of(entry: dict[str, Any], where: str) -> tuple[tuple[str, float], ...]:
 
 
 def write_jsonl(records: Iterable[Record], path: Path) -> None:
-    """Write records as JSON lines; the file appears whole or not at all.
+    """Write records as JSON lines, atomically.
 
-    A picture below the file's folder is written relative to it, so that the folder can be moved; any other picture by
-    its absolute path.
+    Paths below the file's folder are written relative to it, so that the folder can be moved; others are absolute.
 
     Args:
-        records: What to write, in this order.
+        records: The records, in this order.
         path: The file.
 
     Raises:

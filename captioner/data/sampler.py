@@ -1,4 +1,4 @@
-"""The order in which images are drawn, epoch by epoch."""
+"""Sampling order of images, by epoch."""
 
 from __future__ import annotations
 
@@ -12,27 +12,26 @@ from captioner.utils.seeding import epoch_seed
 
 
 class Draw(NamedTuple):
-    """One image of one epoch: its place in the dataset, and the seed of all that is left to chance about it."""
+    """One image of an epoch: its index in the dataset, and the seed of its augmentation."""
 
     image_index: int
     seed: int
 
 
 class DrawSampler(Sampler[Draw]):
-    """Draws images: shuffled anew each epoch for training, in order for validation.
+    """Samples images: reshuffled each epoch for training, in order for validation.
 
-    All chance comes from the run's seed and the epoch, none from what ran before or how many workers load, so that a
-    resumed run sees what the interrupted one would have seen; in validation all epochs draw the same, to be compared.
-    Of several processes, each takes its turns in the same order: in training all as many, for which the first images of
-    the epoch come again at its end where the number does not divide; in validation every image is drawn once.
+    Randomness depends only on the run's seed and the epoch, so that a resumed run sees the same images; validation is
+    the same in every epoch. Several processes take turns. In training all draw equally many, which may repeat the
+    epoch's first images at its end; in validation every image is drawn once.
 
     Args:
         size: Number of images.
         shuffle: Whether the order changes, as in training.
-        seen: The epoch to begin with, and how many of its images an interrupted run has seen, in all processes
-            together: they are left out.
-        rank: Which of the processes draws.
-        processes: How many there are.
+        seen: The epoch to start with, and the number of its images, over all processes, that an interrupted run has
+            used: they are skipped.
+        rank: Rank of this process.
+        processes: Number of processes.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class DrawSampler(Sampler[Draw]):
         self.seen = seen
         self.rank = rank
         self.processes = processes
-        self.epoch = seen[0]  # workers may draw before Lightning tells the epoch
+        self.epoch = seen[0]  # workers may draw before Lightning sets the epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch; Lightning calls it."""
@@ -57,11 +56,11 @@ class DrawSampler(Sampler[Draw]):
         order = torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)
         seeds = torch.randint(2**62, (self.size,), generator=generator)
         first = self.seen[1] if self.epoch == self.seen[0] else 0
-        places, chances = order.numpy(), seeds.numpy()  # as lists of tuples they would take a hundred bytes an image
+        places, chances = order.numpy(), seeds.numpy()  # lists of tuples would take a hundred bytes per image
         for turn in range(first + self.rank, self.size + self._again, self.processes):
             yield Draw(int(places[turn % self.size]), int(chances[turn % self.size]))
 
     @property
     def _again(self) -> int:
-        """Images that are drawn twice, so that no process waits for another that has ended its epoch."""
+        """Number of images that are repeated, so that all processes have equally many."""
         return -self.size % self.processes if self.shuffle else 0

@@ -1,4 +1,4 @@
-"""What of a data set is skipped: counted, named, and too much of it refused."""
+"""Report of skipped images and captions, and the limit on their share."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from captioner.utils.console import print_status
 Kind: TypeAlias = Literal["images", "captions"]
 
 USUAL_SHARE = 0.01
-"""Of a data set's images, and of its captions, that may be unusable: more is no dirt but a mistake."""
+"""Default share of unusable images or captions; more indicates a mistake."""
 
 MALFORMED = "of a wrong form"
 
 _NAMED = 3
-"""Names that stand beside each reason."""
+"""Names listed for each reason."""
 
 
 class Skipped:
-    """The images and captions of one file that cannot be used, by reason.
+    """The unusable images and captions of a file, by reason.
 
     Args:
         source: The caption file.
-        most: Share of its images, and of its captions, that may be skipped, in [0, 1]. With 0 none may, and the
-            first raises what is wrong with it.
+        most: Share of its images, and of its captions, that may be skipped, in [0, 1]. With 0, the first error is
+            raised.
 
     Raises:
-        CaptionerError: The share is not within its bounds.
+        CaptionerError: The share is out of range.
     """
 
     def __init__(self, source: Path, most: float = 0.0) -> None:
@@ -42,24 +42,24 @@ class Skipped:
 
     @property
     def images(self) -> int:
-        """How many images are skipped."""
+        """Number of skipped images."""
         return self._count("images")
 
     @property
     def captions(self) -> int:
-        """How many captions are skipped, beside those of images that are."""
+        """Number of skipped captions, without those of skipped images."""
         return self._count("captions")
 
     def image(self, reason: str, name: str, error: CaptionerError) -> None:
         """Skip an image.
 
         Args:
-            reason: What many images have in common, as it stands after their number: "3 missing".
-            name: The image, or its place in the file.
-            error: What is wrong with it, with the cure.
+            reason: The reason, as it follows a count: "3 missing".
+            name: The image, or its position in the file.
+            error: The error, with its cure.
 
         Raises:
-            CaptionerError: ``error``, where nothing may be skipped.
+            CaptionerError: ``error``, if nothing may be skipped.
         """
         self._add("images", reason, name, error)
 
@@ -68,28 +68,28 @@ class Skipped:
         self._add("captions", reason, name, error)
 
     def leave_out(self, kind: Kind, reason: str, name: int | str) -> None:
-        """Take what the file itself marks as not to be used, which is no fault of it.
+        """Record an entry that the file itself flags as unusable, which is no error.
 
         Args:
             kind: Whether it is an image or a caption.
-            reason: What the mark says, as it stands after the number: "3 rejected".
+            reason: The flag, as it follows a count: "3 rejected".
             name: The image.
         """
         self._left_out[kind].setdefault(reason, []).append(name)
 
     def left_out(self, kind: Kind) -> list[int | str]:
-        """The names of what was left out."""
+        """Names of the flagged entries."""
         return [name for names in self._left_out[kind].values() for name in names]
 
     def refuse_too_many(self, images: int, captions: int) -> None:
-        """Hold what is skipped against what is left.
+        """Check the share of skipped entries.
 
         Args:
-            images: Images that are used.
-            captions: Captions that are used.
+            images: Number of used images.
+            captions: Number of used captions.
 
         Raises:
-            CaptionerError: More than the share is skipped.
+            CaptionerError: The share is exceeded.
         """
         used: dict[Kind, int] = {"images": images, "captions": captions}
         for kind, first in self._first.items():
@@ -103,7 +103,7 @@ class Skipped:
                 )
 
     def report(self) -> None:
-        """Say on standard error what is skipped, if anything is."""
+        """Report on standard error what was skipped, if anything."""
         kinds = [f"{self._count(kind)} {kind} ({self._reasons(kind)})" for kind in self._found if self._found[kind]]
         if kinds:
             print_status(f"captioner: {str(self.source)!r}: skipped {' and '.join(kinds)}")
@@ -126,7 +126,7 @@ class Skipped:
         return sum(map(len, self._found[kind].values()))
 
     def _reasons(self, kind: Kind) -> str:
-        """Reasons, the most frequent first, with how many and which; names as Python writes them, safe to print."""
+        """The reasons with counts and names, the most frequent first; names are escaped."""
         parts = []
         for reason, names in sorted(self._found[kind].items(), key=lambda item: -len(item[1])):
             more = ", …" if len(names) > _NAMED else ""

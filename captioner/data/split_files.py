@@ -1,4 +1,4 @@
-"""Splits that are kept apart from the captions: files that list images, and a share that is drawn."""
+"""Splits defined by files that list images, or drawn at random."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ SPLIT_FILES = {
     "val": ("Flickr_8k.devImages.txt", "val.txt"),
     "test": ("Flickr_8k.testImages.txt", "test.txt"),
 }
-"""Flickr8k's own names, and short ones."""
+"""Flickr8k's file names, and short ones."""
 
 
 def has_split_files(folder: Path) -> bool:
-    """Whether a folder has Flickr8k's files, or some of them."""
+    """Whether a folder has any of Flickr8k's split files."""
     return any((folder / names[0]).is_file() for names in SPLIT_FILES.values())
 
 
 def assign_splits(records: Sequence[Record], folder: Path) -> list[Record]:
-    """Give records the splits of the files that list them, in the order of these; others are not used.
+    """Assign splits from files that list images; unlisted records are dropped.
 
     Args:
-        records: What a caption file holds.
-        folder: The folder of the files, one image a line, by its path as in the caption file or by its name alone.
+        records: The records of a caption file.
+        folder: The folder of the files, one image a line, by path as in the caption file or by file name.
 
     Returns:
-        The listed images; those that the caption file lacks have no caption.
+        The listed images; those missing from the caption file have no captions.
 
     Raises:
         CaptionerError: A file is missing or cannot be read.
@@ -50,12 +50,12 @@ def assign_splits(records: Sequence[Record], folder: Path) -> list[Record]:
 
 
 def draw_validation(records: Sequence[Record], share: float, seed: int) -> list[Record]:
-    """Draw images for validation, at least one and not all; the same for the same images, share and seed.
+    """Draw images for validation, at least one and not all; deterministic for images, share and seed.
 
     Args:
         records: The images to train on.
         share: Of them, in (0, 1).
-        seed: Another one draws others.
+        seed: Seed of the draw.
     """
     count = min(max(1, round(share * len(records))), len(records) - 1)
     drawn = set(random.Random(seed).sample(range(len(records)), max(0, count)))

@@ -1,4 +1,4 @@
-"""Tables of captions: text with one row a line, in cells that a comma, a semicolon, a tab or anything else parts."""
+"""Tables of captions, with cells separated by comma, semicolon, tab or another delimiter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from captioner.data.skip_report import MALFORMED, Skipped
 from captioner.errors import CaptionerError
 
 _EXCEL_DELIMITER = re.compile(r'"?sep=(?P<delimiter>.)"?\s*', re.I)
-"""A first line that Excel takes for the delimiter, not for data."""
+"""A first line that declares the delimiter to Excel."""
 
 _USUAL = ",;\t|"
 _NAMES = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars (|)"}
@@ -25,23 +25,23 @@ _NEED = (
 )
 
 Row = tuple[int, list[str]]
-"""The number of the line on which a row ends, and its cells without outer blanks."""
+"""The last line number of a row, and its stripped cells."""
 
 
 def read_table(text: str, captions: Path, skipped: Skipped, pictures: bool) -> Iterator[Entry]:
-    """Read rows of one caption each, or of one image with several columns of captions.
+    """Read rows with one caption each, or with several caption columns per image.
 
-    The delimiter is the one that gives the first row a column of images and one of captions by their names; a table of
-    two columns, the first of image files, needs no names.
+    The delimiter is the one for which the first row names columns of images and captions; a table of two columns, the
+    first with image files, needs no header.
 
     Args:
         text: The file's content.
         captions: The file, for messages.
-        skipped: Takes rows that do not fit the header.
-        pictures: Whether the picture's path is needed.
+        skipped: Collects rows that do not match the header.
+        pictures: Whether image paths are required.
 
     Raises:
-        CaptionerError: There is no such table, or its quotes do not fit.
+        CaptionerError: It is not such a table, or quotes are unbalanced.
     """
     given = _EXCEL_DELIMITER.match(text)
     first = 1 + text.count("\n", 0, given.end()) if given else 1
@@ -66,11 +66,11 @@ def read_table(text: str, captions: Path, skipped: Skipped, pictures: bool) -> I
             continue
         cells = {name: cell for name, cell in zip(header, row, strict=True) if name}
         entry = read_entry(cells, f"{captions}, line {number}", skipped, pictures)
-        yield entry._replace(single=True)  # of an image that has more rows, all count
+        yield entry._replace(single=True)  # an image may have several rows
 
 
 def _header(line: str, given: str | None, captions: Path) -> tuple[str, list[str] | None]:
-    """The delimiter, and the columns' names; None without names."""
+    """The delimiter, and the column names; None without a header."""
     marks = dict.fromkeys(character for character in line if not (character.isalnum() or character in " \"'_-.#/\\"))
     candidates = [given] if given else [*(mark for mark in _USUAL if mark in marks), *marks]
     rows = {mark: _cells(line, mark) for mark in candidates}
@@ -100,13 +100,13 @@ def _cells(line: str, delimiter: str) -> list[str]:
 
 
 def _rows(text: str, delimiter: str, captions: Path, first: int) -> Iterator[Row]:
-    """The rows that have something in them."""
+    """The rows that are not empty."""
     try:
         rows = list(_parsed(text, delimiter, csv.QUOTE_MINIMAL, first))
     except csv.Error as error:
         if delimiter in ",;":
             raise CaptionerError(f"{captions}, {error}: mend it") from error
-        # Where no caption holds the delimiter, many writers leave quotes as they are.
+        # If no caption has the delimiter, many programs write quotes unescaped.
         rows = list(_parsed(text, delimiter, csv.QUOTE_NONE, first))
     return (row for row in rows if any(row[1]))
 

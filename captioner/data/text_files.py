@@ -1,4 +1,4 @@
-"""Text to learn a language from: files in, lines out."""
+"""Text files for language model training."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 def read_text(path: str | Path, held_out: float) -> tuple[list[str], list[str]]:
-    """The lines to learn from and those to be tested on.
+    """Read lines for training and validation.
 
     Args:
-        path: A text file, one sentence a line, or JSON lines with the captions of an image each, such as
+        path: A text file with one sentence per line, or JSON lines with the captions of one image each, such as
             ``{"captions": ["a dog", "a brown dog"], "split": "train"}``; either may be compressed by gzip.
-        held_out: Share of the lines, from the end of the file, that are held out where the file names no ``split``, in
-            (0, 1). Of a file that does, ``train`` and ``val`` are used; lines without one are ``train``.
+        held_out: Share of lines at the end of the file to hold out if the file has no ``split``, in (0, 1). If it has,
+            ``train`` and ``val`` are used; lines without a split are ``train``.
 
     Returns:
-        Lines for training and for validation; blank ones are left out.
+        Lines for training and for validation; blank ones are dropped.
 
     Raises:
-        CaptionerError: The file cannot be read, or has too little text.
+        CaptionerError: The file cannot be read, or too short.
     """
     path = Path(path)
     text = _read(path)

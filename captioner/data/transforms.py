@@ -1,4 +1,4 @@
-"""From a photograph to the tensor that the encoder reads: the one road that training and captioning share."""
+"""Preprocessing from image to encoder input, shared by training and captioning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from captioner.data.images import open_image
 from captioner.errors import CaptionerError
 
 LARGEST_SIZE = 8192
-"""Pixels a side of an encoder's input: an image of this size fills 800 MB as float32."""
+"""Largest side of the encoder's input, in pixels: such an image takes 800 MB in float32."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -26,11 +26,11 @@ _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.B
 
 @dataclass(frozen=True)
 class Transform:
-    """Turns an upright RGB photograph into the encoder's input.
+    """Converts an upright RGB image to the encoder's input.
 
     Attributes:
         size: Height and width of the input, in pixels.
-        resize: ``squash`` scales both sides to ``size`` and forgets the aspect ratio; ``crop`` scales the shorter side
+        resize: ``squash`` scales both sides to ``size``, ignoring the aspect ratio; ``crop`` scales the shorter side
             to ``size`` and keeps the center.
         interpolation: The filter for scaling.
         mean: Mean of each channel, of values in [0, 1].
@@ -59,15 +59,15 @@ class Transform:
 
     @property
     def enough(self) -> int:
-        """Pixels a side that a photograph needs: twice the input's, since what comes in between is averaged anyway."""
+        """Pixels per side that are worth decoding: twice the input's, since scaling averages finer detail."""
         return 2 * self.size
 
     def region(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """The part of a photograph that the encoder sees.
+        """The part of an image that the encoder sees.
 
         Args:
-            width: Of the upright photograph, in pixels.
-            height: Likewise.
+            width: Width of the upright image, in pixels.
+            height: Its height, in pixels.
 
         Returns:
             Left, top, right and bottom edge in pixels.
@@ -79,7 +79,7 @@ class Transform:
         return left, top, left + side, top + side
 
     def scale(self, image: Image.Image) -> Image.Image:
-        """Cut and scale a photograph to ``size`` × ``size`` pixels."""
+        """Crop and scale an image to ``size`` × ``size`` pixels."""
         region = self.region(*image.size)
         return image.resize((self.size, self.size), _FILTERS[self.interpolation], box=region)
 
@@ -97,19 +97,19 @@ class Transform:
         return (pixels - mean).div_(std)
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """From an upright RGB photograph to a float32 tensor of shape (3, size, size)."""
+        """Convert an upright RGB image to a float32 tensor of shape (3, size, size)."""
         return self.normalize(to_pixels(self.scale(image)))
 
 
 def to_pixels(image: Image.Image) -> Tensor:
-    """The RGB values of a photograph, uint8, shape (3, height, width)."""
+    """Convert an image to RGB values, uint8, shape (3, height, width)."""
     return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1)
 
 
 def read_scaled(transform: Transform, path: Path) -> Image.Image:
-    """A photograph as the encoder sees it, decoded no larger than that takes.
+    """Load an image for the encoder, decoded no larger than necessary.
 
     Raises:
-        CaptionerError: It cannot be read.
+        CaptionerError: It is not a readable image.
     """
     return transform.scale(open_image(path, transform.enough))

@@ -1,4 +1,4 @@
-"""Captions in scripts without blanks between words, which a tokenizer that goes by blanks takes for one word each."""
+"""Detect captions in scripts without spaces between words, which the tokenizer would take for one word each."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _THAI = r"\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff"
 _RUN = re.compile(rf"(?P<han>[{_HAN}]+)|(?P<thai>[{_THAI}]+)")
 
 _LONGEST_MEAN = {"han": 4.0, "thai": 9.0}
-"""Letters of a word on average, in text whose words are parted: Chinese and Japanese have about 2, Thai, Lao, Khmer,
-Burmese and Tibetan 4 to 6."""
+"""Average length of words in segmented text: about 2 letters in Chinese and Japanese, 4 to 6 in Thai, Lao, Khmer,
+Burmese and Tibetan."""
 
 _LEAST_SHARE = 0.1
-"""Captions with such text, of all."""
+"""Share of captions with such text."""
 
 
 def tell_unspaced(captions: Iterable[str], source: object) -> None:
-    """Say on standard error that words are not parted, where they are not.
+    """Warn on standard error about text without spaces between words.
 
     Args:
         captions: The texts.
-        source: Where they come from.
+        source: Their source, for the message.
     """
     letters = dict.fromkeys(_LONGEST_MEAN, 0)
     runs = dict.fromkeys(_LONGEST_MEAN, 0)

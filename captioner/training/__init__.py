@@ -1,1 +1,1 @@
-"""Training: what a model learns from, and how."""
+"""Training of captioners and language models."""

@@ -1,7 +1,7 @@
-"""Which code a training configuration may name: everything else that it names is refused and not imported.
+"""Allow-list of the code that a training configuration may import.
 
-A configuration names classes by ``class_path``, such as a logger's, and naming one imports its package. So that
-somebody else's file runs nothing of its author's, only packages of this list are imported.
+A configuration names classes by ``class_path``, such as a logger's, which imports their package. Only packages on this
+list are imported, so that a configuration from someone else cannot run arbitrary code.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from captioner.errors import CaptionerError
 _LIGHTNING = ("accelerators", "callbacks", "loggers", "plugins", "profilers", "strategies")
 ALLOWED = (
     "captioner",
-    "lightning.Callback",  # what is meant where a configuration sets fields of a callback and names no class
+    "lightning.Callback",  # implied by a configuration that sets fields of a callback without naming a class
     *(f"lightning.pytorch.{part}" for part in _LIGHTNING),
     *(f"lightning.fabric.{part}" for part in _LIGHTNING),
     # Not all of torch: torch.hub runs code that it downloads, torch.load unpickles.
@@ -28,7 +28,7 @@ ALLOWED = (
 OPTION = "--allow_package"
 
 _REFUSED = re.compile(r"Importing '(?P<path>[^']+)' is not allowed")
-"""What jsonargparse says of a path that is not on the list."""
+"""jsonargparse's message for a path that is not on the list."""
 
 
 @contextmanager
@@ -36,10 +36,10 @@ def importing_only(packages: Sequence[str]) -> Iterator[None]:
     """Let configurations name classes of `ALLOWED` and of further packages, for the whole process.
 
     Args:
-        packages: Names of packages or modules; all below them is allowed too.
+        packages: Names of packages or modules; everything below them is allowed, too.
 
     Raises:
-        CaptionerError: A name is none of a package.
+        CaptionerError: A name is not that of a package.
     """
     for name in packages:
         if not all(part.isidentifier() for part in name.split(".")) or name.split(".")[0] == "jsonargparse":
@@ -57,6 +57,6 @@ def importing_only(packages: Sequence[str]) -> Iterator[None]:
 
 
 def refused_import(message: str) -> str | None:
-    """Find in an error of jsonargparse the path that was not imported, if it tells of one."""
+    """Extract the refused path from an error of jsonargparse, if there is one."""
     found = _REFUSED.search(message)
     return found["path"] if found else None

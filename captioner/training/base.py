@@ -1,4 +1,4 @@
-"""What the training of every model has: its optimizer, its seeds, and what its checkpoints hold."""
+"""Base class of the training modules: optimizer, seeds and checkpoint content."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from captioner.utils.seeding import batch_seed, run_seed
 
 
 class Describable(Protocol):
-    """Data that a model is trained on."""
+    """Interface of the training data."""
 
     @property
     def vocabulary(self) -> Vocabulary:
         """The words of the training captions or text."""
 
     def describe(self) -> dict[str, Any]:
-        """The data in plain values, for the checkpoint's card."""
+        """Describe the data in plain values, for the model card."""
 
 
 class TrainingModule(lightning.LightningModule, ABC):
-    """Trains a network of words.
+    """Base LightningModule of models with a vocabulary.
 
-    The constructor keeps options; files are read when the network is built, by `configure_model`.
+    The constructor only stores options; `configure_model` reads files and builds the network.
 
     Args:
         data: The data of the run.
-        optimizer: How far a step changes the weights.
+        optimizer: Options of the optimizer.
     """
 
     def __init__(self, data: Describable, optimizer: OptimizerOptions) -> None:
@@ -49,37 +49,37 @@ class TrainingModule(lightning.LightningModule, ABC):
 
     @abstractmethod
     def build(self) -> None:
-        """Make the network and all that is read from files."""
+        """Build the network and read the files it needs."""
 
     @property
     @abstractmethod
     def config(self) -> Config:
-        """The shape of the network."""
+        """The network's configuration."""
 
     @property
     @abstractmethod
     def parts(self) -> list[tuple[nn.Module, float]]:
-        """What is trained, and the peak learning rate of each."""
+        """The trained modules with their peak learning rates."""
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What else the checkpoint's card tells of the training."""
+        """Further entries of the model card about training."""
         return {}
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The words, those of the data."""
+        """The vocabulary, which is the data's."""
         return self.data.vocabulary
 
     def configure_model(self) -> None:
-        """Build the network, once, on the CPU: with one seed it begins with the same weights on every device."""
+        """Build the network once, on the CPU, so that a seed gives the same initial weights on every device."""
         if not self._is_configured:
             with torch.device("cpu"):
                 self.build()
             self._is_configured = True
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam with decoupled weight decay, each part at its own rate; warm-up, then a cosine to 0."""
+        """Build AdamW with a learning rate per part, and the schedule: linear warm-up, then cosine decay to 0."""
         return make_optimizer(self.parts, self.optimizer, int(self.trainer.estimated_stepping_batches))
 
     def on_train_batch_start(self, batch: Any, batch_index: int) -> None:  # noqa: ANN401 (each model has its own)
@@ -87,20 +87,20 @@ class TrainingModule(lightning.LightningModule, ABC):
         torch.manual_seed(self.batch_seed(batch_index))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what makes the file a model: configuration, words, card."""
+        """Add configuration, vocabulary and model card to a checkpoint."""
         checkpoint[METADATA_KEY] = self._content(self._model_card()).header()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to resume what was trained otherwise; with other words, every id would mean something else."""
+        """Refuse to resume a run with other options or another vocabulary, whose ids would differ."""
         refuse_another(checkpoint, self._content({}))
         refuse_another_optimizer(checkpoint, self.parts, self.optimizer.weight_decay)
 
     def batch_seed(self, batch_index: int) -> int:
-        """The seed of a batch of this process: of all batches of an epoch, each has another."""
+        """The seed of a batch in this process, unique within an epoch."""
         return batch_seed(self.current_epoch, batch_index * self.trainer.world_size + self.trainer.global_rank)
 
     def validation_scores(self) -> dict[str, float]:
-        """The newest scores of validation, rounded for the card."""
+        """The latest validation scores, rounded for the model card."""
         return {
             name.removeprefix("val/"): round(float(value), 4)
             for name, value in self.trainer.callback_metrics.items()
@@ -108,7 +108,7 @@ class TrainingModule(lightning.LightningModule, ABC):
         }
 
     def divergence(self, loss: Tensor, batch_index: int, cure: str) -> CaptionerError:
-        """What ends a run whose loss is not finite: there is nothing to learn from it any more."""
+        """The error that ends a run whose loss is not finite."""
         return CaptionerError(f"the loss of batch {batch_index} of epoch {self.current_epoch} is {loss.item()}; {cure}")
 
     def _content(self, card: dict[str, Any]) -> Checkpoint:

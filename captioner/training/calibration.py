@@ -1,4 +1,4 @@
-"""Fits a captioner's confidence to photographs with references and to pictures that are no photographs."""
+"""Fit a captioner's confidence to photographs with references and to other images, such as drawings."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from captioner.pipeline import Captioner
 from captioner.text.vocabulary import Vocabulary
 
 FEWEST = 50
-"""Photographs, and pictures that are none, below which there is nothing to fit."""
+"""Minimum numbers of photographs and of other images for a fit."""
 
 _FOLDS = 5
 _PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0)
-"""Ridge penalties on the mean feature vector's weights, of which the one that foretells best is taken."""
+"""Candidate ridge penalties on the mean feature vector's weights; chosen by cross-validation."""
 _PHOTOGRAPH_PENALTY = 1.0
 _FEATURE_PENALTY = 1.0
 
@@ -40,26 +40,26 @@ class Fit(NamedTuple):
 
     Attributes:
         weights: Shape (features,).
-        bias: The logarithm of the odds of x = 0.
+        bias: The log-odds at x = 0.
     """
 
     weights: Floats
     bias: float
 
     def predict(self, x: Floats) -> Floats:
-        """The probabilities of some x, shape (examples, features)."""
+        """Predict probabilities for x, shape (examples, features)."""
         probabilities: Floats = torch.from_numpy(x @ self.weights + self.bias).sigmoid().numpy()
         return probabilities
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A caption of a photograph, and how far it is known to be right.
+    """A photograph's caption with its correctness label.
 
     Attributes:
-        evidence: What its confidence is computed from; the first caption counts.
-        right: Whether all things that it names are in a reference.
-        seen: Probability that a caption that is right is known to be: less than 1 for few references.
+        evidence: Inputs of its confidence.
+        right: Whether every object that it names is in a reference.
+        seen: Probability that a correct caption is labeled correct; below 1 with few references.
     """
 
     evidence: Evidence
@@ -68,15 +68,15 @@ class Photograph:
 
 
 class Report(NamedTuple):
-    """How well a confidence foretells pictures that it was not fitted to (five-fold cross-validation).
+    """Quality of a confidence on held-out images (five-fold cross-validation).
 
     Attributes:
-        error: Expected calibration error of photographs whose references are taken to be complete.
-        by_chance: What it would be of perfectly calibrated confidences, with so few photographs.
-        threshold: Confidence that 80 % of the photographs reach.
-        passed: Share of the pictures that are no photographs that reach it too.
-        right: Share of the captions of photographs that are right as far as is known.
-        kept_right: The same, of those that reach the threshold.
+        error: Expected calibration error on photographs whose references are assumed complete.
+        by_chance: Its expected value for perfectly calibrated confidences and this number of photographs.
+        threshold: Confidence reached by 80 % of the photographs.
+        passed: Share of the other images that reach it, too.
+        right: Share of photograph captions that are labeled correct.
+        kept_right: The same among captions that reach the threshold.
     """
 
     error: float
@@ -94,16 +94,17 @@ def fit_logistic(
     weights: Floats | None = None,
     seen: Floats | None = None,
 ) -> Fit:
-    """Fit a logistic regression with a ridge penalty, by L-BFGS from zero; the same input gives the same result.
+    """Fit a logistic regression with a ridge penalty, by L-BFGS from zero; deterministic.
 
     Args:
-        x: The examples, shape (examples, features). Each feature is scaled to a deviation of 1 before it is penalised;
-            one that is always the same gets the weight 0.
-        true: What is foretold, shape (examples,).
-        penalty: Half the weight of each squared coefficient, of all or by feature, beside log-losses that are summed.
-        weights: How much each example counts; 1 by default.
-        seen: Probability that an example that is true is marked so, shape (examples,); 1 by default. Marks that are
-            missing then do not count as false (Elkan and Noto, KDD 2008).
+        x: The examples, shape (examples, features). Features are standardized before they are penalized; a constant one
+            gets weight 0.
+        true: The labels, shape (examples,).
+        penalty: Half the weight of the squared coefficients, one for all or one per feature, relative to the summed
+            log-loss.
+        weights: Weight of each example; 1 by default.
+        seen: Probability that a positive example is labeled positive, shape (examples,); 1 by default. Corrects for
+            missing labels (Elkan and Noto, KDD 2008).
     """
     mean, deviation = x.mean(axis=0), x.std(axis=0)
     constant = deviation < 1e-9 * (1 + np.abs(mean))
@@ -121,7 +122,7 @@ def fit_logistic(
     def loss() -> Tensor:
         optimizer.zero_grad()
         marked = torch.nn.functional.logsigmoid(scaled @ found[:-1] + found[-1]) + shown
-        # log(1 - P), without the loss of digits where P is near 1.
+        # log(1 - P), stable for P near 1.
         unmarked = torch.log(-torch.expm1(marked.clamp(max=-1e-12)))
         losses = -(target * marked + (1 - target) * unmarked)
         total = (counts * losses).sum() + (ridge * found[:-1].square()).sum() / 2
@@ -135,7 +136,7 @@ def fit_logistic(
 
 
 def things_of(vocabulary: Vocabulary) -> Tensor:
-    """For each word, 1 + the number of the one of COCO's categories that it names by itself, else 0; uint8."""
+    """For each word, 1 + the index of the COCO category that it names alone, else 0; uint8."""
     numbers: dict[str, int] = {}
     things = torch.zeros(len(vocabulary), dtype=torch.uint8)
     for id_, word in enumerate(vocabulary.words):
@@ -145,9 +146,9 @@ def things_of(vocabulary: Vocabulary) -> Tensor:
 
 
 def with_confidence(captioner: Captioner) -> Captioner:
-    """The same captioner with a confidence that is not fitted yet, in place of any that it has.
+    """Return the captioner with an unfitted confidence, replacing any other.
 
-    Of an ensemble the first member carries it, for all.
+    An ensemble stores it in its first member.
     """
     vocabulary = captioner.vocabulary
     for member in captioner.members:
@@ -165,15 +166,15 @@ def with_confidence(captioner: Captioner) -> Captioner:
 def judge(
     captions: Sequence[str], references: Sequence[Sequence[str]], evidence: Sequence[Evidence]
 ) -> list[Photograph]:
-    """Hold captions against references.
+    """Label captions by their references.
 
-    Of captions that are right by several references, some are so by each of them alone; as often, a caption of a
-    picture with a single reference is known to be right if it is. Where no picture has several, one is believed.
+    Captions that several references together confirm are used to estimate how often a single reference would confirm
+    them, which is the label frequency of images with one reference. If no image has several, it is 1.
 
     Args:
-        captions: One for each photograph.
-        references: Of each photograph, at least one.
-        evidence: Of each photograph.
+        captions: One per photograph.
+        references: References of each photograph, at least one.
+        evidence: Evidence of each photograph.
     """
     named = [categories_named(caption) for caption in captions]
     present = [[categories_named(text) for text in texts] for texts in references]
@@ -196,14 +197,14 @@ def calibrate(confidence: Confidence, photographs: Sequence[Photograph], others:
 
     Args:
         confidence: The confidence, changed in place.
-        photographs: Captions of photographs.
-        others: Of pictures that are no photographs.
+        photographs: Labeled captions of photographs.
+        others: Evidence of other images.
 
     Returns:
-        How well it foretells.
+        Its cross-validated quality.
 
     Raises:
-        CaptionerError: There is too little to fit to.
+        CaptionerError: There are too few examples.
     """
     for found, what in ((photographs, "photographs"), (others, "pictures that are no photographs")):
         if len(found) < FEWEST:
@@ -240,7 +241,7 @@ def calibrate(confidence: Confidence, photographs: Sequence[Photograph], others:
 
 
 def describe(report: Report, photographs: int, others: int) -> Mapping[str, float]:
-    """A report for the model card."""
+    """Format the calibration for the model card."""
     return {
         "photographs": photographs,
         "other pictures": others,
@@ -250,7 +251,7 @@ def describe(report: Report, photographs: int, others: int) -> Mapping[str, floa
 
 
 def _examples(evidence: Sequence[Evidence]) -> Floats:
-    """Mean feature vector and `FEATURES` of the first caption of each, shape (examples, channels + features)."""
+    """Mean feature vector and `FEATURES` of each first caption, shape (examples, channels + features)."""
     rows: Floats = (
         torch.stack([torch.cat([each.picture, each.captions[0]]) for each in evidence]).double().cpu().numpy()
     )
@@ -258,7 +259,7 @@ def _examples(evidence: Sequence[Evidence]) -> Floats:
 
 
 def _fit_photograph(taken: Floats, not_taken: Floats) -> Fit:
-    """Tell photographs from others as if there were as many of them."""
+    """Fit photographs against other images, with equal total weight."""
     x = np.concatenate([taken, not_taken])[:, : -len(FEATURES)]
     true = np.arange(len(x)) < len(taken)
     weights = np.where(true, len(x) / (2 * len(taken)), len(x) / (2 * len(not_taken)))
@@ -272,7 +273,7 @@ def _fit_right(x: Floats, right: NDArray[np.bool_], seen: Floats, penalty: float
 
 
 def _loss_elsewhere(x: Floats, right: NDArray[np.bool_], seen: Floats, fold: NDArray[np.int_], penalty: float) -> float:
-    """Log-loss on the examples that each fit leaves out."""
+    """Cross-validated log-loss."""
     marked = np.zeros(len(x))
     for left_out in range(_FOLDS):
         here = fold == left_out

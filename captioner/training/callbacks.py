@@ -1,4 +1,4 @@
-"""What every run does beside its steps: tell, refuse, stay stopped, keep its configuration."""
+"""Callbacks of every run."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from captioner.utils.console import print_status
 from captioner.utils.files import replacing
 
 _SHOWN = ("train/loss", "val/loss", "val/perplexity", "val/BLEU-4", "val/CIDEr")
-"""Scores in the line of an epoch."""
+"""Scores shown for an epoch."""
 
 
 class ScoreLines(Callback):
-    """Writes the validation scores of each epoch as a line on standard error."""
+    """Prints the validation scores of each epoch on standard error."""
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Lightning calls it after the scores are in."""
+        """Print the scores; called by Lightning after validation."""
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         shown = {
@@ -35,15 +35,15 @@ class ScoreLines(Callback):
 
 
 class RefuseUnvalidated(Callback):
-    """Refuses a run that would end before its first validation, by which the best epoch is chosen."""
+    """Refuses a run that would end before its first validation."""
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Lightning calls it when it knows how many batches there are.
+        """Check the run; called by Lightning once the number of batches is known.
 
         Raises:
-            CaptionerError: It is such a run.
+            CaptionerError: Training would end before the first validation.
         """
-        if trainer.val_check_batch is None:  # it is a matter of time
+        if trainer.val_check_batch is None:  # the interval is a time
             return
         epochs = trainer.check_val_every_n_epoch or 1
         first = (epochs - 1) * trainer.num_training_batches + trainer.val_check_batch
@@ -56,31 +56,30 @@ class RefuseUnvalidated(Callback):
 
 
 class StayStopped(Callback):
-    """Ends a resumed run at once where an early stop had ended it, and is not given more patience now."""
+    """Ends a resumed run that early stopping had ended, unless its patience has been raised."""
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Lightning calls it before a checkpoint, which has the patience of before, is taken up."""
+        """Remember the configured patience; called by Lightning before a checkpoint overwrites it."""
         self._patience = [stop.patience for stop in trainer.early_stopping_callbacks]
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Lightning calls it when a checkpoint to resume from has been taken up."""
+        """Called by Lightning after a checkpoint has been restored."""
         for stop, patience in zip(trainer.early_stopping_callbacks, self._patience, strict=True):
             stop.patience = patience
             trainer.should_stop |= stop.wait_count >= max(1, patience)
 
 
 class SaveConfigOnce(SaveConfigCallback):
-    """Keeps the run's configuration beside its checkpoints, whole or not at all; a resumed run may replace it.
+    """Saves the run's configuration next to its checkpoints, atomically; a resumed run may replace it.
 
-    What allowed this start alone, ``--resume`` and ``--overwrite``, is left out: given again, the file must neither go
-    on with this run nor write over it.
+    ``--resume`` and ``--overwrite`` are left out, so that reusing the file neither continues nor overwrites this run.
     """
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Leave alone what Lightning would write here: the run may yet be refused."""
+        """Do nothing yet, unlike Lightning: the run may still be refused."""
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Lightning calls it when a checkpoint to resume from has been taken up."""
+        """Called by Lightning after a checkpoint has been restored."""
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             config, root = self.config.clone(), Path(trainer.default_root_dir)
             if config["overwrite"] and not config["resume"]:

@@ -31,31 +31,31 @@ PREVIOUS = "previous.ckpt"
 
 
 class DurableCheckpoints(TorchCheckpointIO):
-    """Writes checkpoints whole or not at all, and keeps the one before the newest."""
+    """Writes checkpoints atomically, and keeps the previous one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
-        """Write one checkpoint; Lightning calls it.
+        """Write a checkpoint; called by Lightning.
 
         Raises:
-            CaptionerError: It cannot be written; what was there still is.
+            CaptionerError: It cannot be written; an existing file is intact.
         """
         path = Path(path)
         with replacing(path) as temporary:
             try:
                 torch.save(checkpoint, temporary)
-            except RuntimeError as error:  # what torch makes of a failed write
+            except RuntimeError as error:  # torch's error for a failed write
                 raise OSError(None, "the disk is full or a limit of the file's size is reached") from error
             if path.name == LAST and path.exists():
-                # A second name for the file, so that at no moment there is no newest one.
+                # A hard link, so that there is a newest checkpoint at any moment.
                 with replacing(path.with_name(PREVIOUS)) as previous:
                     previous.unlink()
                     try:
                         os.link(path, previous)
-                    except OSError:  # FAT and many mounts of other machines have no second names
+                    except OSError:  # FAT and many network file systems have no hard links
                         shutil.copyfile(path, previous)
 
     def load_checkpoint(self, path: str | Path, *arguments: Any, **options: Any) -> dict[str, Any]:  # noqa: ANN401
-        """Read one checkpoint, whatever Lightning asks for, without unpickling; Lightning calls it.
+        """Read a checkpoint, always without unpickling; called by Lightning.
 
         Raises:
             CaptionerError: It is damaged, or would run code.
@@ -64,7 +64,7 @@ class DurableCheckpoints(TorchCheckpointIO):
             content: dict[str, Any] = super().load_checkpoint(path, *arguments, **{**options, "weights_only": True})
             if not {"state_dict", "loops", "optimizer_states"} <= content.keys():
                 raise KeyError("loops")
-        # The restricted unpickler runs nothing, but a damaged or hostile file makes it raise nearly anything.
+        # The restricted unpickler executes nothing, but raises almost any exception for a damaged or hostile file.
         except Exception as error:
             raise CaptionerError(
                 f"checkpoint {path} to resume from: was not written by captioner train, or is damaged, or would run "
@@ -77,9 +77,9 @@ class DurableCheckpoints(TorchCheckpointIO):
 
 
 def _find_best(state: dict[str, Any], folder: Path) -> None:
-    """Tell the state of a `ModelCheckpoint` where its files are by now, in a folder that was moved or copied.
+    """Update paths in the state of a `ModelCheckpoint` after its folder was moved or copied.
 
-    Lightning, which keeps whole paths, would otherwise forget the best epoch, and take the next for it.
+    Lightning stores absolute paths, and would otherwise forget the best epoch.
     """
     moved = {file: folder / Path(file).name for file in state["best_k_models"]}
     if any(file.exists() for file in moved.values()):
@@ -91,9 +91,9 @@ def _find_best(state: dict[str, Any], folder: Path) -> None:
 
 
 class SaveLast(ModelCheckpoint):
-    """Writes ``last.ckpt`` at the end of each epoch; where a run ends within one, `SaveOften` has done so.
+    """Writes ``last.ckpt`` at the end of each epoch; `SaveOften` covers runs that end within one.
 
-    It has to come after the callback that keeps the best epoch, so that it knows of it.
+    It has to come after the callback that keeps the best epoch, whose state it saves.
 
     Args:
         folder: The run's folder.
@@ -105,20 +105,20 @@ class SaveLast(ModelCheckpoint):
         )
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Save; Lightning would count the rest of an epoch that has not ended as done."""
+        """Save, except within an epoch, which Lightning would count as finished."""
         _, batches = progress(trainer)
         if batches == 0:
             super().on_train_epoch_end(trainer, pl_module)
 
 
 class SaveOften(Checkpoint):
-    """Writes ``last.ckpt`` within epochs too, when all other callbacks have done their part of a step.
+    """Writes ``last.ckpt`` within epochs, too, after all other callbacks of a step.
 
     Args:
         folder: The run's folder.
-        minutes: Between two checkpoints; 0 for none by time.
-        steps: Of the optimizer between two checkpoints; 0 for none by steps.
-        stop: Asks for a checkpoint at the next step, and for the end of the run.
+        minutes: Minutes between checkpoints; 0 disables them.
+        steps: Optimizer steps between checkpoints; 0 disables them.
+        stop: Requests a checkpoint after the next step, and the end of the run.
     """
 
     def __init__(self, folder: str | Path, minutes: float, steps: int, stop: StopRequest) -> None:
@@ -133,21 +133,21 @@ class SaveOften(Checkpoint):
         self._saved_step = 0
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """From here on there is something to save."""
+        """Requests to stop can wait for a checkpoint from here on."""
         self.stop.can_wait = not trainer.fast_dev_run  # type: ignore[attr-defined]
         self.stop.hear_sigterm()
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """All is saved."""
+        """Requests to stop need not wait any more."""
         self.stop.can_wait = False
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: object, index: int
     ) -> None:
-        """End the run where the epoch before, whose end has saved it, was the last that was wanted.
+        """End the run if that was requested during the previous epoch, which is saved.
 
         Raises:
-            KeyboardInterrupt: It was.
+            KeyboardInterrupt: It was requested.
         """
         if index == 0:
             self._end_if_asked(trainer)
@@ -160,12 +160,12 @@ class SaveOften(Checkpoint):
         batch: object,
         index: int,
     ) -> None:
-        """Save when it is time, between steps of the optimizer; after an epoch's last batch, its end does.
+        """Save when due, between optimizer steps; an epoch's last batch is left to its end.
 
-        What is saved before a validation continues after it, without its scores: it waits for the next step.
+        A checkpoint before a validation would skip that validation when resumed, so it waits for the next step.
 
         Raises:
-            KeyboardInterrupt: The run was asked to end, and is saved.
+            KeyboardInterrupt: The end of the run was requested; it is saved.
         """
         is_last = index + 1 >= trainer.num_training_batches
         if is_last or (index + 1) % trainer.accumulate_grad_batches or trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -182,14 +182,14 @@ class SaveOften(Checkpoint):
             self._end_if_asked(trainer)
 
     def _end_if_asked(self, trainer: lightning.Trainer) -> None:
-        """Raise KeyboardInterrupt in all processes where one of them was asked to end."""
+        """Raise KeyboardInterrupt in all processes if the end was requested in one."""
         if _any(trainer, self.stop.made):
             rank_zero_only(print_status)(f"captioner: rerun with --resume {self.folder / LAST} to continue")
             raise KeyboardInterrupt
 
 
 def _is_validated(trainer: lightning.Trainer, index: int) -> bool:
-    """Whether a validation follows a batch that is not the last of its epoch; where all do, none is waited for."""
+    """Whether a validation follows a batch within an epoch; False if one follows every batch."""
     every = trainer.val_check_batch
     if every is None or every == 1:
         return False
@@ -198,12 +198,12 @@ def _is_validated(trainer: lightning.Trainer, index: int) -> bool:
 
 
 def _any(trainer: lightning.Trainer, wanted: bool) -> bool:
-    """Whether one of the processes wants something, for all of them to do."""
+    """Whether the value is true in any process; all must call it."""
     return trainer.strategy.reduce_boolean_decision(wanted, all=False)
 
 
 def progress(trainer: lightning.Trainer) -> tuple[int, int]:
-    """Where a run continues: the epoch, and how many of its batches are done."""
+    """The current epoch, and the number of its finished batches."""
     loop = trainer.fit_loop
     begun: int = loop.epoch_progress.current.started  # type: ignore[attr-defined]
     batches: int = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
@@ -211,10 +211,10 @@ def progress(trainer: lightning.Trainer) -> tuple[int, int]:
 
 
 def newest_whole(path: Path) -> Path:
-    """The checkpoint to resume from: the given one, or the previous one where it is damaged.
+    """The checkpoint to resume from: the given one, or the previous one if it is damaged.
 
     Raises:
-        CaptionerError: There is none, or none is whole.
+        CaptionerError: There is none, or all are damaged.
     """
     previous = path.with_name(PREVIOUS)
     if _is_whole(path):
@@ -228,11 +228,11 @@ def newest_whole(path: Path) -> Path:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a file is a zip archive, as Lightning's checkpoints are, with every checksum right."""
+    """Whether a file is an intact zip archive, as Lightning's checkpoints are."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    except Exception:  # nearly anything, by where the damage is
+    except Exception:  # almost any exception, depending on the damage
         return False
 
 
@@ -240,11 +240,11 @@ _TOLD = b"captioner: saves what was learned, then ends; Ctrl-C again ends at onc
 
 
 class StopRequest:
-    """Whether a run was asked to end.
+    """A request to end a run.
 
     Attributes:
-        can_wait: There is something to save, and somebody who will look at ``made``.
-        made: It was asked for.
+        can_wait: Whether a callback will check ``made`` and save a checkpoint.
+        made: Whether the end was requested.
     """
 
     def __init__(self) -> None:
@@ -254,7 +254,7 @@ class StopRequest:
 
     @contextmanager
     def heard(self) -> Iterator[None]:
-        """Take the first SIGINT for a request where it can wait; any other does what it would have done."""
+        """Treat the first SIGINT as a request if it can wait; later ones act as usual."""
         before = signal.getsignal(signal.SIGINT)
         if not callable(before):  # ignored by the shell
             yield
@@ -263,15 +263,15 @@ class StopRequest:
             yield
 
     def hear_sigterm(self) -> None:
-        """Take SIGTERM for a request too, until Lightning, which answers it while it trains, gives it back.
+        """Treat SIGTERM as a request, too, until Lightning restores its own handler.
 
-        Lightning would end the run at once where an epoch is validated, and with it lose the epoch.
+        Lightning would end the run at once during validation, and lose the epoch.
         """
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, partial(self._hear, signal.default_int_handler))
 
     def _hear(self, otherwise: Callable[[int, FrameType | None], object], number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # loads images; the process that trains ends it
+        if os.getpid() != self._process:  # a data loading process, which the training process ends
             return
         if self.can_wait and not self.made:
             self.made = True

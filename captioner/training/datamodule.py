@@ -1,4 +1,4 @@
-"""The data of a training run as a LightningDataModule: caption files in, batches out."""
+"""LightningDataModule for captions."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ _CURES = {
 
 
 _LARGE_FILE = 20_000_000
-"""Bytes of a caption file that take seconds to read."""
+"""Size in bytes of a caption file that takes seconds to read."""
 
 
 class CaptionData(lightning.LightningDataModule):
     """Images and captions for training and validation.
 
-    Preprocessing and encoder are the model's; `prepare_for` says whose.
+    Preprocessing and encoder are those of the model given to `prepare_for`.
 
     Args:
         captions: Caption files of any format that is read (docs/data.md), or folders with captions beside pictures.
@@ -145,15 +145,15 @@ class CaptionData(lightning.LightningDataModule):
         self.val: CaptionDataset
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CaptionData:
-        """Is itself: a copy of a model, as of an average of its weights, has the same data."""
+        """Return itself: copies of a model, such as its moving average, share the data."""
         return self
 
     def prepare_for(self, model: Callable[[], CaptionModel]) -> None:
-        """Say for whom images are prepared.
+        """Set the model that images are prepared for.
 
         Args:
-            model: Gives the network, whose preprocessing images get, and whose encoder fills the feature cache. It is
-                called when data are needed, not before.
+            model: Returns the network whose preprocessing is used and whose encoder fills the feature cache; called
+                when the data is first needed.
         """
         self._model = model
 
@@ -162,7 +162,7 @@ class CaptionData(lightning.LightningDataModule):
         """The usable records of ``train`` and ``val``; what is skipped is reported on standard error.
 
         Raises:
-            CaptionerError: The files cannot be used, too much of them is unusable, or one of the splits is empty.
+            CaptionerError: The files are unusable, too many entries are, or a split is empty.
         """
         of_files: list[list[Record]] = []
         for file, images, splits in zip(self.files, self.images, self.splits, strict=True):
@@ -188,7 +188,7 @@ class CaptionData(lightning.LightningDataModule):
         )
 
     def describe(self) -> dict[str, Any]:
-        """The data in plain values, for the checkpoint's card."""
+        """Describe the data in plain values, for the model card."""
         train, val = self.records["train"], self.records["val"]
         return {
             "files": [os.path.basename(file) for file in self.files],
@@ -206,11 +206,11 @@ class CaptionData(lightning.LightningDataModule):
         return f"{count} words seen {self.min_count} times or more in training captions"
 
     def prepare_data(self) -> None:
-        """Make the feature cache where it is missing; one process does it."""
+        """Fill the feature cache if it is missing; called by Lightning in one process."""
         if self.feature_cache is None or self.feature_cache.exists():
             return
         assert self.trainer is not None
-        # Lightning moves the model to the accelerator later than it asks for this.
+        # Lightning moves the model to the accelerator only after this.
         encoder = copy.deepcopy(self._encoder()).eval().to(self.trainer.strategy.root_device)
         if isinstance(encoder.trunk, EfficientNetLite):
             encoder.trunk.fold_batch_norm()
@@ -223,7 +223,7 @@ class CaptionData(lightning.LightningDataModule):
                 update(done)
 
     def setup(self, stage: str) -> None:
-        """Build the datasets; Lightning calls it in every process."""
+        """Build the datasets; called by Lightning in every process."""
         transform = self._transform()
         train, val = self.records["train"], self.records["val"]
         train_cache = val_cache = None
@@ -238,15 +238,15 @@ class CaptionData(lightning.LightningDataModule):
         self.val = CaptionDataset(val, self.vocabulary, transform, self.max_captions, cache=val_cache)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Batches in a new order each epoch."""
+        """Training batches, reshuffled each epoch."""
         return self._loader(self.train, shuffle=True, seen=self._seen)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Batches in the file's order."""
+        """Validation batches, in the file's order."""
         return self._loader(self.val, shuffle=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch that is to be continued, and how many images have been seen of it; for the checkpoint."""
+        """The position in the data for a checkpoint: the epoch, and the number of its images seen."""
         assert self.trainer is not None
         epoch, batches = progress(self.trainer)
         return {
@@ -258,12 +258,10 @@ class CaptionData(lightning.LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the checkpoint's run was.
+        """Continue at the checkpoint's position.
 
         Raises:
-            CaptionerError: There are more or fewer images than there were, so that none has its place any more, the
-                run has another seed, or an epoch that has begun would continue in batches of another size, which
-                Lightning cannot count.
+            CaptionerError: The number of images or the seed differs, or the batch size within an unfinished epoch.
         """
         refuse_another_seed(state_dict)
         size = len(self.records["train"])
@@ -280,7 +278,7 @@ class CaptionData(lightning.LightningDataModule):
         self._seen = state_dict["epoch"], state_dict["images"]
 
     def _one_each(self, name: str, given: list[str | None] | str | None) -> list[Path | None]:
-        """A folder for each caption file, of one for all or of as many."""
+        """One folder per caption file, from one for all or one for each."""
         folders = given if isinstance(given, list) else [given] * len(self.files)
         if len(folders) != len(self.files):
             raise CaptionerError(
@@ -298,7 +296,7 @@ class CaptionData(lightning.LightningDataModule):
         return [draw_validation(records, share, self.val_seed) for records in of_files]
 
     def _usable(self, file: Path, folder: Path | None, splits: Path | None, before: Sequence[Record]) -> list[Record]:
-        """What can be used of a caption file, after what files before it gave."""
+        """The usable records of a caption file, without images of earlier files."""
         skipped = Skipped(file, self.max_skipped)
         size = file.stat().st_size if file.is_file() else 0
         if size >= _LARGE_FILE:
@@ -332,13 +330,13 @@ class CaptionData(lightning.LightningDataModule):
             collate_fn=collate,
             persistent_workers=self.workers > 0,
             worker_init_fn=partial(_begin_worker, self.max_pixels),
-            # Its own, so that making an iterator draws nothing from the generator that dropout uses.
+            # A generator of its own, so that creating an iterator does not advance that of dropout.
             generator=torch.Generator(),
         )
 
     @property
     def _together(self) -> int:
-        """Images of a step of all processes."""
+        """Images per step over all processes."""
         assert self.trainer is not None
         return self.batch_size * self.trainer.world_size
 
@@ -363,9 +361,9 @@ class CaptionData(lightning.LightningDataModule):
 
 
 def _begin_worker(max_pixels: int | None, _: int) -> None:
-    """What a process that loads images begins with."""
-    # Sent to all processes of a job, as Slurm and systemd do: the one that trains still needs batches to save its step.
+    """Initialize a data loading process."""
+    # Slurm and systemd signal all processes of a job, but the training process needs batches until it has saved.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # A process that is not a copy of this one has not heard of the limit.
+    # A spawned process does not inherit the limit.
     if max_pixels is not None:
         limit_pixels(max_pixels)

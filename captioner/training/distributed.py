@@ -1,4 +1,4 @@
-"""What validation finds out, batch by batch and in several processes, put together."""
+"""Validation results, gathered over batches and processes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch.distributed
 
 @dataclass(frozen=True)
 class Validated:
-    """What validation has seen so far.
+    """Validation results so far.
 
     Attributes:
-        generated: The caption written for each place in the dataset.
-        loss: Cross-entropy of the reference captions' words, summed, in nats.
-        words: How many words.
+        generated: The generated caption of each dataset index.
+        loss: Summed cross-entropy of the reference captions, in nats.
+        words: Number of words in the loss.
     """
 
     generated: dict[int, str] = field(default_factory=dict)
@@ -25,7 +25,7 @@ class Validated:
         return Validated(self.generated | other.generated, self.loss + other.loss, self.words + other.words)
 
     def of_all_processes(self) -> Validated:
-        """What all processes of the run have seen, the same in each; all have to ask."""
+        """Gather the results of all processes, in each; a collective operation."""
         if not torch.distributed.is_initialized():
             return self
         parts: list[Validated] = [self] * torch.distributed.get_world_size()

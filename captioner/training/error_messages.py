@@ -1,4 +1,4 @@
-"""Failures of Lightning, and of the processes beside the one that trains, told in one line."""
+"""One-line messages for failures of Lightning and of other processes of a run."""
 
 from __future__ import annotations
 
@@ -18,28 +18,27 @@ from captioner.errors import CaptionerError
 
 _LOADER = re.compile(r"DataLoader worker \(pid\S* [\d, ]+\) (?P<end>.*?)\.?\s*$", re.DOTALL)
 _RAISED = f"{CaptionerError.__module__}.{CaptionerError.__qualname__}: "
-"""What Python puts before the message of an error in a traceback."""
+"""Prefix of the message in a traceback."""
 _FROM_ANOTHER_PROCESS = "Original Traceback"
 _OPTIONS = ((Callback, "trainer.callbacks"), (Logger, "trainer.logger"), (Profiler, "trainer.profiler"))
-"""What users may add to a run, and where."""
+"""Extensions that users may add to a run, by package."""
 
 
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """Turn what torch and Lightning raise when options or another process fail into what the user can mend.
+    """Convert errors of torch and Lightning that the user can fix to CaptionerError.
 
     Raises:
-        CaptionerError: Lightning, or a callback, logger or profiler that was asked for, cannot work with the options; a
-            process that loads images was killed, or found an image that cannot be read; a process that trains beside
-            this one has ended.
-        KeyboardInterrupt: Ctrl-C, as Lightning answers it.
+        CaptionerError: Lightning, or a configured callback, logger or profiler, rejects the options; a data loading
+            process was killed or found an unreadable image; another training process has ended.
+        KeyboardInterrupt: Ctrl-C, which Lightning handles.
     """
     try:
         yield
     except SystemExit as error:
         raise KeyboardInterrupt from error
     except CaptionerError as error:
-        # torch hands on what a loading process raised with its traceback, on whose last line the message is.
+        # torch passes on errors of data loading processes with a traceback, whose last line has the message.
         raise CaptionerError(str(error).splitlines()[-1].removeprefix(_RAISED)) from error
     except MisconfigurationException as error:
         raise CaptionerError(f"train: {' '.join(str(error).split())}") from error
@@ -47,7 +46,7 @@ def errors_in_one_line() -> Iterator[None]:
         if "val_check_interval" not in str(error):
             _refuse_what_failed(error)
             raise
-        # Lightning finds it out when it knows how many batches there are.
+        # Lightning checks it once the number of batches is known.
         raise CaptionerError(f"train: {' '.join(str(error).split('. ')[0].split())}; lower it") from error
     except RuntimeError as error:
         if loader := _LOADER.search(str(error)):
@@ -60,7 +59,7 @@ def errors_in_one_line() -> Iterator[None]:
                 "train: the CNN has parts that its grid does not pass, which processes wait for in vain; set "
                 "trainer.strategy to ddp_find_unused_parameters_true"
             ) from error
-        # Gloo has no error class of its own.
+        # Gloo has no own error class.
         if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
             raise CaptionerError(
                 "another process of this run has ended: its own message says why, or it was killed, as when memory is "
@@ -74,7 +73,7 @@ def errors_in_one_line() -> Iterator[None]:
 
 
 def _refuse_what_failed(error: Exception) -> None:
-    """Raise CaptionerError where an error is not of this project, but of Lightning or of what it was told to use."""
+    """Raise CaptionerError if an error comes from Lightning or from an extension."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     rooms = [frame.f_globals.get("__name__", "").split(".")[0] for frame in frames]
     theirs = next((place for place, room in enumerate(rooms) if room != "captioner"), len(rooms))

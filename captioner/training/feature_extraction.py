@@ -1,4 +1,4 @@
-"""Filling a feature cache with what a frozen encoder computes."""
+"""Fill a feature cache with the output of a frozen encoder."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from captioner.utils.threads import map_in_threads
 
 
 def describe_origin(encoder: GridEncoder, transform: Transform, images: Sequence[Path], views: int) -> str:
-    """What features depend on, as JSON text: network, weights, preprocessing, images and the number of views.
+    """Describe what features depend on, as JSON: network, weights, preprocessing, images and number of views.
 
     Args:
         encoder: The frozen encoder.
-        transform: How images reach it.
-        images: The image files, in order. Their names, sizes and dates are taken, not their content.
+        transform: The preprocessing.
+        images: The image files, in order. Identified by name, size and date, not by content.
         views: 1, or 2 with the mirror image.
 
     Raises:
@@ -64,22 +64,22 @@ def hash_weights(module: nn.Module) -> str:
 def encode_images(
     path: Path, origin: str, encoder: GridEncoder, transform: Transform, images: Sequence[Path], views: int, batch: int
 ) -> Iterator[int]:
-    """Compute the features of images and write them. An interrupted run is continued by the next.
+    """Compute the features of images and write them. Continues an interrupted run.
 
-    Threads decode a batch, then the encoder has all cores. What is done lies in a file beside ``path`` that takes its
-    name in the end.
+    Threads decode a batch, then the encoder uses all cores. Results go to a temporary file next to ``path`` that is
+    renamed in the end.
 
     Args:
         path: The file.
-        origin: What `describe_origin` says of the rest.
+        origin: The result of `describe_origin`.
         encoder: The frozen encoder, in evaluation mode.
-        transform: How images reach it.
+        transform: The preprocessing.
         images: The image files, in order.
         views: 1, or 2 with the mirror image.
-        batch: Images that go through the encoder together.
+        batch: Batch size of the encoder.
 
     Yields:
-        The number of images done, first those of an interrupted run, then after each batch.
+        The number of finished images, at the start and after each batch.
 
     Raises:
         CaptionerError: An image cannot be read, the file cannot be written, or another process is writing it.
@@ -120,7 +120,7 @@ def _lock(file: BinaryIO, path: Path) -> None:
 
 
 def _resume(file: BinaryIO, header: bytes, size: int) -> int:
-    """Cut the file to whole images of this very job, and say how many there are."""
+    """Truncate the file to complete images of the same job; returns their number."""
     file.seek(0)
     if file.read(len(header)) != header:
         file.truncate(0)
@@ -132,7 +132,7 @@ def _resume(file: BinaryIO, header: bytes, size: int) -> int:
 
 
 def _refuse_full_disk(path: Path, needed: int) -> None:
-    """Say at once what would show in hours."""
+    """Check at once what would otherwise fail after hours."""
     free = shutil.disk_usage(path.parent).free
     if free < needed:
         raise CaptionerError(f"feature cache {path}: needs {needed:,} bytes more, {free:,} are free; make room")

@@ -1,4 +1,4 @@
-"""How a captioner learns: its objectives, optimizer and validation as a LightningModule."""
+"""LightningModule for captioners: objectives, optimizer and validation."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ from captioner.training.options import (
 from captioner.training.warm_start import read_word_vectors, warm_start, warm_start_members
 
 _IMAGES_NAMED = 8
-"""Images of a batch that a message names."""
+"""Number of images of a batch named in a message."""
 
 _IN_PROGRESS_BAR = ("loss", "reward")
-"""What of that which objectives log is shown while training runs."""
+"""Logged values shown in the progress bar."""
 
 
 class CaptioningModule(TrainingModule):
@@ -56,15 +56,15 @@ class CaptioningModule(TrainingModule):
 
     Args:
         data: The data of the run, which uses the model's preprocessing.
-        encoder: The CNN, and how it sees photographs.
-        decoder: Shape of the decoder.
-        start: What the weights begin with.
-        optimizer: How far a step changes the weights.
+        encoder: The CNN and its preprocessing.
+        decoder: Configuration of the decoder.
+        start: Initial weights.
+        optimizer: Options of the optimizer.
         losses: Weights of the losses on reference captions.
-        noise: What is withheld from the captioner while it learns.
-        self_critical: Rewards for captions that are drawn.
-        distillation: What is learned from other captioners.
-        validation_beam_size: Beam for the captions that are scored in validation; 1 is greedy.
+        noise: Noise on inputs and features.
+        self_critical: Self-critical training on sampled captions.
+        distillation: Distillation from other captioners.
+        validation_beam_size: Beam size of the captions scored in validation; 1 is greedy.
     """
 
     data: CaptionData
@@ -99,33 +99,33 @@ class CaptioningModule(TrainingModule):
         data.prepare_for(self.configured)
 
     def build(self) -> None:
-        """Make the network with the weights that it begins with, and the objectives.
+        """Build the network with its initial weights, and the objectives.
 
         Raises:
-            CaptionerError: A file cannot be used, or the options do not go together.
+            CaptionerError: A file is unusable, or options are incompatible.
         """
         self.model = self._network()
         self.objectives = self._objectives()
 
     def configured(self) -> CaptionModel:
-        """The network, built where it is not yet."""
+        """The network; built on first use."""
         self.configure_model()
         return self.model
 
     @property
     def config(self) -> CaptionerConfig:
-        """The shape of the network."""
+        """The network's configuration."""
         return self.model.config
 
     @property
     def parts(self) -> list[tuple[nn.Module, float]]:
-        """What is trained, and the peak learning rate of each."""
+        """The trained modules with their peak learning rates."""
         rates = self.optimizer
         return [(self.model.decoder, rates.learning_rate), (self.model.encoder, rates.encoder_learning_rate)]
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What else the checkpoint's card tells of the training."""
+        """Further entries of the model card about training."""
         encoder, starts = self.encoder, self.start.checkpoints
         return {
             "encoder weights": Path(encoder.weights).name,
@@ -138,16 +138,16 @@ class CaptioningModule(TrainingModule):
         }
 
     def configure_callbacks(self) -> list[WeightAveraging]:
-        """What the trainer is to do beside."""
+        """Further callbacks."""
         return self.averaging
 
     def on_fit_start(self) -> None:
-        """Has the objectives prepare themselves."""
+        """Prepare the objectives."""
         for objective in self.objectives:
             objective.begin(self.data, self.device)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Read the captions of a batch (teacher forcing), and compute the loss of all objectives."""
+        """Compute the loss of all objectives on a batch, with teacher forcing."""
         features, pixels = self._encode(batch)
         grid = drop_channels(features, self.noise.feature_dropout)
         outcome = self.model.decoder(grid, batch.captions, self._words_to_read(grid, batch.captions))
@@ -161,7 +161,7 @@ class CaptioningModule(TrainingModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Loss under teacher forcing, and captions that are generated, never teacher-forced."""
+        """Compute the loss with teacher forcing, and generate captions without."""
         grid, _ = self._encode(batch)
         outcome = self.model.decoder(grid, batch.captions)
         words = len(outcome.targets)
@@ -171,7 +171,7 @@ class CaptioningModule(TrainingModule):
         self._validated += Validated(generated, float(word_loss(outcome)) * words, words)
 
     def on_validation_epoch_end(self) -> None:
-        """Scores the generated captions against all references; of several processes, each scores those of all."""
+        """Score the generated captions of all processes against all references."""
         whole = self._validated.of_all_processes()
         self._validated = Validated()
         loss = torch.tensor(whole.loss / whole.words)
@@ -182,7 +182,7 @@ class CaptioningModule(TrainingModule):
             self.log(f"val/{name}", value, prog_bar=name == "CIDEr")
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to resume what was trained otherwise, as with another moving average."""
+        """Refuse to resume a run with other options, such as another moving average."""
         if ("averaging_state" in checkpoint) != bool(self.averaging):
             kept = "a" if "averaging_state" in checkpoint else "no"
             raise CaptionerError(
@@ -191,7 +191,7 @@ class CaptioningModule(TrainingModule):
         super().on_load_checkpoint(checkpoint)
 
     def _network(self) -> CaptionModel:
-        """Encoder and decoder with the weights that they begin with."""
+        """Build encoder and decoder with their initial weights."""
         options, vocabulary = self.encoder, self.vocabulary
         decoder, concepts = self.decoder, self._concept_words()
         if concepts is not None:
@@ -201,7 +201,7 @@ class CaptioningModule(TrainingModule):
         projection = encoder.projection
         drawn = None if projection is None else projection.weight.detach().clone()
         encoder.train_from(options.unfreeze_from)
-        encoder.grid_shape(options.image_size)  # refuses what is too small
+        encoder.grid_shape(options.image_size)  # refuses a too small size
         transform = encoder.default_transform(options.image_size, options.resize)
         config = CaptionerConfig(options.name, options.last_stage, options.feature_size, decoder, transform)
         model = CaptionModel(config, len(vocabulary), encoder)
@@ -226,7 +226,7 @@ class CaptioningModule(TrainingModule):
         return model
 
     def _objectives(self) -> list[Objective]:
-        """What is learned, in the order in which losses are summed up."""
+        """The objectives, in the order in which their losses are summed."""
         losses, rewards, teachers = self.losses, self.self_critical, self.distillation.teachers
         taught: list[Objective] = []
         if teachers:
@@ -247,7 +247,7 @@ class CaptioningModule(TrainingModule):
         return objectives
 
     def _concept_words(self) -> ConceptWords | None:
-        """The concepts of a decoder that has some."""
+        """The concepts, if the decoder has some."""
         if self.decoder.concepts == "none":
             if self.losses.kept_classes > 0:
                 raise CaptionerError(
@@ -261,7 +261,7 @@ class CaptioningModule(TrainingModule):
         return ConceptWords(self.vocabulary)
 
     def _encode(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """The CNN's grid, and the pixels that it was shown; None where the batch holds features."""
+        """The feature grid, and its input pixels; None if the batch holds cached features."""
         if batch.images.dtype == torch.uint8:
             pixels = self.model.config.transform.normalize(batch.images)
             return self.model.encoder(pixels), pixels
@@ -275,7 +275,7 @@ class CaptioningModule(TrainingModule):
         return drop_tokens(captions, noise.word_dropout) if noise.word_dropout > 0 else captions
 
     def _cure(self, batch: Batch) -> str:
-        """What to do about a batch whose loss is not finite."""
+        """Suggest a cure for a batch whose loss is not finite."""
         indices = batch.indices.tolist()
         images = ", ".join(str(self.data.train.records[index].image) for index in indices[:_IMAGES_NAMED])
         more = f" and {len(indices) - _IMAGES_NAMED} more" if len(indices) > _IMAGES_NAMED else ""

@@ -1,4 +1,4 @@
-"""What a decoder reads while it learns: the captions' own words, or, to make it robust, not all of them."""
+"""Noise on the decoder's input tokens during training."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from captioner.text.vocabulary import END, PAD, START, UNKNOWN
 
 
 def drop_tokens(captions: Tensor, share: float) -> Tensor:
-    """Word dropout: UNKNOWN in the place of words chosen by chance (Bowman et al., 2016).
+    """Word dropout: replace random words by UNKNOWN (Bowman et al., 2016).
 
     Args:
         captions: Word ids, any shape.
-        share: Of the words, in [0, 1]; START, END and padding stay.
+        share: Share of the words to replace, in [0, 1]; START, END and padding are kept.
     """
     dropped = torch.rand(captions.shape, device=captions.device) < share
     for special in (PAD, START, END):
@@ -25,19 +25,19 @@ def drop_tokens(captions: Tensor, share: float) -> Tensor:
 
 @torch.no_grad()
 def sample_tokens(decoder: Decoder | MemberDecoders, grid: Tensor, captions: Tensor, share: float) -> Tensor:
-    """Scheduled sampling: the decoder's own words in the place of words chosen by chance (Bengio et al., 2015).
+    """Scheduled sampling: replace random input words by the decoder's own (Bengio et al., 2015).
 
-    Each is drawn from what the decoder makes, without dropout, of the words read before it, those that it drew
-    included; no gradient flows through a draw.
+    Each is sampled from the decoder's distribution, without dropout, given the words before it, sampled ones included;
+    no gradient flows through samples.
 
     Args:
         decoder: The decoder, in training mode.
         grid: Feature vectors, shape (images, regions, channels).
-        captions: Word ids, START first, END last, then PAD, shape (images, captions an image, length).
-        share: Of the words, in [0, 1]; START, END and padding stay.
+        captions: Word ids, START first, END last, then PAD, shape (images, captions per image, length).
+        share: Share of the words to replace, in [0, 1]; START, END and padding are kept.
 
     Returns:
-        What to read, shaped like the captions.
+        The input tokens, shaped like the captions.
     """
     sentences = captions.flatten(0, 1)
     inputs = sentences.clone()
@@ -51,7 +51,7 @@ def sample_tokens(decoder: Decoder | MemberDecoders, grid: Tensor, captions: Ten
         log_probabilities, _ = ensemble.step(inputs[:, position])
         log_probabilities[:, [PAD, START, END]] = -torch.inf
         chances = log_probabilities.softmax(-1)
-        # As `multinomial` draws, which raises an error of its own where training has diverged.
+        # Samples like `multinomial`, which would raise its own error if training has diverged.
         drawn = (chances / torch.empty_like(chances).exponential_()).argmax(-1)
         following = replaced[:, position + 1]
         inputs[following, position + 1] = drawn[following]

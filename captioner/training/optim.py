@@ -19,15 +19,16 @@ from captioner.training.options import OptimizerOptions
 def make_optimizer(
     parts: Sequence[tuple[nn.Module, float]], options: OptimizerOptions, total: int
 ) -> OptimizerLRScheduler:
-    """Adam with decoupled weight decay of matrices, each part at its own rate.
+    """Adam with decoupled weight decay of matrices, with a learning rate for each part.
 
     Args:
-        parts: Modules with the peak learning rate of each; what they do not train is left out.
+        parts: Modules with their peak learning rates; frozen parameters are left out.
         options: Weight decay and warm-up.
-        total: Steps of the whole run.
+        total: Number of steps of the run.
     """
     optimizer = torch.optim.AdamW(_groups(parts, options.weight_decay), fused=True)
-    # Lightning refuses to clip for an optimizer that could unscale gradients in its own step; a scaler does it before.
+    # Lightning refuses to clip for an optimizer that could unscale gradients in its own step; here a scaler unscales
+    # before clipping.
     optimizer._step_supports_amp_scaling = False
     schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, options.warmup_steps, total))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -36,15 +37,15 @@ def make_optimizer(
 def refuse_another_optimizer(
     checkpoint: Mapping[str, Any], parts: Sequence[tuple[nn.Module, float]], weight_decay: float
 ) -> None:
-    """Refuse to resume with other rates, which would be skipped for the saved ones, or with other trained parts.
+    """Refuse to resume with other learning rates, which the saved ones would replace, or other trained parts.
 
     Args:
-        checkpoint: What Lightning read.
-        parts: As `make_optimizer` takes them.
-        weight_decay: Of matrices.
+        checkpoint: The Lightning checkpoint.
+        parts: As for `make_optimizer`.
+        weight_decay: Weight decay of matrices.
 
     Raises:
-        CaptionerError: The run to resume was another.
+        CaptionerError: The run to resume had other options.
     """
     saved = [
         (len(group["params"]), group["initial_lr"], group["weight_decay"])
@@ -64,7 +65,7 @@ def refuse_another_optimizer(
 
 
 def _groups(parts: Sequence[tuple[nn.Module, float]], weight_decay: float) -> list[dict[str, Any]]:
-    """The parameters that are trained, matrices and vectors apart."""
+    """The trained parameters, matrices and vectors separately."""
     groups = []
     for part, rate in parts:
         trained = [parameter for parameter in part.parameters() if parameter.requires_grad]
@@ -84,17 +85,17 @@ def warmup_cosine(step: int, warmup: int, total: int) -> float:
 
 
 def moving_average(decay: float) -> WeightAveraging:
-    """The callback that keeps an exponential moving average, validates it, and puts it into checkpoints.
+    """Build the callback that keeps, validates and saves an exponential moving average of the weights.
 
-    In a checkpoint, ``state_dict`` holds the average, and what training continues lies beside it.
+    In a checkpoint, ``state_dict`` holds the average, next to the current weights.
 
     Args:
-        decay: Share of the average that a step leaves, in (0, 1). It is less at first, so that an average does not
-            remember the weights that the run began with.
+        decay: Decay of the average per step, in (0, 1); lower at first, so that the average forgets the initial
+            weights.
     """
 
     def step(average: Tensor, weights: Tensor, count: Tensor) -> Tensor:
-        # Unlike the sum of two products, this leaves a weight that is not trained as it is, to the bit.
+        # Unlike the sum of two products, this keeps frozen weights bit for bit.
         return torch.lerp(average, weights, 1 - min(decay, float((1 + count) / (10 + count))))
 
     return WeightAveraging(use_buffers=False, avg_fn=step)

@@ -1,4 +1,4 @@
-"""What is wrong with an option of training, in one line: jsonargparse's own text lists every type that it tried."""
+"""One-line messages for invalid training options; jsonargparse's own list every type that it tried."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _NAMES = {"NoneType": "null", "str": "a text", "int": "a whole number", "float":
 
 
 def explain(message: str, options: Iterable[str]) -> str:
-    """Say in one line what an error of the parser is about.
+    """Shorten an error of the parser to one line.
 
     Args:
-        message: The parser's own text, of many lines.
-        options: All options that there are, such as ``--data.captions``.
+        message: The parser's message of many lines.
+        options: All options, such as ``--data.captions``.
     """
     message = message.replace(HELP, "").replace("train: ", "")
     found = _KEY.search(message)

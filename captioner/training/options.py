@@ -12,7 +12,7 @@ from captioner.training.warm_start import Part
 
 @dataclass(frozen=True)
 class EncoderOptions:
-    """The CNN, and how it sees photographs.
+    """The CNN and its preprocessing.
 
     Attributes:
         name: Name of the CNN, as `captioner.models.encoder.GridEncoder` takes it.
@@ -36,7 +36,7 @@ class EncoderOptions:
 
 @dataclass(frozen=True)
 class StartOptions:
-    """What the weights begin with.
+    """Initial weights.
 
     Attributes:
         checkpoint: Checkpoint whose weights the model begins with, such as one trained with a frozen CNN; a list of one
@@ -63,7 +63,7 @@ class StartOptions:
 
 @dataclass(frozen=True)
 class OptimizerOptions:
-    """How far a step changes the weights.
+    """Options of the optimizer.
 
     Attributes:
         learning_rate: Peak learning rate of the decoder (Adam).
@@ -192,7 +192,7 @@ class SelfCriticalOptions:
 
 @dataclass(frozen=True)
 class DistillationOptions:
-    """What is learned from other captioners.
+    """Distillation from other captioners.
 
     Attributes:
         teachers: Checkpoints of captioners with the same words whose next words are learned beside those of the

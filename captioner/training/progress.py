@@ -1,4 +1,4 @@
-"""What a run tells where no bar is drawn: what it trains on, then every minute how far it is."""
+"""Progress lines for runs without a progress bar."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from captioner.utils.counter import Pulse, in_words
 
 
 class ProgressLines(Callback):
-    """Writes lines on standard error: the data and the device at the start, then the step, its loss and the time left.
+    """Prints on standard error: data and device at the start, then every minute step, loss and the time left.
 
-    The time left is the greatest that is possible: a run may stop early.
+    The time left is an upper bound, since a run may stop early.
     """
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Lightning calls it when it knows how many batches there are."""
+        """Print data and device; called by Lightning."""
         self._pulse, self._begun, self._batches = Pulse(), time.monotonic(), 0
         if trainer.is_global_zero:
             data = trainer.datamodule.describe()  # type: ignore[attr-defined]
@@ -40,7 +40,7 @@ class ProgressLines(Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
-        """Lightning calls it after each step."""
+        """Print a line if it is due; called by Lightning after each step."""
         self._batches += 1
         if trainer.is_global_zero and self._pulse.is_due():
             loss = float(trainer.callback_metrics["train/loss"])
@@ -61,7 +61,7 @@ class ProgressLines(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Lightning calls it after each batch of validation."""
+        """Print a line if it is due; called by Lightning after each validation batch."""
         if trainer.sanity_checking or not trainer.is_global_zero or not self._pulse.is_due():
             return
         batches = trainer.num_val_batches[dataloader_idx]
@@ -69,12 +69,12 @@ class ProgressLines(Callback):
 
 
 def _sizes(data: Mapping[str, Any]) -> str:
-    """What the data module tells of itself, but for the names of its files."""
+    """Format the data's description, without file names."""
     return ", ".join(f"{name}: {value}" for name, value in data.items() if not isinstance(value, list))
 
 
 def _batches_left(trainer: lightning.Trainer, index: int) -> float:
-    """Batches from here to where the run ends at the latest."""
+    """Upper bound of the remaining batches."""
     batches = trainer.num_training_batches
     done = trainer.current_epoch * batches + index
     totals = [float("inf")]

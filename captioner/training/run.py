@@ -1,4 +1,4 @@
-"""A training run from the command line: LightningCLI over model, data and trainer, and the file that comes of it."""
+"""Run training from the command line, with LightningCLI over model, data and trainer."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ from captioner.utils.runtime import keep_freed_memory
 Part = TypeVar("Part")
 
 _AUTO = "auto"
-"""The mode that is right for the score."""
+"""The mode of the monitored score."""
 
 _HALVES = frozenset({"bf16-mixed", "bf16", "16-mixed", "16"})
-"""Precisions for which Lightning has a CPU compute in bfloat16."""
+"""Precisions that Lightning runs in bfloat16 on a CPU."""
 
 EXPECTED_WARNINGS = (
-    "LightningCLI's args parameter",  # the verb's rest of the line is passed on on purpose
+    "LightningCLI's args parameter",  # the arguments are passed on purpose
     "Found .* in eval mode",  # a frozen encoder is
     "Checkpoint directory .* exists",  # a resumed run's is
     ".*does not have many workers",  # cached features need none
@@ -73,22 +73,22 @@ EXPECTED_WARNINGS = (
     "You're using the WeightAveraging callback with a model that overrides",  # its configure_model may be called twice
     ".*treespec, LeafSpec",  # Lightning with newer torch
 )
-"""What Lightning warns of and is as it should be here."""
+"""Lightning's warnings that do not apply here."""
 
 
 class OneLineParser(LightningArgumentParser):
-    """A parser whose errors are one line, like all others of this program."""
+    """A parser with one-line errors."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise what the command line prints without the list of all options."""
+        """Raise a one-line error instead of printing all options."""
         raise CaptionerError(f"train: {explain(message, self._option_string_actions)}") from ex
 
 
 class CaptionerCLI(LightningCLI):
-    """Adds what every run here has: checkpoints of the best epoch, early stop, and ``--resume``.
+    """LightningCLI with checkpoints of the best epoch, early stopping, and ``--resume``.
 
     Args:
-        task: What is trained.
+        task: The task.
         args: The command line.
     """
 
@@ -107,14 +107,14 @@ class CaptionerCLI(LightningCLI):
         )
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:  # noqa: ANN401 (as in LightningCLI)
-        """LightningCLI's hook for the parser."""
+        """Build the parser; a hook of LightningCLI."""
         kwargs.pop("dump_header", None)
         parser = OneLineParser(allow_abbrev=False, **kwargs)
         parser.add_argument("-c", "--config", action="config", help="configuration file in YAML")
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """LightningCLI's hook that reads the line; of its help, most people want the part that is this project's."""
+        """Parse the command line, with a shorter help text; a hook of LightningCLI."""
         assert isinstance(args, list)
         if asks_for_help(args) == "short":
             print(short_help(parser._actions))
@@ -125,7 +125,7 @@ class CaptionerCLI(LightningCLI):
         super().parse_arguments(parser, args)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """LightningCLI's hook for further arguments."""
+        """Add arguments; a hook of LightningCLI."""
         task = TASKS[self.task]
         parser.add_argument("--task", type=Literal[tuple(TASKS)], default=self.task, help="what is trained")
         parser.add_argument("--resume", type=str, default=None, help="run's folder, or its last.ckpt, to go on from")
@@ -151,7 +151,7 @@ class CaptionerCLI(LightningCLI):
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath")
 
     def before_instantiate_classes(self) -> None:
-        """Refuse what would be found out after hours, or would write over another run's hours."""
+        """Refuse options that would fail after hours, and runs that would overwrite others."""
         if self.config["trainer"]["default_root_dir"] is None:
             raise CaptionerError("trainer.default_root_dir is null; name a folder for the run")
         if self.config["resume"] and Path(self.config["resume"]).is_dir():
@@ -182,7 +182,7 @@ class CaptionerCLI(LightningCLI):
             raise CaptionerError(f"checkpoint.filename is {name!r}, the newest epoch's; choose another")
 
     def _avoid_slow_halves(self) -> None:
-        """Train in float32 where 16 bits are asked for, for their speed, and would take many times as long."""
+        """Fall back to float32 on CPUs where bfloat16 would be much slower."""
         trainer = self.config["trainer"]
         if is_on_cpu(trainer) and str(trainer["precision"]) in _HALVES and not inference.has_fast_bfloat16():
             message = (
@@ -192,7 +192,7 @@ class CaptionerCLI(LightningCLI):
             trainer["precision"] = "32-true"
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:  # noqa: ANN401 (as in LightningCLI)
-        """Put the TensorBoard log into the run's folder, and progress on a terminal alone."""
+        """Log to TensorBoard in the run's folder, and show the progress bar only on a terminal."""
         config, task = self.config_init["trainer"], TASKS[self.task]
         root = config["default_root_dir"]
         if config["logger"] is None:
@@ -200,13 +200,13 @@ class CaptionerCLI(LightningCLI):
         plugins = _listed(config["plugins"])
         if not any(isinstance(each, CheckpointIO) for each in plugins):
             kwargs.setdefault("plugins", [*plugins, DurableCheckpoints()])
-        # CaptionData's sampler gives each process its share; Lightning's would score some validation images twice.
+        # CaptionData's own sampler divides images among processes; Lightning's would validate some twice.
         kwargs["use_distributed_sampler"] = False
         bars = [each for each in _listed(config["callbacks"]) if isinstance(each, ProgressBar)]
         wanted = config["enable_progress_bar"]
         has_bar = sys.stderr.isatty() or bool(bars) if wanted is None else wanted
         kwargs.setdefault("enable_progress_bar", has_bar)
-        if has_bar and not bars and not sys.stderr.isatty():  # where Lightning's own, Rich's, would draw nothing
+        if has_bar and not bars and not sys.stderr.isatty():  # where Lightning's Rich progress bar would draw nothing
             kwargs.setdefault("callbacks", [*_listed(config["callbacks"]), TQDMProgressBar()])
         with errors_in_one_line():
             trainer = super().instantiate_trainer(**kwargs)
@@ -241,7 +241,7 @@ class CaptionerCLI(LightningCLI):
         return trainer
 
     def instantiate_classes(self) -> None:
-        """LightningCLI's hook that makes model, data and trainer."""
+        """Build model, data and trainer; a hook of LightningCLI."""
         with errors_in_one_line():
             super().instantiate_classes()
 
@@ -257,14 +257,14 @@ def parse(args: Sequence[str]) -> CaptionerCLI:
         args: ``--config FILE`` and overrides such as ``--trainer.max_epochs 3``.
 
     Raises:
-        CaptionerError: Arguments, data or encoder cannot be used.
+        CaptionerError: Arguments, data or encoder are unusable.
         SystemExit: The arguments ask for help.
     """
     _silence_what_is_expected()
     refuse_renamed(args)
     try:
         return CaptionerCLI(task_of(args), args)
-    # Of Lightning and jsonargparse, which check values where they use them, and loggers that are not installed.
+    # Errors of Lightning and jsonargparse, which validate on use, and of loggers that are not installed.
     except (ValueError, ImportError, MisconfigurationException) as error:
         raise CaptionerError(f"train: {explain(str(error), ())}") from error
 
@@ -279,20 +279,20 @@ def options(task: str = "captioning") -> list[argparse.Action]:
     """All options of training.
 
     Args:
-        task: What is to be trained, one of `TASKS`.
+        task: One of `TASKS`.
     """
     _silence_what_is_expected()
     return list(capture_parser(lambda: CaptionerCLI(task, []))._actions)
 
 
 def task_of(args: Sequence[str]) -> str:
-    """What is to be trained, one of `TASKS`: it decides which other arguments there are, so it is read before them.
+    """Read the task, which decides about the other arguments, from a command line.
 
     Args:
-        args: As `parse` takes them.
+        args: As for `parse`.
 
     Raises:
-        CaptionerError: It is none of them.
+        CaptionerError: The task is unknown.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("-c", "--config", action="append", default=[])
@@ -306,7 +306,7 @@ def task_of(args: Sequence[str]) -> str:
         try:
             content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError):
-            continue  # the parser itself says what is wrong with it
+            continue  # reported by the parser itself
         tasks.append(content.get("task") if isinstance(content, dict) else None)
     task = next((each for each in tasks if each is not None), "captioning")
     if not isinstance(task, str) or task not in TASKS:
@@ -318,19 +318,19 @@ def train(args: Sequence[str]) -> Path | None:
     """Train and write the best epoch as a checkpoint of this project.
 
     Args:
-        args: As `parse` takes them.
+        args: As for `parse`.
 
     Returns:
-        The file ``captioner.safetensors`` or ``language_model.safetensors`` in the run's folder; None in a process that
-        trains beside the first, and after ``trainer.fast_dev_run``, which keeps nothing.
+        The file ``captioner.safetensors`` or ``language_model.safetensors`` in the run's folder; None in all processes
+        but the first, and after ``trainer.fast_dev_run``, which saves nothing.
 
     Raises:
-        CaptionerError: Something of the user's cannot be used, or a process of the run has ended.
+        CaptionerError: An input is unusable, or a process of the run has ended.
     """
     keep_freed_memory()
     torch.set_float32_matmul_precision("high")
     packages, args = take_allowed_packages(args)
-    # Until the end: what is kept of the configuration is checked as it was when it was read.
+    # Until the end: saving the configuration validates it again.
     with importing_only(packages):
         return _train(with_configuration_of_its_run(args))
 
@@ -340,7 +340,7 @@ def _train(args: Sequence[str]) -> Path | None:
     resume = cli.config["resume"]
     if resume is not None:
         resume = newest_whole(Path(resume))
-    cli.model.configure_model()  # a file that cannot be used is reported before the run's folder is made
+    cli.model.configure_model()  # reports unusable files before the run's folder is created
     root = Path(cli.trainer.default_root_dir)
     if waiting := describe_waiting(cli.trainer):
         print_status(f"captioner: {waiting}")

@@ -1,4 +1,4 @@
-"""What of the command line of training is read before its parser is made."""
+"""Arguments of training that are read before its parser is built."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from captioner.training.allowed_imports import OPTION
 from captioner.training.checkpointing import LAST, newest_whole
 
 CONFIG = "config.yaml"
-"""What a run's configuration is called in its folder."""
+"""File name of a run's configuration."""
 
 
 def _parse_some(parser: argparse.ArgumentParser, args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -22,16 +22,16 @@ def _parse_some(parser: argparse.ArgumentParser, args: Sequence[str]) -> tuple[a
 
 
 def take_allowed_packages(args: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Take the packages that the user trusts out of the command line: no configuration file can name them.
+    """Extract the trusted packages from the command line; configuration files cannot set them.
 
     Args:
         args: The command line.
 
     Returns:
-        The packages, and the rest of the line.
+        The packages, and the remaining arguments.
 
     Raises:
-        CaptionerError: The option names none.
+        CaptionerError: The option has no value.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument(OPTION, OPTION.replace("_", "-"), dest="packages", action="append", default=[])
@@ -40,16 +40,16 @@ def take_allowed_packages(args: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def with_configuration_of_its_run(args: Sequence[str]) -> list[str]:
-    """Let ``--resume`` alone continue a run: with the configuration that lies beside its checkpoints, in its folder.
+    """Complete the arguments of ``--resume`` with the run's own configuration and folder.
 
     Args:
-        args: The command line. The file of ``--resume`` may be given as its folder.
+        args: The command line. ``--resume`` may name the file or its folder.
 
     Returns:
-        The command line with the configuration and the folder that it did not name.
+        The command line with configuration and folder added.
 
     Raises:
-        CaptionerError: There is no such checkpoint, or no configuration beside it.
+        CaptionerError: The checkpoint is missing, or has no configuration next to it.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--resume")

@@ -1,4 +1,4 @@
-"""A training run's folder: it belongs to one run, and to one process at a time."""
+"""A training run's folder, which belongs to one run, and to one process at a time."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _LOCK = ".lock"
 
 
 def refuse_to_overwrite(root: Path, file: str, resume: str | None, overwrite: bool) -> None:
-    """Keep a run off the folder of another.
+    """Refuse to overwrite another run by accident.
 
     Args:
         root: The run's folder.
-        file: What the checkpoint is called that a run ends with.
+        file: File name of the run's final checkpoint.
         resume: The Lightning checkpoint that the run resumes from.
-        overwrite: Whether another run may be lost.
+        overwrite: Whether another run may be overwritten.
 
     Raises:
-        CaptionerError: The folder has a run, another than the one that is to continue.
+        CaptionerError: The folder has another run than the one to resume.
     """
     is_its_own = resume is not None and root.resolve() in Path(resume).resolve().parents
     if any((root / name).exists() for name in (LAST, file)) and not (is_its_own or overwrite):
@@ -34,22 +34,22 @@ def refuse_to_overwrite(root: Path, file: str, resume: str | None, overwrite: bo
 
 
 def forget(root: Path, file: str) -> None:
-    """Remove what a run that is written over could be taken for: its end, and what it could be resumed from."""
+    """Remove an overwritten run's final and resumable checkpoints."""
     for name in (LAST, PREVIOUS, file):
         (root / name).unlink(missing_ok=True)
 
 
 @contextmanager
 def held(root: Path) -> Iterator[None]:
-    """Keep a folder for this process, and remove what a killed one has left half written.
+    """Lock a folder for this process, and remove partial files of a killed one.
 
     Raises:
-        CaptionerError: Another process writes a run there.
+        CaptionerError: Another process is using the folder.
     """
     root.mkdir(parents=True, exist_ok=True)
     with (root / _LOCK).open("w") as file:
         try:
-            # Not `flock`, which processes that load images would hold on to when this one has been killed.
+            # Not `flock`, which data loading processes would still hold after this one was killed.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             raise CaptionerError(

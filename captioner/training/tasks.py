@@ -1,4 +1,4 @@
-"""What can be trained: a captioner, or a language model."""
+"""Training tasks: captioner and language model."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from captioner.training.text_datamodule import TextData
 
 @dataclass(frozen=True)
 class Task:
-    """What can be trained.
+    """A training task.
 
     Attributes:
         model: Its LightningModule.
         data: Its LightningDataModule.
-        score: The validation score by which the best epoch is chosen.
-        scores: All that validation gives.
-        file: What the checkpoint is called.
+        score: The validation score that selects the best epoch.
+        scores: All validation scores.
+        file: File name of the checkpoint.
     """
 
     model: type[TrainingModule]
@@ -49,9 +49,9 @@ TASKS = {
         "language_model.safetensors",
     ),
 }
-"""By the configuration's field ``task``."""
+"""Tasks by the value of the configuration's field ``task``."""
 
 
 def best_mode(score: str) -> Literal["min", "max"]:
-    """Whether of a validation score the lowest or the highest is best."""
+    """Whether a validation score is minimized or maximized."""
     return "min" if score in ("val/loss", "val/perplexity") else "max"

@@ -1,4 +1,4 @@
-"""Text as one long stream, cut into chunks that follow each other: batches for truncated back-propagation."""
+"""LightningDataModule for text: a stream cut into consecutive chunks, for truncated back-propagation."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from captioner.training.checkpointing import progress
 from captioner.utils.seeding import epoch_seed, refuse_another_seed, run_seed
 
 LONG_TRACK = 1000
-"""Words of a held-out track at least, where there is more than one: each begins without what was said before it, which
-would raise the perplexity of a small text by a percent or two."""
+"""Minimum words of a held-out track, if there are several: each starts without context, which raises the perplexity of
+a small text by a percent or two."""
 
 
 class Stream(Dataset[Tensor]):
-    """The ids of all lines, each from START to END, one line after another.
+    """The ids of all lines, each from START to END, in one array.
 
     Args:
         lines: The ids of each line.
@@ -39,21 +39,21 @@ class Stream(Dataset[Tensor]):
         return len(self.ids)
 
     def __getitem__(self, indices: Tensor) -> Tensor:
-        """The ids at places of the stream, in the places' shape."""
+        """The ids at positions of the stream, in the positions' shape."""
         return self.ids[indices]
 
 
 class ChunkSampler(Sampler[Tensor]):
     """Divides the stream into parallel tracks of chunks, each of which continues the one before.
 
-    What is left at the end of the stream and fills no step of all tracks is left out.
+    A rest of the stream that does not fill a step of all tracks is dropped.
 
     Args:
         stream: The text.
-        tracks: Tracks side by side.
-        steps: Words read in a chunk; it holds one more, the last one to come, with which the next chunk begins.
-        shuffle: Whether lines come in a new order each epoch.
-        seen: The epoch to begin with, and how many of its chunks an interrupted run has seen: they are left out.
+        tracks: Number of parallel tracks.
+        steps: Input words of a chunk; it has one more, the last target, with which the next chunk begins.
+        shuffle: Whether to shuffle lines each epoch.
+        seen: The epoch to begin with, and the number of its chunks that an interrupted run has used: they are skipped.
     """
 
     def __init__(self, stream: Stream, tracks: int, steps: int, shuffle: bool, seen: tuple[int, int] = (0, 0)) -> None:
@@ -65,7 +65,7 @@ class ChunkSampler(Sampler[Tensor]):
         self.epoch = seen[0]
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls it."""
+        """Set the epoch; called by Lightning."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -79,13 +79,13 @@ class ChunkSampler(Sampler[Tensor]):
             yield indices[:, chunk * self.steps : (chunk + 1) * self.steps + 1]
 
     def _order(self) -> Tensor:
-        """The places of the stream, line after line in this epoch's order."""
+        """Positions in the stream, line after line in this epoch's order."""
         lengths = self.stream.lengths
         if not self.shuffle:
             return torch.arange(len(self.stream))
         order = torch.randperm(len(lengths), generator=torch.Generator().manual_seed(epoch_seed(self.epoch)))
         starts, lengths = (lengths.cumsum(0) - lengths)[order], lengths[order]
-        shift = starts - (lengths.cumsum(0) - lengths)  # from a line's new place to its old one
+        shift = starts - (lengths.cumsum(0) - lengths)  # from a line's new position to its old one
         return torch.arange(len(self.stream)) + shift.repeat_interleave(lengths)
 
 
@@ -129,7 +129,7 @@ class TextData(lightning.LightningDataModule):
 
     @cached_property
     def lines(self) -> tuple[list[list[str]], list[list[str]]]:
-        """The words or characters of the lines for training and for validation."""
+        """The tokens of the lines for training and for validation."""
         parts = [read_text(file, self.held_out) for file in self.files]
         train, val = ([split_text(line, self.unit) for part in parts for line in part[k]] for k in (0, 1))
         return train, val
@@ -140,7 +140,7 @@ class TextData(lightning.LightningDataModule):
         return Vocabulary.from_counts(Counter(part for line in self.lines[0] for part in line), self.min_count)
 
     def describe(self) -> dict[str, Any]:
-        """The data in plain values, for the checkpoint's card."""
+        """Describe the data in plain values, for the model card."""
         train, val = self.lines
         return {
             "files": [os.path.basename(file) for file in self.files],
@@ -151,7 +151,7 @@ class TextData(lightning.LightningDataModule):
         }
 
     def setup(self, stage: str) -> None:
-        """Build the streams; Lightning calls it."""
+        """Build the streams; called by Lightning."""
         if self.trainer is not None and self.trainer.world_size > 1:
             raise CaptionerError("a language model is trained by one process; set trainer.devices to 1")
         ids = self.vocabulary.id
@@ -163,16 +163,16 @@ class TextData(lightning.LightningDataModule):
             )
 
     def train_dataloader(self) -> DataLoader[Tensor]:
-        """Chunks that follow each other."""
+        """Consecutive training chunks."""
         return self._loader(ChunkSampler(self.train, self.batch_size, self.steps, self.shuffle, self._seen))
 
     def val_dataloader(self) -> DataLoader[Tensor]:
-        """Chunks that follow each other, in the file's order."""
+        """Consecutive validation chunks, in the file's order."""
         tracks = max(1, min(self.batch_size, len(self.val) // LONG_TRACK))
         return self._loader(ChunkSampler(self.val, tracks, self.steps, shuffle=False))
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch that is to be continued, and how many chunks have been seen of it; for the checkpoint."""
+        """The epoch that is to be continued, and the number of its chunks seen; for the checkpoint."""
         assert self.trainer is not None
         epoch, chunks = progress(self.trainer)
         return {"epoch": epoch, "chunks": chunks, "shape": self._shape, "seed": run_seed()}
@@ -181,7 +181,7 @@ class TextData(lightning.LightningDataModule):
         """Go on where the checkpoint's run was.
 
         Raises:
-            CaptionerError: The run has another seed, or an epoch that has begun would continue other chunks.
+            CaptionerError: The seed differs, or the chunks of an unfinished epoch do.
         """
         refuse_another_seed(state_dict)
         if state_dict["chunks"] and state_dict.get("shape", self._shape) != self._shape:
@@ -193,7 +193,7 @@ class TextData(lightning.LightningDataModule):
 
     @property
     def _shape(self) -> list[int]:
-        """What an epoch's chunks are cut by."""
+        """The settings that determine an epoch's chunks."""
         return [len(self.train), self.batch_size, self.steps]
 
     def _loader(self, sampler: ChunkSampler) -> DataLoader[Tensor]:

@@ -29,7 +29,7 @@ _ONE_ROW_A_WORD = re.compile(r"decoder\.(members\.\d+\.)?(embedding\.weight|outp
 
 
 class Taken(NamedTuple):
-    """How much of a model came from a checkpoint: words of its vocabulary, and tensors."""
+    """Numbers of words and tensors that were copied from a checkpoint."""
 
     words: int
     tensors: int
@@ -40,11 +40,11 @@ def warm_start_members(model: CaptionModel, vocabulary: Vocabulary, paths: Seque
 
     Args:
         model: The model, changed in place.
-        vocabulary: Its words.
-        paths: Checkpoints of one member each, as many as there are.
+        vocabulary: Its vocabulary.
+        paths: Checkpoints of one member each, one for each member.
 
     Raises:
-        CaptionerError: As `warm_start`, or there are more or fewer of them.
+        CaptionerError: As for `warm_start`, or their number is wrong.
     """
     members = len(model.decoder.members)
     if len(paths) != members:
@@ -66,23 +66,21 @@ def warm_start(
 ) -> Taken:
     """Copy a checkpoint's weights into a model.
 
-    What belongs to a word goes to the same word, whatever its id; words and layers that the checkpoint lacks keep their
-    values. One line on standard error tells how much was taken.
+    Parameters of a word are copied to the same word, whatever its id; words and layers that the checkpoint lacks keep
+    their values. Prints a line with the numbers on standard error.
 
     Args:
         model: The model, changed in place.
-        vocabulary: Its words.
+        vocabulary: Its vocabulary.
         path: The checkpoint.
-        part: ``encoder`` leaves the decoder, words included, as it is.
-        member: The one of the decoder's members that is given the checkpoint's decoder, which has none; the first gets
-            the encoder too.
+        part: ``encoder`` leaves the decoder and its embedding unchanged.
+        member: Index of the member that gets the checkpoint's decoder; the first gets the encoder, too.
 
     Returns:
-        What was taken.
+        The copied numbers.
 
     Raises:
-        CaptionerError: The checkpoint cannot be read, has nothing of this part (of the decoder, where all is asked
-            for), or a layer of another shape.
+        CaptionerError: The checkpoint cannot be read, lacks this part, or has a layer of another shape.
     """
     content = checkpoint.read(path)
     indices = {word: index for index, word in enumerate(content.words)}
@@ -124,7 +122,7 @@ def warm_start(
 
 
 _NUMBER = re.compile(r"[+-]?(\.?\d|nan|inf)", re.I)
-"""How a number begins; some of GloVe's larger vocabularies have words with spaces, such as ``. . .``."""
+"""Start of a number; some GloVe vocabularies have words with spaces, such as ``. . .``."""
 
 _BLANKS = re.compile(r"[ \t]+")  # not U+00A0, which is within words
 
@@ -133,17 +131,17 @@ def read_word_vectors(path: Path, vocabulary: Vocabulary, size: int) -> dict[int
     """Read the vectors of a vocabulary's words from a file in GloVe's format: a word and its numbers on each line.
 
     Args:
-        path: The text file, UTF-8, with or without a byte-order mark; blanks or tabs part a line. A first line of two
-            counts, as word2vec and fastText write it, is skipped.
-        vocabulary: Whose words are wanted; others are skipped.
-        size: Numbers a word, the decoder's embedding_size.
+        path: The text file, UTF-8, with or without a byte-order mark; fields are separated by spaces or tabs. A first
+            line of two counts, as word2vec and fastText write it, is skipped.
+        vocabulary: The vocabulary; other words are skipped.
+        size: Length of a vector, the decoder's embedding_size.
 
     Returns:
         Word id to vector, float32, shape (size,), for the words that the file has.
 
     Raises:
-        CaptionerError: The file is missing or not in that format, its vectors have another length or hold what is no
-            number, or it has none of the words.
+        CaptionerError: The file is missing or not in that format, its vectors are malformed or of another length, or it
+            has none of the words.
     """
     vectors: dict[int, Tensor] = {}
     try:

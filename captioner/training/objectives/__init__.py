@@ -1,1 +1,1 @@
-"""Objectives of a captioner's training, a file each; `captioner.training.module` lists those of a run."""
+"""Training objectives, one module each; `captioner.training.module` selects those of a run."""

@@ -1,4 +1,4 @@
-"""How concepts are learned: which words a picture suggests, and what the pretrained CNN knew before it was trained."""
+"""Objectives for concepts: word prediction, and retention of the pretrained CNN's classes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from captioner.training.datamodule import CaptionData
 
 _SHARE_KEPT = 4
-"""One image in so many is shown to the pretrained CNN too, which takes half as long as to train on it."""
+"""One in this many images also goes through the pretrained CNN, which takes half the time of a training step."""
 
 
 class PretrainedClassifier:
-    """A pretrained CNN with its classifier, as it was before training.
+    """A pretrained CNN with its classifier, unchanged by training.
 
     Args:
         name: Name of the CNN, as `GridEncoder` takes it; one of `backbones.PACKAGED_WEIGHTS`.
@@ -37,7 +37,7 @@ class PretrainedClassifier:
         self.classifier = backbones.packaged_classifier(name)
 
     def to(self, device: torch.device) -> None:
-        """Move it to where images are."""
+        """Move it to a device."""
         self.encoder.to(device)
         self.classifier.to(device)
 
@@ -50,10 +50,10 @@ class PretrainedClassifier:
 
 @torch.no_grad()
 def begin_concepts(model: CaptionModel, words: ConceptWords, encoder: str) -> None:
-    """Tell a new model's concepts which words they are, and its classes what the pretrained classifier knows.
+    """Initialize a new model's concept words, and its classes from the pretrained classifier.
 
     Args:
-        model: The model, changed in place, unless a checkpoint has told its concepts already.
+        model: The model, changed in place; concepts that a checkpoint has initialized are kept.
         words: The concepts.
         encoder: Name of the CNN.
     """
@@ -64,34 +64,34 @@ def begin_concepts(model: CaptionModel, words: ConceptWords, encoder: str) -> No
         if concepts.classes is not None:
             concepts.class_words.copy_(words.classes)
             classifier = backbones.packaged_classifier(encoder)
-            if classifier.in_features == concepts.classes.in_features:  # otherwise a projection lies between
+            if classifier.in_features == concepts.classes.in_features:  # differs if there is a projection
                 concepts.classes.load_state_dict(classifier.state_dict())
 
 
 class ConceptLoss(Objective):
-    """Which words captions and tags name, by binary cross-entropy (word detectors: Fang et al., 2015).
+    """Binary cross-entropy of the words that captions and tags name (word detectors: Fang et al., 2015).
 
     Args:
-        weight: Of the loss, the sum over the concepts, an image, in nats.
+        weight: Weight of the loss per image, summed over the concepts, in nats.
     """
 
     def __init__(self, weight: float) -> None:
         self.weight = weight
 
     def __call__(self, step: TrainingStep) -> Term:
-        """Compare what the classifiers say with the batch's targets."""
+        """Compute the loss of the word classifier."""
         loss = torch.stack([concept_loss(each, step) for each in _concepts(step.model)]).mean()
         return Term(loss, self.weight, logged={"concepts": loss})
 
 
 class KeptClasses(Objective):
-    """What the pretrained CNN said of the classes it knows, by Kullback-Leibler divergence (Li and Hoiem, 2016).
+    """Kullback-Leibler divergence from the pretrained CNN's class probabilities (Li and Hoiem, 2016).
 
-    While the CNN learns from captions, it would forget all that no caption names.
+    Without it, the CNN forgets classes that no caption names.
 
     Args:
-        weight: Of the loss, an image, in nats.
-        pretrained: The CNN as it was.
+        weight: Weight of the loss per image, in nats.
+        pretrained: The CNN before training.
     """
 
     def __init__(self, weight: float, pretrained: PretrainedClassifier) -> None:
@@ -99,11 +99,11 @@ class KeptClasses(Objective):
         self.pretrained = pretrained
 
     def begin(self, data: CaptionData, device: torch.device) -> None:
-        """Move the pretrained CNN to where the model is."""
+        """Move the pretrained CNN to the model's device."""
         self.pretrained.to(device)
 
     def __call__(self, step: TrainingStep) -> Term:
-        """Compare the classes of some of the images; without pixels there is nothing to compare."""
+        """Compute the loss on some of the images; 0 if the batch holds cached features."""
         if step.pixels is None:
             return Term(torch.zeros(()), 0.0)
         count = max(1, len(step.pixels) // _SHARE_KEPT)

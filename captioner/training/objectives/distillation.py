@@ -1,4 +1,4 @@
-"""What a captioner learns from others: which words each of them holds possible (Hinton et al., 2015)."""
+"""Knowledge distillation from teacher captioners (Hinton et al., 2015)."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class Distillation(Objective):
-    """The next words that teachers expect; the objectives before it keep the rest of the loss.
+    """Cross-entropy with the teachers' distributions; earlier objectives share the rest of the loss.
 
     Args:
-        weight: Share of what the teachers expect in the loss, in [0, 1].
+        weight: Share of the distillation loss, in [0, 1].
         teachers: The teachers.
     """
 
@@ -34,28 +34,28 @@ class Distillation(Objective):
         self.teachers = teachers
 
     def begin(self, data: CaptionData, device: torch.device) -> None:
-        """Move the teachers to where the model is."""
+        """Move the teachers to the model's device."""
         self.teachers.to(device)
 
     def __call__(self, step: TrainingStep) -> Term:
-        """Cross-entropy with what the teachers expect after the words of the step's captions."""
+        """Compute the cross-entropy with the teachers' distributions over the step's captions."""
         expected = self.teachers.distribution(step.pixels, step.features, step.captions)
         loss = distillation_loss(step.outcome, expected)
         return Term(loss, self.weight, 1 - self.weight, {"distillation": loss})
 
 
 class Teachers:
-    """Captioners that are not trained, whose mean distribution over the next word is learned.
+    """Frozen captioners whose mean next-word distribution is the target.
 
-    One with the student's CNN, where that is frozen, shares the student's features; another looks at the pixels itself.
+    A teacher with the student's frozen CNN uses the student's features; others encode the pixels themselves.
 
     Args:
-        files: Their checkpoints; of an ensemble's, each member is one.
-        student: The model that learns; what it takes over from another model must be in it.
-        vocabulary: Its words.
+        files: Their checkpoints; each member of an ensemble is a teacher.
+        student: The model to train, with its initial weights loaded.
+        vocabulary: Its vocabulary.
 
     Raises:
-        CaptionerError: A checkpoint cannot be read, or has other words or another preprocessing.
+        CaptionerError: A checkpoint cannot be read, or has another vocabulary or preprocessing.
     """
 
     def __init__(self, files: Sequence[str | os.PathLike[str]], student: CaptionModel, vocabulary: Vocabulary) -> None:
@@ -75,24 +75,24 @@ class Teachers:
         self.sharing = [student.encoder.is_frozen and model.encoder.sees_as(student.encoder) for model in self.models]
 
     def to(self, device: torch.device) -> None:
-        """Move them to where the student is."""
+        """Move them to the student's device."""
         for model in self.models:
             model.to(device)
 
     @torch.no_grad()
     def distribution(self, pixels: Tensor | None, grid: Tensor, captions: Tensor) -> Tensor:
-        """What they expect after the words of known captions.
+        """Compute their next-word distributions for known captions.
 
         Args:
-            pixels: Normalised images, shape (images, 3, size, size); None where features come from a cache.
-            grid: The student's feature vectors, shape (images, regions, channels), with none left out.
-            captions: Word ids, shape (images, captions an image, length), as `Decoder.forward` takes them.
+            pixels: Normalized images, shape (images, 3, size, size); None if features come from a cache.
+            grid: The student's feature vectors, shape (images, regions, channels), before feature dropout.
+            captions: Word ids, shape (images, captions per image, length), as `Decoder.forward` takes them.
 
         Returns:
             Their mean probabilities, shape (words, vocabulary), in the order of `TeacherForced.targets`.
 
         Raises:
-            CaptionerError: There are no pixels for one that needs them.
+            CaptionerError: A teacher needs pixels, and there are none.
         """
         expected = []
         for name, model, sharing in zip(self.names, self.models, self.sharing, strict=True):
@@ -109,10 +109,10 @@ class Teachers:
 
 
 def distillation_loss(outcome: TeacherForced, expected: Tensor) -> Tensor:
-    """Mean cross-entropy a real word between what teachers expect and what the model does, in nats.
+    """Mean cross-entropy per real word between the teachers' and the model's distributions, in nats.
 
     Args:
-        outcome: What the decoder made of known captions.
+        outcome: The decoder's output for known captions.
         expected: Probabilities of the next word, shape (words, vocabulary), in the order of the outcome's targets.
     """
     return members_cross_entropy(outcome, expected)

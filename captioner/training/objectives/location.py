@@ -1,4 +1,4 @@
-"""Where hard attention looks, learned by reward."""
+"""REINFORCE for hard attention."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from captioner.models.decoder import TeacherForced
 from captioner.training.objectives.objective import Objective, Term, TrainingStep
 
 BASELINE_RATE = 0.1
-"""Share of a batch's reward in the baseline of hard attention (Show, Attend and Tell, equation 11)."""
+"""Update rate of the baseline of hard attention (Show, Attend and Tell, equation 11)."""
 
 _BASELINE = "location_baseline"
 
 
 class LocationLoss(Objective):
-    """REINFORCE for hard attention, with a baseline that follows the rewards (Show, Attend and Tell, section 4.1).
+    """REINFORCE for hard attention, with a moving-average baseline (Show, Attend and Tell, section 4.1).
 
     Args:
-        weight: Of the loss.
-        entropy_weight: Of the entropy of where it looks, within that.
-        keeper: The module among whose buffers the baseline is kept, and saved and moved with the weights.
+        weight: Weight of the loss.
+        entropy_weight: Weight of the attention's entropy within the loss.
+        keeper: The module that stores the baseline as a buffer.
     """
 
     def __init__(self, weight: float, entropy_weight: float, keeper: nn.Module) -> None:
@@ -31,7 +31,7 @@ class LocationLoss(Objective):
         keeper.register_buffer(_BASELINE, torch.zeros(()))
 
     def __call__(self, step: TrainingStep) -> Term:
-        """The loss of the cells that were drawn; the baseline follows their reward."""
+        """Compute the loss of the sampled regions, and update the baseline."""
         baseline = self.keeper.get_buffer(_BASELINE)
         loss, reward = location_loss(step.outcome, baseline, self.entropy_weight)
         baseline.lerp_(reward, BASELINE_RATE)
@@ -39,19 +39,19 @@ class LocationLoss(Objective):
 
 
 def location_loss(outcome: TeacherForced, baseline: Tensor, entropy_weight: float) -> tuple[Tensor, Tensor]:
-    """How hard attention learns where to look: -(R - b) Σ_t log p(s_t) - λ Σ_t H(p_t), a word.
+    """REINFORCE loss of hard attention, per word: -(R - b) Σ_t log p(s_t) - λ Σ_t H(p_t).
 
-    REINFORCE on the variational bound of Show, Attend and Tell, section 4.1. The reward R of a caption is its mean
-    log-probability a word, given the cells that were drawn; where the paper has the sum, the mean keeps long captions
-    from outweighing the others. The baseline b follows R, and the entropy H keeps the draws from settling early.
+    Optimizes the variational bound of Show, Attend and Tell, section 4.1. The reward R of a caption is its mean
+    log-probability per word, given the sampled regions; the paper has the sum, which gives long captions more weight.
+    The baseline b is a moving average of R, and the entropy H delays premature convergence.
 
     Args:
-        outcome: What a decoder with hard attention made of known captions.
+        outcome: The output of a decoder with hard attention for known captions.
         baseline: b, a single number.
         entropy_weight: λ.
 
     Returns:
-        The loss, which has gradients for the weights p alone, and the mean of R, for the baseline.
+        The loss, with gradients for the weights p only, and the mean of R, for the baseline.
     """
     assert outcome.attention is not None
     assert outcome.chosen is not None

@@ -1,4 +1,4 @@
-"""What all objectives share: what they are given of a step, and how their losses become one."""
+"""Interface of the objectives: their input, and how their losses are combined."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """A batch, and what the model made of it.
+    """A batch with the model's outputs.
 
     Attributes:
         model: The model, in training mode.
-        batch: The batch, with all that the data has of its images.
-        seed: A number that no other batch of the run has.
-        pixels: Normalized images, shape (images, 3, size, size); None where the batch holds features.
-        features: The encoder's feature vectors, shape (images, regions, channels), with none left out.
-        grid: What of them the decoder was shown, in the same shape.
-        captions: Word ids of the captions read, shape (images, captions an image, length).
-        outcome: What the decoder made of grid and captions.
+        batch: The batch.
+        seed: A seed unique to the batch.
+        pixels: Normalized images, shape (images, 3, size, size); None if the batch holds features.
+        features: The encoder's feature vectors, shape (images, regions, channels), before feature dropout.
+        grid: The decoder's input: the features after feature dropout, same shape.
+        captions: Token ids of the decoder's input, shape (images, captions per image, length).
+        outcome: The decoder's output for grid and captions.
     """
 
     model: CaptionModel
@@ -45,13 +45,13 @@ class TrainingStep:
 
 @dataclass(frozen=True)
 class Term:
-    """What an objective adds to the loss.
+    """An objective's share of the total loss.
 
     Attributes:
-        loss: Its own loss, a single number.
-        weight: By which it is multiplied.
-        rest: By which the sum of the objectives before it is multiplied: 1 to add to it, 1 - weight to mix.
-        logged: What is to be logged, by name.
+        loss: Its own loss, a scalar.
+        weight: Factor of the loss.
+        rest: Factor of the sum of earlier objectives: 1 to add, 1 - weight to interpolate.
+        logged: Values to log, by name.
     """
 
     loss: Tensor
@@ -61,26 +61,26 @@ class Term:
 
 
 class Objective(ABC):
-    """One thing that training optimizes."""
+    """Base class of training objectives."""
 
     def begin(self, data: CaptionData, device: torch.device) -> None:  # noqa: B027 (most objectives need nothing)
-        """Prepare for training; it is called once before the first step.
+        """Prepare for training; called once before the first step.
 
         Args:
             data: The data of the run, set up.
-            device: Where the model is.
+            device: The model's device.
         """
 
     @abstractmethod
     def __call__(self, step: TrainingStep) -> Term:
-        """Compute the objective's loss of a step."""
+        """Compute the objective's loss for a step."""
 
 
 def combine(terms: Iterable[Term]) -> tuple[Tensor, dict[str, Tensor | float]]:
-    """Sum terms up in their order.
+    """Combine terms in their order.
 
     Returns:
-        The loss, a single number, and what is to be logged, by name.
+        The loss, a scalar, and the values to log, by name.
     """
     loss = torch.zeros(())
     logged: dict[str, Tensor | float] = {}

@@ -1,6 +1,6 @@
-"""What a rewarded caption must not do: name things that are not there, repeat itself, or write "a orange".
+"""Reward penalties for hallucinated objects, repetition, and wrong articles ("a orange").
 
-CIDEr-D alone lets all three pass: a phrase that is often right pays even where it is wrong.
+CIDEr-D alone rewards phrases that are frequent in references even if they are wrong for an image.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from captioner.text.articles import wrong_articles
 from captioner.text.vocabulary import END, split_words
 
 _SURE = 0.3
-"""From this probability on a detector's tag counts as a thing that is there."""
+"""Minimum probability of a detector's tag."""
 
 _MAY_REPEAT = frozenset(
     ["a", "an", "the", "of", "in", "on", "at", "with", "and", "to", "by", "is", "are", "its", "his", "her", "their"]
@@ -24,14 +24,14 @@ _MAY_REPEAT = frozenset(
 
 
 class PenalizedReward:
-    """CIDEr-D less a penalty for each fault.
+    """CIDEr-D minus penalties.
 
     Args:
-        cider: The reward for what is right.
+        cider: The CIDEr-D reward.
         records: The images, in the reward's order.
         words: The vocabulary's words, by id.
-        hallucination: Taken off for each of COCO's things that a caption names and neither a reference nor a tag has.
-        repetition: Taken off for each word or pair of words that a caption says again, and for each wrong article.
+        hallucination: Penalty for each COCO category that a caption names but neither references nor tags do.
+        repetition: Penalty for each repeated word or pair of words, and for each wrong article.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class PenalizedReward:
         self._present = [_things(record) for record in records]
 
     def __call__(self, image: int, captions: Sequence[Sequence[int]]) -> list[float]:
-        """The rewards of captions of an image.
+        """Compute the rewards of an image's captions.
 
         Args:
             image: Its index among the records.
@@ -71,7 +71,7 @@ def _things(record: Record) -> frozenset[str]:
 
 
 def _repeats(words: Sequence[str]) -> int:
-    """Words and pairs of words that were said before."""
+    """Count repeated words and pairs of words."""
     content = Counter(word for word in words if word not in _MAY_REPEAT)
     pairs = Counter(itertools.pairwise(words))
     return sum(count - 1 for counts in (content, pairs) for count in counts.values())

@@ -1,7 +1,7 @@
-"""Self-critical training: captions that score better than their siblings become likelier (Rennie et al., 2017).
+"""Self-critical training (Rennie et al., 2017): captions that score better than their siblings become more likely.
 
 REINFORCE with the reward of CIDEr-D. The baseline of a caption is the mean reward of the other captions drawn for its
-image (Luo, 2020), so no caption has to be written beside.
+image (Luo, 2020), so that no greedy caption is needed.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ MAX_WORDS = 20
 
 
 class Reward(Protocol):
-    """Tells how good captions of an image are."""
+    """Scores captions of an image."""
 
     def __call__(self, image: int, captions: Sequence[Sequence[int]]) -> Sequence[float]:
         """Scores captions.
 
         Args:
-            image: The image's place in the training data.
-            captions: Word ids of each, without START, with END where the caption came to an end.
+            image: The image's index in the training data.
+            captions: Token ids of each, without START, with END if the caption is complete.
         """
 
 
 class SelfCritical(Objective):
-    """Rewards for captions that the decoder draws itself; the objectives before it keep the rest of the loss.
+    """Self-critical loss on captions sampled from the decoder; earlier objectives share the rest of the loss.
 
     Args:
-        options: Share of the rewards in the loss, how many captions are drawn, and what takes off from a reward.
-        beside: Objectives that learn from the captions drawn too.
+        options: Share of the loss, number of samples, and penalties.
+        beside: Objectives that also learn from the sampled captions.
     """
 
     def __init__(self, options: SelfCriticalOptions, beside: Sequence[Objective] = ()) -> None:
@@ -54,7 +54,7 @@ class SelfCritical(Objective):
         self.reward: Reward
 
     def begin(self, data: CaptionData, device: torch.device) -> None:
-        """Count what rewards are computed from."""
+        """Precompute the statistics of the references."""
         self.reward = make_reward(data.train.captions)
         penalties = self.options.hallucination_penalty, self.options.repetition_penalty
         if any(penalties):
@@ -63,7 +63,7 @@ class SelfCritical(Objective):
             objective.begin(data, device)
 
     def __call__(self, step: TrainingStep) -> Term:
-        """Draw captions, and combine their loss with that of the objectives beside."""
+        """Sample captions, and combine their loss with that of the further objectives."""
         places = step.batch.indices.tolist()
         drawn = self_critical_loss(step.model.decoder, step.grid, places, self.reward, self.options.samples, step.seed)
         rewarded = Term(drawn.loss, logged={"reward": drawn.reward})
@@ -74,13 +74,13 @@ class SelfCritical(Objective):
 
 
 class Drawn(NamedTuple):
-    """Captions that a decoder drew, and what follows.
+    """Sampled captions with their loss.
 
     Attributes:
-        loss: -Σ (r - b) log p over all words of all captions, a word, with p among the words that may be written.
+        loss: -Σ (r - b) log p, per word of all captions, with p normalized over the allowed words.
         reward: The mean of r.
-        captions: Word ids, shape (images, captions an image, length), as `Decoder.forward` takes them.
-        outcome: What the decoder made of them, without dropout.
+        captions: Word ids, shape (images, captions per image, length), as `Decoder.forward` takes them.
+        outcome: The decoder's output for them, without dropout.
     """
 
     loss: Tensor
@@ -90,9 +90,9 @@ class Drawn(NamedTuple):
 
 
 def make_reward(captions: Sequence[Sequence[Sequence[int]]]) -> CiderReward:
-    """A reward of captions as `Vocabulary.encode` gives them, for each image.
+    """Build the CIDEr-D reward from the references of each image.
 
-    END counts as a word, so that a caption that breaks off does not look like one that is whole.
+    END counts as a word, to distinguish truncated captions.
     """
     return CiderReward([[ids[1:] for ids in group] for group in captions])
 
@@ -100,21 +100,21 @@ def make_reward(captions: Sequence[Sequence[Sequence[int]]]) -> CiderReward:
 def self_critical_loss(
     decoder: Decoder | MemberDecoders, grid: Tensor, places: Sequence[int], reward: Reward, samples: int, seed: int
 ) -> Drawn:
-    """Draw captions and weigh their log-probabilities by how much better they did than the image's others.
+    """Sample captions and weight their log-probabilities by the advantage over the image's other samples.
 
     Args:
         decoder: The decoder, in training mode.
         grid: Feature vectors, shape (images, regions, channels).
-        places: Which of the reward's images they are.
-        reward: Scores what is drawn, as one made by `make_reward` does.
-        samples: Captions drawn of each image, at least 2.
-        seed: Another seed draws other captions.
+        places: Indices of the images for the reward.
+        reward: Scores the samples; see `make_reward`.
+        samples: Samples per image, at least 2.
+        seed: Seed of the samples.
 
     Returns:
-        The loss, and what was drawn.
+        The loss and the samples.
     """
     options = DecodingOptions(sample=True, num_captions=samples, max_words=MAX_WORDS, seed=seed)
-    # Without dropout, here and below: what is drawn must be what the gradient is of.
+    # Without dropout, here and below: samples must come from the distribution that is differentiated.
     decoder.eval()
     drawn = [[_closed(each) for each in group] for group in decode(decoder, grid, options)]
     rewards = torch.tensor([reward(place, group) for place, group in zip(places, drawn, strict=True)])
@@ -126,11 +126,11 @@ def self_critical_loss(
             captions[row, column, 1 : len(ids) + 1] = torch.tensor(ids)
     lengths = (captions[:, :, 1:] != PAD).sum(dim=2).flatten()
     captions = captions.to(grid.device)
-    with torch.backends.cudnn.flags(enabled=False):  # its recurrent kernels keep no gradients in evaluation mode
+    with torch.backends.cudnn.flags(enabled=False):  # cuDNN's recurrent kernels have no backward in evaluation mode
         outcome = decoder(grid, captions)
     decoder.train()
     advantages = (rewards - others).flatten().repeat_interleave(lengths).to(grid.device)
-    # They were drawn from among the words that may be written; UNKNOWN alone can take a tenth of what the others get.
+    # Samples come from the allowed words only; UNKNOWN alone can have a tenth of the probability.
     never = torch.tensor(NEVER_WRITTEN, device=grid.device)
     logits = outcome.logits.float().index_fill(1, never, -torch.inf)
     losses = cross_entropy(logits, outcome.targets, reduction="none")
@@ -138,5 +138,5 @@ def self_critical_loss(
 
 
 def _closed(drawn: Hypothesis) -> list[int]:
-    """The words, END included where the caption came to an end."""
+    """The tokens, END included if the caption is complete."""
     return [*drawn.words, END] if len(drawn.log_probabilities) > len(drawn.words) else drawn.words

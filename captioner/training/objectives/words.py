@@ -1,4 +1,4 @@
-"""The next word of the reference captions, by cross-entropy."""
+"""Cross-entropy of the reference captions."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ class WordLoss(Objective):
         self.label_smoothing = label_smoothing
 
     def __call__(self, step: TrainingStep) -> Term:
-        """Cross-entropy of the words, in nats."""
+        """Compute the cross-entropy of the words, in nats."""
         loss = word_loss(step.outcome, self.label_smoothing)
         return Term(loss, logged={"loss": loss})
 
 
 def word_loss(outcome: TeacherForced, label_smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy a real word, in nats, and over members that learn; its exponential is the perplexity.
+    """Mean cross-entropy per real word, in nats, also over members that are trained; its exponential is the perplexity.
 
     Args:
-        outcome: What the decoder made of known captions.
+        outcome: The decoder's output for known captions.
         label_smoothing: Share of the target probability that is spread over all words.
     """
     return members_cross_entropy(outcome, outcome.targets, label_smoothing)
 
 
 def members_cross_entropy(outcome: TeacherForced, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy a real word, in nats: of each member by itself while several learn, then of all.
+    """Mean cross-entropy per real word, in nats: of each member while several are trained, else of their average.
 
     Args:
-        outcome: What the decoder made of known captions.
+        outcome: The decoder's output for known captions.
         targets: Word ids, shape (words,), or probabilities, shape (words, vocabulary).
         label_smoothing: Share of the target probability that is spread over all words.
     """
