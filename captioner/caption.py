@@ -1,4 +1,4 @@
-"""A caption: its words, how likely they are, and where the network looked."""
+"""A caption with its words, probabilities and attention maps."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ TRAINED_TO_LOOK = (
     "use a model trained with decoder.attention (in an ensemble all, on one grid, resized alike, and all adaptive "
     "or none)"
 )
-"""What captions with maps ask for (`Captioner.shows_attention`), as messages say it."""
+"""Cure in messages about captions without maps (`Captioner.shows_attention`)."""
 
 
 @dataclass(frozen=True)
 class Caption:
-    """A caption and how it came about.
+    """A caption with its scores.
 
     Attributes:
         words: Its words.
-        word_log_probabilities: Natural logarithm of the probability of each word, then of the end of the sentence
-            (missing where the caption was cut at the longest length).
-        attention: Where the decoder looked for each word, float32, shape (words, rows, columns), each map sums to 1;
-            None for a model without attention, and for an ensemble that sees grids of several kinds.
+        word_log_probabilities: Natural logarithm of the probability of each word, then of END (missing if the caption
+            was cut at the maximum length).
+        attention: Attention map of each word, float32, shape (words, rows, columns), each sums to 1; None for a model
+            without attention, and for an ensemble with different grids.
         region: The part of the upright photograph that the maps cover: left, top, right and bottom edge as fractions
             of its width and height.
-        alternatives: Further captions of the same photograph, the better ones first.
-        looking_away: For each word the weight of the visual sentinel, in [0, 1]: how much the decoder relied on what it
-            knew; None for a model without adaptive attention.
-        confidence: Probability that the caption names nothing that is not there, in [0, 1]; None for a model that was
-            not calibrated, and for a caption that was given.
-        source: The photograph as `Captioner.caption` was given it, for a notebook; None where that is not known.
+        alternatives: Further captions of the same image, the best first.
+        looking_away: Sentinel weight of each word, in [0, 1]: how little the decoder relied on the image; None for a
+            model without adaptive attention.
+        confidence: Probability that everything the caption names is in the image, in [0, 1]; None for an uncalibrated
+            model, and for a scored caption.
+        source: The image as passed to `Captioner.caption`, for notebooks; None if unknown.
     """
 
     words: tuple[str, ...]
     word_log_probabilities: tuple[float, ...]
-    attention: np.ndarray | None = field(compare=False)  # arrays have no one answer to ==
+    attention: np.ndarray | None = field(compare=False)  # == of arrays is not a bool
     region: tuple[float, float, float, float]
     alternatives: tuple[Caption, ...] = ()
     looking_away: tuple[float, ...] | None = None
@@ -52,7 +52,7 @@ class Caption:
         return f"Caption({self.text!r}, log_probability={self.log_probability:.2f}, attention {maps}{more})"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the photograph, the words and their maps."""
+        """The image, the words and their maps as HTML, for notebooks."""
         from captioner.visualize.notebook import draw_caption
 
         return draw_caption(self, self.source)
@@ -68,10 +68,10 @@ class Caption:
         return sum(self.word_log_probabilities)
 
     def facts(self) -> dict[str, Any]:
-        """Text, log-probability and confidence in plain values, as JSON tells them."""
+        """Text, log-probability and confidence as JSON values."""
         return {"caption": self.text, "log_probability": self.log_probability, "confidence": self.confidence}
 
     @property
     def perplexity(self) -> float:
-        """How many words, equally likely, the network in effect chose from at each word."""
+        """Perplexity per word: the number of equally likely words with the same uncertainty."""
         return math.exp(-self.log_probability / len(self.word_log_probabilities))

@@ -1,4 +1,4 @@
-"""Captioner: photographs in, captions out."""
+"""The captioner: generates and scores captions of images."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ from captioner.utils.threads import map_in_threads
 FileName = str | os.PathLike[str]
 
 BATCH_SIZE = 128
-"""Photographs that are captioned together, unless told otherwise: many make a beam faster; the encoder divides them."""
+"""Default batch size of captioning; the encoder divides it further."""
 
 
 class Captioner:
-    """A network, its words and its preprocessing: all that turns a photograph into a caption.
+    """A network with vocabulary and preprocessing, which captions images.
 
     Args:
-        model: The network; it is put into evaluation mode.
-        vocabulary: Its words.
-        card: What is to be known of the model.
-        device: Where it runs, such as ``cpu`` or ``cuda``.
-        others: Further networks with the same words: all write together, each log-probability the mean of theirs.
-        precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 for the decoder on CPUs that multiply it faster.
-            The networks keep their float32; what captions are written with is fixed now.
+        model: The network; set to evaluation mode.
+        vocabulary: Its vocabulary.
+        card: Its model card.
+        device: Its device, such as ``cpu`` or ``cuda``.
+        others: Further networks of an ensemble, with the same vocabulary; log-probabilities are averaged.
+        precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 for the decoder on CPUs that are faster with it.
+            The networks themselves stay float32; captions are generated with copies made now.
 
     Raises:
-        CaptionerError: There is no such device or precision.
+        CaptionerError: The device or precision is unavailable.
     """
 
     def __init__(
@@ -83,18 +83,18 @@ class Captioner:
         self.transform = model.config.transform
         views = [(m.encoder.grid_shape(m.config.transform.size), m.config.transform.resize) for m in self.members]
         self.grid_shape = views[0][0]
-        # Maps over other cells, or of another part of the photograph, have no mean.
+        # Maps of different grids or parts of the image cannot be averaged.
         self._one_view = len(set(views)) == 1
 
     @property
     def shows_attention(self) -> bool:
-        """Whether its captions tell where the decoder looked: all members have to, with a sentinel or without."""
+        """Whether its captions have attention maps: all members need attention of the same kind."""
         kinds = [each.config.decoder.attention for each in self.members]
         return self._one_view and "none" not in kinds and len({kind == "adaptive" for kind in kinds}) == 1
 
     @property
     def tells_confidence(self) -> bool:
-        """Whether its captions have a confidence: what was fitted to one network does not hold for several."""
+        """Whether its captions have a confidence, which is fitted to a single network."""
         confidence = self.model.confidence
         return confidence is not None and int(confidence.networks) == len(self.members)
 
@@ -109,20 +109,20 @@ class Captioner:
         batch_size: int = BATCH_SIZE,
         **options: Any,
     ) -> Caption | list[Caption]:
-        """Captions one photograph or several.
+        """Caption one or several images.
 
         Args:
-            images: A path, the bytes of an image file, a PIL image or a uint8 array, whose channels are RGB (of
-                OpenCV's BGR, give ``array[..., ::-1]``). A list, a tuple or an iterator, such as ``Path.glob`` gives,
-                gives a list.
-            batch_size: Photographs that are captioned together.
+            images: A path, the bytes of an image file, a PIL image or a uint8 array, with RGB channels (for OpenCV's
+                BGR, pass ``array[..., ::-1]``). A list, a tuple or an iterator, such as that of ``Path.glob``, returns
+                a list.
+            batch_size: Images per batch.
             **options: Fields of `DecodingOptions`, such as ``beam_size`` and ``num_captions``; words as text.
 
         Returns:
-            A caption for one photograph; a list, in order, for several.
+            A caption for one image; a list, in order, for several.
 
         Raises:
-            CaptionerError: A photograph cannot be read, or an option has no sense.
+            CaptionerError: An image is unreadable, or an option is invalid.
         """
         several = isinstance(images, (list, tuple, Set, Iterator)) and not isinstance(images, io.IOBase)
         sources: list[ImageSource] = list(images) if several else [images]  # type: ignore[arg-type, list-item]
@@ -136,17 +136,17 @@ class Captioner:
     def stream(
         self, images: Iterable[ImageSource], options: DecodingOptions | None = None, batch_size: int = BATCH_SIZE
     ) -> Iterator[Caption | CaptionerError]:
-        """Captions any number of photographs, a batch at a time, as they come.
+        """Caption any number of images lazily, in batches.
 
-        Threads decode a batch, then the network has all cores: side by side they would only hold each other up.
+        Threads decode a batch, then the network uses all cores; running both at once is slower.
 
         Args:
-            images: Photographs, asked for a batch at a time.
-            options: How captions are written.
-            batch_size: Photographs that are captioned together.
+            images: The images, consumed one batch at a time.
+            options: The decoding options.
+            batch_size: Images per batch.
 
         Yields:
-            For each photograph, in order, its caption, or why it could not be read.
+            For each image, in order, its caption, or the error if it is unreadable.
         """
         for result in self.stream_with_evidence(images, options, batch_size):
             yield result if isinstance(result, CaptionerError) else result[0]
@@ -154,16 +154,16 @@ class Captioner:
     def stream_with_evidence(
         self, images: Iterable[ImageSource], options: DecodingOptions | None = None, batch_size: int = BATCH_SIZE
     ) -> Iterator[tuple[Caption, Evidence | None] | CaptionerError]:
-        """Captions photographs as `stream` does, with what the confidence in each caption is computed from.
+        """Caption images like `stream`, with the inputs of each caption's confidence.
 
         Args:
-            images: Photographs, asked for a batch at a time.
-            options: How captions are written.
-            batch_size: Photographs that are captioned together.
+            images: The images, consumed one batch at a time.
+            options: The decoding options.
+            batch_size: Images per batch.
 
         Yields:
-            For each photograph, in order, its caption and the evidence, None for a model that was not calibrated; or
-            why it could not be read.
+            For each image, in order, its caption and the evidence, None for an uncalibrated model; or the error if it
+            is unreadable.
         """
         if not isinstance(batch_size, Integral) or batch_size < 1:
             raise CaptionerError(f"batch size is {batch_size!r}; it must be a whole number of at least 1")
@@ -187,17 +187,17 @@ class Captioner:
     @overload
     def score(self, image: ImageSource, captions: list[str] | tuple[str, ...]) -> list[Caption]: ...
     def score(self, image: ImageSource, captions: str | list[str] | tuple[str, ...]) -> Caption | list[Caption]:
-        """How likely given captions of a photograph are, and where the network looks as it reads them.
+        """Score given captions of an image: their log-probabilities and attention maps.
 
         Args:
-            image: A path, the bytes of an image file, a PIL image or a uint8 array, whose channels are RGB.
-            captions: A caption; a list or tuple gives a list. What the network has no word for is read as UNKNOWN.
+            image: A path, the bytes of an image file, a PIL image or a uint8 array with RGB channels.
+            captions: A caption; a list or tuple gives a list. Words that the vocabulary lacks become UNKNOWN.
 
         Returns:
-            The captions in the network's words, with their log-probability and perplexity.
+            The tokenized captions, with log-probabilities and perplexity.
 
         Raises:
-            CaptionerError: The photograph cannot be read.
+            CaptionerError: The image is unreadable.
         """
         texts = list(captions) if isinstance(captions, (list, tuple)) else [captions]
         for text in texts:
@@ -215,7 +215,7 @@ class Captioner:
         return scored[0] if isinstance(captions, str) else scored
 
     def save(self, path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> None:
-        """Write a checkpoint that `load` reads, of an ensemble with all members; see `checkpoint.write`."""
+        """Write a checkpoint for `load`, with all members of an ensemble; see `checkpoint.write`."""
         contents = [
             checkpoint.Checkpoint(each.config, self.vocabulary.words, each.state_dict(), self.card)
             for each in self.members
@@ -264,7 +264,7 @@ class Captioner:
     def _evidence(
         self, grids: Sequence[Tensor], hypotheses: Sequence[Sequence[Hypothesis]]
     ) -> Sequence[Evidence | None]:
-        """What the confidence in captions of pictures is computed from, as the first member sees them."""
+        """Inputs of the captions' confidences, computed by the first member."""
         confidence = self.model.confidence
         if confidence is None or not hypotheses:
             return [None] * len(hypotheses)
@@ -281,7 +281,7 @@ class Captioner:
         ]
 
     def _with_confidence(self, captions: Sequence[Caption], evidence: Evidence | None) -> Caption:
-        """The first caption with the others as its alternatives, each with its confidence."""
+        """Build the first caption with the others as its alternatives, each with its confidence."""
         confidence = self.model.confidence
         if confidence is not None and evidence is not None and self.tells_confidence:
             sure = confidence(evidence)
@@ -292,7 +292,7 @@ class Captioner:
     def _maps(self, attention: Tensor | None) -> np.ndarray | None:
         if attention is None or not self._one_view:
             return None
-        cells = attention[:, : math.prod(self.grid_shape)].float().cpu()  # a sentinel's weight may follow
+        cells = attention[:, : math.prod(self.grid_shape)].float().cpu()  # may be followed by the sentinel's weight
         maps: np.ndarray = (cells / cells.sum(dim=1, keepdim=True)).numpy().reshape(len(cells), *self.grid_shape)
         return maps
 
@@ -304,7 +304,7 @@ class Captioner:
 
 @dataclass(frozen=True)
 class _Loaded:
-    scaled: Mapping[Transform, Image.Image]  # as members of the ensemble see it
+    scaled: Mapping[Transform, Image.Image]  # in the preprocessing of the ensemble's members
     region: tuple[float, float, float, float]
 
 
@@ -317,16 +317,16 @@ def load(
 
     Args:
         path: A checkpoint made by ``captioner train`` or ``captioner export``, or ``default``, the embedded one, which
-            is the default. Several, trained on the same words, write each caption together: an ensemble.
-        device: Where it runs, such as ``cpu`` or ``cuda``.
-        precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 for the decoder on CPUs that multiply it faster.
+            is the default. Several, with the same vocabulary, make an ensemble.
+        device: Its device, such as ``cpu`` or ``cuda``.
+        precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 for the decoder on CPUs that are faster with it.
 
     Returns:
-        The captioner. Of arrays it takes the channels as red, green, blue: OpenCV's need ``array[..., ::-1]``.
+        The captioner. It expects RGB arrays: pass ``array[..., ::-1]`` for OpenCV's.
 
     Raises:
-        CaptionerError: There is no such checkpoint, it cannot be read safely, the words of an ensemble differ, or there
-            is no such device or precision.
+        CaptionerError: The checkpoint is missing or cannot be read safely, the vocabularies of an ensemble differ, or
+            the device or precision is unavailable.
     """
     if path is None:
         path = DEFAULT
@@ -342,7 +342,7 @@ def load(
 
 
 def _see_the_same(one: CaptionModel, other: CaptionModel) -> bool:
-    """Whether a grid of one's encoder serves the other's decoder too."""
+    """Whether two networks have the same encoder output."""
     return one.config.transform == other.config.transform and one.encoder.sees_as(other.encoder)
 
 
@@ -355,17 +355,16 @@ def _options(values: Mapping[str, Any]) -> DecodingOptions:
 
 
 def with_ids(options: DecodingOptions, vocabulary: Vocabulary) -> DecodingOptions:
-    """Options whose words are ids.
+    """Convert words in options to ids.
 
-    A bad ending that the vocabulary lacks is skipped, since it can never be written, so that one list serves every
-    model.
+    Bad endings that the vocabulary lacks are skipped, so that one list fits every model.
 
     Args:
-        options: Its words are text, in any case, or ids.
-        vocabulary: Whose ids are wanted.
+        options: The options; words are text, in any case, or ids.
+        vocabulary: The vocabulary.
 
     Raises:
-        CaptionerError: A word is none, several, or one that the model does not know.
+        CaptionerError: A word is empty, several words, or not in the vocabulary.
     """
 
     def ids(name: str, needed: bool = True) -> tuple[int, ...]:

@@ -1,8 +1,7 @@
 """The command line: one module a verb, each with ``SUMMARY``, ``add_arguments(parser)`` and ``run(args)``.
 
-A verb of many files says by which name: ``FILES``. A verb module imports at its top only what is cheap; torch and the
-like are imported inside ``run``, so that ``captioner --help`` answers at once and ``captioner score`` never loads
-torch.
+``FILES`` names the argument of a verb that takes several files. A verb module imports expensive modules such as torch
+inside ``run``, so that ``captioner --help`` is fast and ``captioner score`` never loads torch.
 """
 
 from __future__ import annotations
@@ -43,28 +42,28 @@ EXIT_OK = 0
 EXIT_WRONG_USE = 2
 
 _OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory")
-"""What torch says of a GPU, and of main memory on Unix and on Windows; to name its errors, it would be imported."""
+"""torch's messages for a GPU, and for main memory on Unix and Windows; naming its error classes would import torch."""
 
 
 _WRONG_CHOICE = re.compile(r"invalid choice: '(?P<given>.*)' \(choose from (?P<choices>.*)\)")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, like all others of this program."""
+    """A parser with one-line errors."""
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Keep the line, for a message about a required option that was misspelt."""
+        """Remember the arguments, for messages about a misspelled required option."""
         self._given = sys.argv[1:] if args is None else list(args)
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Raise what the command line prints."""
+        """Raise a one-line error."""
         raise CaptionerError(f"{message}{self._right_names(message)}; {self.prog} --help tells the options")
 
     def _right_names(self, message: str) -> str:
-        """The names that are nearest to a misspelt one."""
+        """Suggest the names nearest to a misspelled one."""
         if choice := _WRONG_CHOICE.search(message):
             return did_you_mean(choice["given"], choice["choices"].replace("'", "").split(", "))
         if "unrecognized" in message or "required" in message:
@@ -80,10 +79,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb.
 
     Args:
-        argv: The words after ``captioner``; those of the process by default.
+        argv: The arguments after ``captioner``; those of the process by default.
 
     Returns:
-        The exit code: 0; 1 when some image could not be captioned; 2 for wrong use; 130 after Ctrl-C.
+        The exit code: 0 for success, 1 if an image could not be captioned, 2 for wrong usage, 130 after Ctrl-C.
     """
     _open_streams()
     verb = next(iter(sys.argv[1:] if argv is None else argv), "")
@@ -103,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print_status("captioner: the memory is full; lower the batch size, or the beam size and the like")
         return EXIT_WRONG_USE
-    except BrokenPipeError:  # the reader (head, less) has gone
+    except BrokenPipeError:  # the reader (head, less) has exited
         _mute_output()
         return EXIT_OK
     except OSError as error:
@@ -114,9 +113,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _open_streams() -> None:
-    """Give a process that was started without standard streams (``>&-``, some daemons) empty ones.
+    """Open empty standard streams in a process that was started without (``>&-``, some daemons).
 
-    What a terminal's encoding lacks, such as a help text's dash, is written as an escape.
+    Characters that the terminal's encoding lacks are written as escapes.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -126,18 +125,18 @@ def _open_streams() -> None:
 
 
 def _mute_output() -> None:
-    """Points standard output elsewhere, so that the interpreter's own flush at exit does not complain."""
+    """Redirect standard output, so that the interpreter's flush at exit does not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Make the parser of all verbs."""
+    """Build the parser of all verbs."""
     parser = Parser(prog="captioner", description="Caption photographs.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"captioner {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name in VERBS:
         verb = importlib.import_module(f"captioner.cli.{name}")
-        # `train` hands its line, --help included, to LightningCLI.
+        # `train` passes its arguments, --help included, to LightningCLI.
         own = verbs.add_parser(
             name, help=verb.SUMMARY, description=verb.SUMMARY, allow_abbrev=False, add_help=name != "train"
         )
@@ -152,7 +151,7 @@ def _run(argv: Sequence[str] | None) -> int:
         args.rest = rest
     else:
         _take(rest, args)
-        # What a shell makes of a variable that is not set.
+        # The result of an unset shell variable.
         for name, value in vars(args).items():
             if value == "" or (isinstance(value, list) and "" in value):
                 raise CaptionerError(f"{name.replace('_', '-')} is an empty text; leave it out, or name something")
@@ -161,14 +160,14 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _take(rest: list[str], args: argparse.Namespace) -> None:
-    """Add what stands after an option to a verb's files: argparse takes those of one place in the line alone.
+    """Add files that follow an option to a verb's files; argparse only takes those in one place.
 
     Args:
-        rest: What argparse left over, such as ``b.jpg`` of ``a.jpg --json b.jpg``.
-        args: What it took.
+        rest: Arguments that argparse left over, such as ``b.jpg`` of ``a.jpg --json b.jpg``.
+        args: The parsed arguments.
 
     Raises:
-        CaptionerError: Some of it is an option, or the verb has one file.
+        CaptionerError: One of them is an option, or the verb takes one file.
     """
     if not rest:
         return

@@ -1,4 +1,4 @@
-"""``captioner calibrate``: teaches a model to tell how sure it is of its captions."""
+"""``captioner calibrate``: fit the confidence of a model's captions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SUMMARY = "fit a model's confidence in its captions on validation data, and writ
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Add the verb's arguments."""
     add_model_arguments(parser)
     text = "photographs that the model was not trained on, with captions: Karpathy, COCO, Flickr8k, CSV or JSONL"
     parser.add_argument("--data", required=True, nargs="+", metavar="FILE", help=text)
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Captions the pictures, fits the confidence, writes the model."""
+    """Caption the images, fit the confidence, and write the model."""
     from captioner.checkpoint import matrix_dtype
     from captioner.checkpoint.pretrained import DEFAULT, checkpoint_of
     from captioner.training import calibration
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    """The pictures that are no photographs."""
+    """Find the images that are no photographs."""
     from captioner.data.folders import find_images
 
     if not folder.is_dir():
@@ -116,7 +116,7 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _read(args: argparse.Namespace, file: Path) -> tuple[Skipped, list[Record]]:
-    """The photographs of a file's split."""
+    """Read the photographs of a file's split."""
     from captioner.data.caption_files import read_records
     from captioner.data.drawn import read_drawn
 
@@ -135,7 +135,7 @@ def _read(args: argparse.Namespace, file: Path) -> tuple[Skipped, list[Record]]:
 def _examine(
     model: Captioner, images: Sequence[Path], options: DecodingOptions, args: argparse.Namespace
 ) -> Iterator[tuple[Caption, Evidence] | CaptionerError]:
-    """Captions pictures, with what the confidence is computed from."""
+    """Caption images, with the inputs of their confidence."""
     from rich.progress import track
 
     results = model.stream_with_evidence(images, options, args.batch_size)

@@ -1,4 +1,4 @@
-"""``captioner caption``: photographs in, a line for each out."""
+"""``captioner caption``: caption images, one line each."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ SUMMARY = "caption photographs"
 FILES = "photos"
 STANDARD_INPUT = "-"
 LARGEST_INPUT = 2**29
-"""Bytes that are read from standard input at most: an endless one ends with a message, not with a full memory."""
+"""Maximum number of bytes read from standard input, which may be endless."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Add the verb's arguments."""
     parser.add_argument(
         "photos", nargs="+", metavar="PHOTO", help="image file, folder of images, or - for one image on standard input"
     )
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Captions every photograph; those that cannot be read are named on standard error."""
+    """Caption every image, and report unreadable ones on standard error."""
     if args.resume and not args.output:
         raise CaptionerError("--resume goes on with a file of captions; name it with --output")
     if not 0 <= args.min_confidence <= 1:
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _refuse_to_overwrite(args: argparse.Namespace) -> None:
-    """Keep captions that took hours from being replaced by forgetting an option."""
+    """Refuse to overwrite captions, which may have taken hours."""
     from captioner.utils.files import refuse_to_follow
 
     if not args.output or args.resume or args.overwrite:
@@ -102,7 +102,7 @@ def _refuse_to_overwrite(args: argparse.Namespace) -> None:
 
 
 def _write(args: argparse.Namespace, names: Sequence[str], model: Captioner, options: DecodingOptions) -> int:
-    """Captions into a file, each line as soon as it is made."""
+    """Write captions to a file, each line immediately."""
     from captioner.cli.jsonl import Journal
     from captioner.cli.resume import mended, refuse_another_job, what_is_left
     from captioner.utils.counter import counted
@@ -133,7 +133,7 @@ def _stream(
 
 
 def _report(name: str, result: Caption | CaptionerError, min_confidence: float) -> None:
-    """Names a photograph that gets no caption, and says why."""
+    """Report an image without a caption on standard error, with the reason."""
     if isinstance(result, CaptionerError):
         print_status(f"captioner: {message_of(result)}")
     elif not _is_sure(result, min_confidence):
@@ -141,12 +141,12 @@ def _report(name: str, result: Caption | CaptionerError, min_confidence: float) 
 
 
 def _is_sure(caption: Caption, min_confidence: float) -> bool:
-    """Whether a caption is sure enough to be written; every one is that tells nothing of it."""
+    """Whether a caption's confidence, if it has one, reaches the minimum."""
     return caption.confidence is None or caption.confidence >= min_confidence
 
 
 def standard_input() -> bytes:
-    """The one photograph on standard input."""
+    """Read an image from standard input."""
     from captioner.data.images import NamedBytes
 
     content = sys.stdin.buffer.read(LARGEST_INPUT + 1)
@@ -158,7 +158,7 @@ def standard_input() -> bytes:
 
 
 def describe(name: str, caption: Caption | CaptionerError, count: int, min_confidence: float = 0.0) -> dict[str, Any]:
-    """The JSON object of one photograph; a caption that is not sure enough is null."""
+    """Build the JSON object of an image; a caption of too low confidence is null."""
     if isinstance(caption, CaptionerError):
         return {"image": name, "error": str(caption)}
     every = [
@@ -169,7 +169,7 @@ def describe(name: str, caption: Caption | CaptionerError, count: int, min_confi
 
 
 def _photographs(given: list[str]) -> tuple[list[str], list[str]]:
-    """The photographs that are named or in a folder, and the folders that have none."""
+    """Find the images that are named or in a folder, and the folders without any."""
     from captioner.data.folders import find_images
     from captioner.utils.spelling import is_address
 
@@ -178,11 +178,11 @@ def _photographs(given: list[str]) -> tuple[list[str], list[str]]:
     names: list[str] = []
     empty: list[str] = []
     for name in given:
-        if name == STANDARD_INPUT or is_address(name):  # a path would lose a slash of an address
+        if name == STANDARD_INPUT or is_address(name):  # Path would remove a slash of a URL
             names.append(name)
             continue
         found = [os.fspath(path) for path in find_images(name)]
-        if found == [STANDARD_INPUT]:  # the file of that name, as in ./-
+        if found == [STANDARD_INPUT]:  # a file of that name, as in ./-
             found = [os.path.join(os.curdir, STANDARD_INPUT)]
         names += found
         if not found:

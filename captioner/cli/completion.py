@@ -1,4 +1,4 @@
-"""``captioner completion``: what makes a shell complete the verbs and their options."""
+"""``captioner completion``: print a shell's completion script."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 SUMMARY = "print a script that completes verbs, options and files in a shell"
 SHELLS = ("bash", "zsh", "tcsh")
 _FILES = ("FILE", "PHOTO", "CHECKPOINT", "BOXES")
-"""Beginnings of the metavars that stand for a file."""
+"""Prefixes of metavars that stand for a file."""
 _TRAINING_FILES = (
     "config",
     "resume",
@@ -21,12 +21,12 @@ _TRAINING_FOLDERS = ("data.images", "data.splits", "trainer.default_root_dir")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Add the verb's arguments."""
     parser.add_argument("shell", choices=SHELLS, help='which shell, as in: eval "$(captioner completion bash)"')
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the script. It is complete in itself: to complete a word starts no Python."""
+    """Print the script, which does not start Python."""
     import shtab
 
     from captioner.cli import make_parser
@@ -52,7 +52,7 @@ def _verbs(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.Argu
 
 
 def _add_training_options(parser: argparse.ArgumentParser) -> None:
-    """Give the parser of ``captioner train``, which LightningCLI reads for itself, the options that there are."""
+    """Add LightningCLI's options to the parser of ``captioner train``."""
     from captioner.training.allowed_imports import OPTION
     from captioner.training.help import choices, describe, shown_options
     from captioner.training.run import options

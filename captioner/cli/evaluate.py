@@ -1,4 +1,4 @@
-"""``captioner evaluate``: model → captions → scores of the words, and of where the decoder looked."""
+"""``captioner evaluate``: caption a data set, and score captions and attention."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SUMMARY = "caption a split of a data set, score the captions and measure the att
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Add the verb's arguments."""
     add_model_arguments(parser)
     parser.add_argument("--data", metavar="FILE", help="captions of any format that train reads, or a folder with them")
     parser.add_argument("--images", metavar="DIR", help="folder of the images (default: beside the captions or boxes)")
@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Captions every image once; prints corpus scores by the COCO protocol and the outcome of the pointing game."""
+    """Caption every image once; print COCO's corpus scores and the result of the pointing game."""
     from captioner.metrics.grounding import NO_ATTENTION, read_boxes
     from captioner.utils.files import refuse_unwritable
 
@@ -168,7 +168,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _records(args: argparse.Namespace, scenes: dict[str, Scene], skipped: Skipped) -> list[Record]:
-    """The images to caption: those of a split, or without --data those that have boxes."""
+    """The images to caption: those of a split, or without --data those with boxes."""
     from captioner.data.caption_files import read_records
     from captioner.data.drawn import read_drawn
     from captioner.data.paths import refuse_links_out, resolve_path
@@ -198,7 +198,7 @@ def _records(args: argparse.Namespace, scenes: dict[str, Scene], skipped: Skippe
 
 
 def _placed(args: argparse.Namespace, records: Sequence[Record], scenes: dict[str, Scene]) -> dict[Path, Scene]:
-    """The boxes of each image that has some; captions and boxes of the same images may write other folders."""
+    """Read the boxes by image; caption and box files may spell paths to the same image differently."""
     if args.data is None:
         return {record.image: scenes[str(record.image_id)] for record in records}
     by_name: dict[str, Scene] = {}
@@ -266,7 +266,7 @@ def _name(records: Sequence[Record], captions: Sequence[Caption], scenes: dict[P
 
 
 def _others(model: Captioner, folder: str, options: DecodingOptions, batch_size: int) -> list[Caption]:
-    """Captions of pictures that are no photographs."""
+    """Caption images that are no photographs."""
     from captioner.data.folders import find_images
 
     captions = []
@@ -278,12 +278,12 @@ def _others(model: Captioner, folder: str, options: DecodingOptions, batch_size:
 
 
 def _sure(captions: Sequence[Caption]) -> list[float]:
-    """The confidence in each caption of a model that tells it."""
+    """The confidence of each caption of a calibrated model."""
     return [caption.confidence for caption in captions if caption.confidence is not None]
 
 
 def _describe(grounding: Grounding) -> dict[str, float | None]:
-    """The JSON object; a share of no trials is null."""
+    """Build the JSON object; a share of no trials is null."""
     shares = {
         "pointing": grounding.pointing,
         "pointing_centre": grounding.center,
@@ -301,7 +301,7 @@ def _describe(grounding: Grounding) -> dict[str, float | None]:
 
 
 def _print(grounding: Grounding, words: str) -> None:
-    """The same for people."""
+    """Format the same as text."""
     print(
         f"{grounding.images} images with boxes, {grounding.trials} {words} words that name a thing in a box "
         f"({grounding.absent} more name what has no box)"

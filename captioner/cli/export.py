@@ -1,4 +1,4 @@
-"""``captioner export``: a training run's Lightning checkpoint, or several, as one safe, self-contained file."""
+"""``captioner export``: convert Lightning checkpoints to a safe, self-contained file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DTYPES = ("float32", "float16", "bfloat16", "int8")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Add the verb's arguments."""
     parser.add_argument(
         "checkpoints",
         nargs="+",

@@ -1,4 +1,4 @@
-"""``captioner info``: what a checkpoint is."""
+"""``captioner info``: show a checkpoint's model card."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SUMMARY = "tell what a checkpoint is: size, words, data, scores, licence"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Add the verb's arguments."""
     parser.add_argument("--model", metavar="FILE", action="append", help="a checkpoint (default: the embedded one)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     members = checkpoint.read_members(path)
     for content in members:
         content.verify()
-    # Each tensor once: members share what is the same in all of them.
+    # Count each tensor once: members share equal ones.
     weights = {id(value): value for content in members for value in content.weights.values()}.values()
     size = path.stat().st_size
     facts: dict[str, Any] = {
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _shape(content: Checkpoint) -> dict[str, Any]:
-    """What one network is made of."""
+    """Describe one network."""
     from captioner.models.language_model import LanguageConfig
 
     config = content.config

@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment, also while torch is still being imported."""
+"""Handling of Ctrl-C at any time, also during the import of torch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from captioner.utils.signals import answered_by, end_at_once
 def interruptible() -> Iterator[None]:
     """Let SIGINT end the process at once while a module is being imported, and raise KeyboardInterrupt otherwise.
 
-    Packages turn an exception in the midst of their import into errors of their own, or abort; and while they are
-    imported there is nothing yet that could be saved.
+    Packages convert an exception during their import to other errors, or abort; at that time there is nothing to save.
 
     Raises:
-        KeyboardInterrupt: After SIGINT, also where something has made another error of it.
+        KeyboardInterrupt: After SIGINT, also if another exception was raised because of it.
     """
     # Ignored by the shell, or a host program's.
     if signal.getsignal(signal.SIGINT) not in (signal.default_int_handler, end_at_once):

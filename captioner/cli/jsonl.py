@@ -1,7 +1,7 @@
-"""A file of captions that grows line by line and that no end of the program damages.
+"""A crash-safe JSON lines file.
 
-Each line is one JSON object, written by one call and never touched again. So a program that was killed leaves whole
-lines, and at most one that was torn, which is cut off when the file is opened to continue.
+Each line is one JSON object, written by one call and not changed later. A killed program leaves complete lines and at
+most one partial line, which is removed when the file is reopened.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _SYNC_SECONDS = 1.0
 
 
 class Journal:
-    """Appends JSON objects, a line each; a context manager.
+    """Appends JSON objects, one per line; a context manager.
 
     Args:
-        path: The file. Its folder is made where it is missing.
-        resume: Whether to continue after the lines that are there. Without it the file is replaced, once the first new
-            line is safely written.
+        path: The file. A missing folder is created.
+        resume: Whether to append to existing lines. Otherwise the file is replaced, once the first new line has been
+            written.
 
     Attributes:
         entries: The objects that the file holds, in order.
 
     Raises:
-        CaptionerError: The file cannot be written, another process is writing it, or it is no such file.
+        CaptionerError: The file cannot be written, is being written by another process, or has another format.
     """
 
     def __init__(self, path: str | os.PathLike[str], resume: bool = False) -> None:
@@ -63,10 +63,10 @@ class Journal:
             self._replacement.__exit__(kind, error, traceback)
 
     def append(self, entry: dict[str, Any]) -> None:
-        """Write one object; when it returns, the line is in the file, whatever becomes of this process.
+        """Write one object; the line is in the file when the call returns.
 
         Raises:
-            CaptionerError: It cannot be written. The file is as before.
+            CaptionerError: It cannot be written; the file is unchanged.
         """
         try:
             self._write(_line(entry))
@@ -76,17 +76,17 @@ class Journal:
                 "room and go on with --resume"
             ) from error
         self.entries.append(entry)
-        # From now on the file is to stay: the first line shows that there is room.
+        # Keep the file from now on: the first line could be written.
         self._replacement.close()
 
     def drop(self, indices: Iterable[int]) -> None:
-        """Take entries out of the file, in one step.
+        """Remove entries from the file, atomically.
 
         Args:
-            indices: Their places in ``entries``.
+            indices: Their indices in ``entries``.
 
         Raises:
-            CaptionerError: The file cannot be written; it is as before.
+            CaptionerError: The file cannot be written; it is unchanged.
         """
         gone = set(indices)
         if not gone:
@@ -118,7 +118,7 @@ class Journal:
             raise CaptionerError(f"{self.path}: another captioner is writing it; wait until it has ended") from None
 
     def _remove(self, kind: type[BaseException] | None, *_: object) -> None:
-        # Ctrl-C may come right after a line was written: it is whole, and stays.
+        # After Ctrl-C, a line that has been written is complete and kept.
         if kind is not None and not os.fstat(self._file).st_size:
             self.path.unlink(missing_ok=True)
 
@@ -126,7 +126,7 @@ class Journal:
         content = self.path.read_bytes()
         end = content.rfind(b"\n") + 1
         whole, torn = content[:end], content[end:]
-        # Zeros are what some file systems leave of a line when the power fails.
+        # Some file systems leave zeros instead of a line after a power failure.
         if not (torn.startswith(_LINE_START) or _LINE_START.startswith(torn) or not torn.strip(b"\0")):
             raise CaptionerError(f"{self.path}: was not written by captioner caption --output; name another file")
         self.entries = [self._parse(line, number) for number, line in enumerate(whole.split(b"\n")[:-1], start=1)]

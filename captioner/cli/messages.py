@@ -1,4 +1,4 @@
-"""Error messages of the library as the command line prints them."""
+"""Formatting of the library's error messages for the command line."""
 
 from __future__ import annotations
 

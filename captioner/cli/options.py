@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, max_pixels: int | None = None) -> None:
-    """The model, or several that write together, and where they run.
+    """Add the arguments of the model, or an ensemble, and its device.
 
     Args:
         parser: The verb's.
-        max_pixels: Largest photograph unless told otherwise; None leaves Pillow's own limit.
+        max_pixels: Default limit of an image's pixels; None keeps Pillow's.
     """
     parser.add_argument(
         "--model",
@@ -27,7 +27,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, max_pixels: int | None 
         help="checkpoint made by captioner train (default: the embedded one); given again, an ensemble",
     )
     parser.add_argument("--device", default="cpu", help="where the model runs, such as cpu or cuda (default: cpu)")
-    # The names of `captioner.models.inference.PRECISIONS`, which cannot be imported without torch.
+    # Equal to `captioner.models.inference.PRECISIONS`, which cannot be imported without torch.
     parser.add_argument(
         "--precision",
         default="auto",
@@ -39,7 +39,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, max_pixels: int | None 
 
 
 def load_model(args: argparse.Namespace) -> Captioner:
-    """The model that was asked for, in a process that is about to use it much."""
+    """Load the model, and configure the process for heavy use."""
     from captioner.pipeline import load
     from captioner.utils.runtime import keep_freed_memory
 
@@ -57,10 +57,10 @@ def add_drawn_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_output(output: str | None, *inputs: str | None) -> None:
-    """Keep an output off the inputs: with a file name forgotten, ``--output *.jpg`` would cost a photograph.
+    """Refuse an output that is an input: ``--output *.jpg`` without a file name would overwrite an image.
 
     Raises:
-        CaptionerError: The output is one of the inputs, or ``-``, which is no file elsewhere.
+        CaptionerError: The output is one of the inputs, or ``-``.
     """
     if output == "-":
         raise CaptionerError("- is no file to write to; name one (without it, captions and scores are printed)")
@@ -70,14 +70,14 @@ def check_output(output: str | None, *inputs: str | None) -> None:
 
 
 def check_ending(output: str | None, *endings: str) -> None:
-    """Keep an output from being taken for what it is not, as ``captions.csv`` that holds JSON would be.
+    """Refuse an output with a misleading extension, such as ``captions.csv`` for JSON.
 
     Args:
-        output: The file to write; one without an ending claims nothing.
-        endings: Those of what is written, the usual one first.
+        output: The file to write; any name without an extension is fine.
+        endings: Extensions of the format, the usual one first.
 
     Raises:
-        CaptionerError: The output has another ending.
+        CaptionerError: The output has another extension.
     """
     stem, ending = os.path.splitext(output or "")
     if ending and ending.lower() not in endings:
@@ -93,7 +93,7 @@ def set_pixel_limit(args: argparse.Namespace) -> None:
 
 
 def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
-    """How captions are written: the fields of `DecodingOptions` that people ask for, absent unless they are given."""
+    """Add options for fields of `DecodingOptions`, which are absent unless given."""
     group = parser.add_argument_group("decoding")
 
     def add(flag: str, text: str, **how: Any) -> None:  # noqa: ANN401
@@ -120,7 +120,7 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def decoding_options(args: argparse.Namespace) -> DecodingOptions:
-    """The options that were given."""
+    """Build the decoding options from the arguments."""
     from captioner.decoding import DecodingOptions
     from captioner.text.function_words import FUNCTION_WORDS
 

@@ -1,4 +1,4 @@
-"""Going on with a long job of captioning: what is left to do, and whether it is still the same job."""
+"""Resuming a long captioning job."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from captioner.data.images import open_image
 from captioner.errors import CaptionerError
 
 _TOLERANCE = 0.05
-"""Nats by which a caption's log-probability may differ between machines; other models differ by more."""
+"""Tolerance of a caption's log-probability between machines, in nats; other models differ by more."""
 
 
 @dataclass(frozen=True)
 class Rest:
-    """What an interrupted job has left to do.
+    """The remaining work of an interrupted job.
 
     Attributes:
-        names: Photographs to caption, in order: first some again, then those that are still to come.
-        again: Lines of the first of them that the file has. They are made anew, because captions are bit for bit those
-            of an uninterrupted run only in the same batches, and to see that options and model are the same.
+        names: Images to caption, in order: first repeated ones, then the remaining ones.
+        again: Existing lines of the repeated images. They are captioned again, since bit-for-bit equal captions need
+            the same batches, and to check that options and model are the same.
     """
 
     names: tuple[str, ...]
@@ -30,12 +30,12 @@ class Rest:
 
 
 def what_is_left(names: Sequence[str], entries: Sequence[Mapping[str, Any]], batch_size: int) -> Rest:
-    """Compare the photographs that were asked for with the lines that are there.
+    """Determine the remaining work from the requested images and the existing lines.
 
     Args:
-        names: All photographs of the job, in order.
+        names: All images of the job, in order.
         entries: The lines of the file.
-        batch_size: Photographs that are captioned together.
+        batch_size: Images per batch.
     """
     done = Counter(_place(entry["image"]) for entry in entries)
     missing = []
@@ -50,22 +50,22 @@ def what_is_left(names: Sequence[str], entries: Sequence[Mapping[str, Any]], bat
 
 
 def mended(entries: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Places of lines that tell of an error with a photograph that can be read by now."""
+    """Indices of lines with an error whose image is readable now."""
     return [index for index, entry in enumerate(entries) if "error" in entry and _can_be_read(entry["image"])]
 
 
 def refuse_another_job(old: Mapping[str, Any], new: Mapping[str, Any], file: str) -> None:
-    """Hold a line that was made anew against the one that is there.
+    """Compare a repeated line with the existing one.
 
     Args:
-        old: The line of the file.
-        new: The one of this run, for the same photograph.
+        old: The existing line.
+        new: The new line of the same image.
         file: The file's name, for the message.
 
     Raises:
-        CaptionerError: They tell of different captions.
+        CaptionerError: The captions differ.
     """
-    if "error" in old or "error" in new:  # the photograph has come or gone meanwhile
+    if "error" in old or "error" in new:  # the image was added or removed meanwhile
         return
     if not _alike(old, new):
         raise CaptionerError(

@@ -1,4 +1,4 @@
-"""``captioner sample``: let a language model speak."""
+"""``captioner sample``: sample text from a language model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SUMMARY = "draw sentences from a language model"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Add the verb's arguments."""
     parser.add_argument("--model", metavar="FILE", required=True, help="checkpoint of task language_model")
     parser.add_argument("--count", type=int, default=10, metavar="N", help="sentences (default: 10)")
     text = "below 1 draws likely words more often (default: 1)"
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print sentences, a line each."""
+    """Print samples, one per line."""
     from captioner import checkpoint
     from captioner.decoding import DecodingOptions, decode
     from captioner.text.vocabulary import join_text

@@ -1,4 +1,4 @@
-"""``captioner score``: files of captions in, scores out; no model, no torch."""
+"""``captioner score``: score caption files, without a model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SUMMARY = "score files of captions against references"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Add the verb's arguments."""
     parser.add_argument("--references", required=True, metavar="FILE", help="captions, of any format that train reads")
     parser.add_argument(
         "--candidates",
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Scores one result file, or compares two."""
+    """Score one result file, or compare two."""
     from captioner.metrics.bootstrap import compare
     from captioner.metrics.coco_files import read_references
     from captioner.metrics.naming import measure_naming
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _evaluate(file: Path, references: References, subset: bool) -> tuple[dict[int | str, str], Evaluation[int | str]]:
-    """The captions of a result file, and their scores."""
+    """Read and score a result file."""
     from captioner.metrics import evaluate
     from captioner.metrics.coco_files import align, read_results
 

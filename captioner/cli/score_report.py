@@ -1,4 +1,4 @@
-"""Scores as people and programs get to see them."""
+"""Scores as text and JSON."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from captioner.metrics.naming import Naming
 
 FEW_IMAGES = 500
-"""Below, CIDEr's document frequencies are those of a small world."""
+"""Number of images below which CIDEr's document frequencies are unreliable."""
 
 
 def add_java_arguments(parser: argparse.ArgumentParser) -> None:
-    """The scores that have to be asked for."""
+    """Scores that are off by default."""
     parser.add_argument("--meteor", action="store_true", help="METEOR too (Java, pip install 'captioner[coco]')")
     parser.add_argument("--spice", action="store_true", help="SPICE too (OpenJDK 8, its models, minutes)")
 
 
 def refuse_without_java(args: argparse.Namespace) -> None:
-    """Refuse scores that were asked for and cannot be had here, before captions are written for them."""
+    """Refuse requested scores that are unavailable, before captions are generated."""
     if args.meteor:
         from captioner.metrics import meteor
 
@@ -39,7 +39,7 @@ def refuse_without_java(args: argparse.Namespace) -> None:
 def score_with_java(
     evaluation: Evaluation[int | str], args: argparse.Namespace
 ) -> dict[str, tuple[float, list[float]]]:
-    """The scores that were asked for: of the corpus, and of each image."""
+    """Compute the requested scores of the corpus and of each image."""
     scores = {}
     if args.meteor:
         from captioner.metrics.meteor import meteor
@@ -53,11 +53,11 @@ def score_with_java(
 
 
 def describe(evaluation: Evaluation[int | str], training: set[str] | None = None) -> dict[str, Any]:
-    """The scores of a corpus with their 95 % intervals, and how varied and whole its captions are.
+    """Describe the scores of a corpus with 95 % intervals, and the diversity and completeness of its captions.
 
     Args:
         evaluation: The scores.
-        training: Training captions, each its tokens joined by spaces, to tell novel captions by.
+        training: Training captions, as tokens joined by spaces, to identify novel captions.
     """
     from captioner.metrics import diversity
     from captioner.metrics.bootstrap import intervals
@@ -71,7 +71,7 @@ def describe(evaluation: Evaluation[int | str], training: set[str] | None = None
 
 
 def print_report(title: str, report: Mapping[str, Any]) -> None:
-    """A table for people, of what `describe` returned."""
+    """Format the result of `describe` as a table."""
     images, intervals = report["images"], report["intervals"]
     print(f"{printable(title)}: {images} images, PTB tokens; score and 95 % interval")
     for name, value in report.items():
@@ -85,7 +85,7 @@ def print_report(title: str, report: Mapping[str, Any]) -> None:
 
 
 def describe_naming(naming: Naming) -> dict[str, Any]:
-    """What captions name, as a JSON object; a share of nothing is null."""
+    """Describe the objects that captions name, as a JSON object; a share of nothing is null."""
     shares, intervals = naming.corpus(), naming.intervals()
     return {
         **{name: None if math.isnan(share) else share for name, share in shares.items()},
@@ -95,7 +95,7 @@ def describe_naming(naming: Naming) -> dict[str, Any]:
 
 
 def print_naming(naming: Mapping[str, Any]) -> None:
-    """A table for people, of what `describe_naming` returned; first the categories that people name most."""
+    """Format the result of `describe_naming` as a table, the most frequent categories first."""
     print("things of COCO's 80 categories; share and 95 % interval")
     for name, interval in naming["intervals"].items():
         if naming[name] is not None:
@@ -107,12 +107,12 @@ def print_naming(naming: Mapping[str, Any]) -> None:
 
 
 def describe_confidence(confidences: Sequence[float], naming: Naming, others: Sequence[float]) -> dict[str, Any]:
-    """How far the confidence of captions can be trusted, as a JSON object; a share of nothing is null.
+    """Describe the calibration of confidences, as a JSON object; a share of nothing is null.
 
     Args:
-        confidences: Of the captions of photographs.
-        naming: What these name, in the same order.
-        others: Confidences of the captions of pictures that are no photographs.
+        confidences: Confidences of photographs' captions.
+        naming: The objects that these name, in the same order.
+        others: Confidences of captions of other images.
     """
     import numpy as np
 
@@ -142,7 +142,7 @@ def _describe_kept(kept: Kept) -> dict[str, float | None]:
 
 
 def print_confidence(confidence: Mapping[str, Any]) -> None:
-    """Tables for people, of what `describe_confidence` returned."""
+    """Format the result of `describe_confidence` as tables."""
     print(
         f"confidence: expected calibration error {confidence['calibration error']:.4f} "
         f"(perfectly calibrated, as few captions have {confidence['by chance']:.4f})"

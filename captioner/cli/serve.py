@@ -1,4 +1,4 @@
-"""``captioner serve``: captions over HTTP, and a page."""
+"""``captioner serve``: serve captions over HTTP, with a web page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SUMMARY = "serve captions over HTTP, with a page, and as Ollama and OpenAI do"
 
 MAX_PIXELS = 100_000_000
-"""Pixels of a picture, unless told otherwise: a stranger's picture may cost less memory than one's own."""
+"""Default limit of pixels per image; lower than elsewhere, since images come from strangers."""
 
 MIB = 2**20
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -30,7 +30,7 @@ MISSING = "the server needs FastAPI, uvicorn and others that are not installed: 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Add the verb's arguments."""
     text = "address to listen on; 0.0.0.0 lets other machines in (default: 127.0.0.1)"
     parser.add_argument("--host", default="127.0.0.1", help=text)
     parser.add_argument("--port", type=int, default=8000, metavar="N", help="port to listen on (default: 8000)")
@@ -96,10 +96,10 @@ def _limits(args: argparse.Namespace) -> Limits:
 
 
 def _token(file: str) -> str:
-    """The token that a file holds.
+    """Read a token from a file.
 
     Raises:
-        CaptionerError: It holds none, or what no header can carry.
+        CaptionerError: It is empty, or not valid in a header.
     """
     try:
         token = Path(file).read_text(encoding="utf-8", errors="replace").strip()

@@ -10,7 +10,7 @@ SUMMARY = "train a captioner: --config FILE, then overrides such as --trainer.ma
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """None of its own: LightningCLI reads the line."""
+    """Add no arguments: LightningCLI parses them."""
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""``captioner visualize``: a picture, an animation, a page or a gallery of where the decoder looked."""
+"""``captioner visualize``: draw attention maps as an image, animation, page or gallery."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 SUMMARY = "draw where the model looked for each word of its caption"
 SUFFIXES = (".png", ".gif", ".html")
 PAGE_CAPTIONS = 5
-"""Captions that a page offers, unless told otherwise."""
+"""Default number of captions on a page."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Add the verb's arguments."""
     parser.add_argument(
         "photo", metavar="PHOTO", help="image file, - for standard input, or a folder of images (.html only)"
     )
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Captions one photograph, or all of a folder, and draws their maps."""
+    """Caption one image, or all of a folder, and draw their maps."""
     output = Path(args.output)
     suffix = output.suffix.lower()
     if suffix not in SUFFIXES:
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _draw(suffix: str, image: ImageSource, caption: Caption, args: argparse.Namespace) -> bytes:
-    """The content of the file."""
+    """Build the file's content."""
     if suffix == ".html":
         from captioner.visualize.page import draw_page
 
@@ -151,5 +151,5 @@ def _with_maps(model: Captioner, image: ImageSource, caption: Caption, saliency:
 
 
 def _measure(args: argparse.Namespace) -> str:
-    """What the maps show."""
+    """Name of the quantity shown by the maps."""
     return "gradient" if args.saliency else "attention"

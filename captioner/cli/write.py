@@ -1,4 +1,4 @@
-"""``captioner write``: captions where other programs read them."""
+"""``captioner write``: write captions into images and metadata files."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 SUMMARY = "write captions where other programs read them: beside pictures, inside them, in tables, web pages and shards"
 FILES = "paths"
 
-# The names of `captioner.sidecars.forms.FORMS` and `captioner.sidecars.xmp_files.NAMES`, which load Pillow.
+# Equal to `captioner.sidecars.forms.FORMS` and `captioner.sidecars.xmp_files.NAMES`, which would load Pillow.
 FORMS = ("txt", "caption", "xmp", "embedded", "metadata.jsonl", "csv", "coco", "alt", "tar")
 XMP_NAMES = ("photo.jpg.xmp", "photo.xmp")
 
 _DONE = ("write", "replace", "overwrite", "append", "prepend", "remove", "restore")
 _WIDEST = 60
-"""Columns that the table gives to a file's name at most."""
+"""Maximum width of a file name in the table, in characters."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Add the verb's arguments."""
     parser.add_argument(
         "paths", nargs="+", metavar="PATH", help="image file or folder of images; for alt, pages; for tar, shards"
     )
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write captions, or take them back."""
+    """Write captions, or undo that."""
     paths = [Path(path) for path in args.paths]
     report = Report(args.dry_run)
     if args.undo:
@@ -95,10 +95,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 class Report:
-    """Prints what is done, and counts it.
+    """Prints and counts results.
 
     Args:
-        is_trial: Whether nothing is written: then what stays as it is is printed too.
+        is_trial: Whether this is a dry run, which also prints unchanged files.
     """
 
     def __init__(self, is_trial: bool) -> None:
@@ -107,7 +107,7 @@ class Report:
         self.width = 0
 
     def add(self, row: Row) -> None:
-        """Print a line of the report, and what went wrong on standard error."""
+        """Print a line of the report; errors go to standard error."""
         self._counts[row.action] += 1
         if row.action == "error":
             print_status(f"captioner: {printable(row.text)}")
@@ -116,7 +116,7 @@ class Report:
             print(f"{row.action:<9}  {printable(name):<{self.width}}  {printable(row.text)}".rstrip(), flush=True)
 
     def end(self) -> int:
-        """Print the counts; give the exit code."""
+        """Print the counts; returns the exit code."""
         done = sum(self._counts[action] for action in _DONE)
         counts = {
             "would be written" if self._is_trial else "written": done
@@ -136,7 +136,7 @@ class Report:
 
 
 class _Work:
-    """What captions are made with, loaded when the first one is needed."""
+    """The captioner, loaded when first needed."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         from captioner import __version__
@@ -153,7 +153,7 @@ class _Work:
         self._model: Captioner | None = None
 
     def stream(self, sources: Iterable[ImageSource]) -> Iterator[Captioned | CaptionerError]:
-        """Captions of pictures; without any, the model is not loaded."""
+        """Caption images; without any, the model is not loaded."""
         from captioner.sidecars.policy import Captioned
 
         remaining = iter(sources)
@@ -185,7 +185,7 @@ def _check(args: argparse.Namespace, forms: Sequence[str]) -> None:
 
 
 def _identity(models: Sequence[str] | None) -> tuple[str, str]:
-    """The name by which captions tell their model, and what tells it from all others."""
+    """The model's name, and its fingerprint."""
     from captioner.checkpoint.pretrained import DEFAULT, checkpoint_of
 
     names, digests = [], []

@@ -1,4 +1,4 @@
-"""The short help of training: the options that runs of this project set, by subject, without all of Lightning's."""
+"""Short help of training: this project's options by subject, with a few of Lightning's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXAMPLES = (
         "      --model.encoder.unfreeze_from all --trainer.default_root_dir runs/tuned",
     ),
 )
-"""What it is for, and the words after ``captioner train``."""
+"""Purpose, and the arguments after ``captioner train``."""
 
 _SUBJECTS = {
     "": "Run",
@@ -63,20 +63,20 @@ _OF_LIGHTNING = {
     "early_stopping.patience": "validations without improvement after which training ends",
     "early_stopping.min_delta": "least improvement that counts",
 }
-"""Of the many options that are Lightning's, those that are shown."""
+"""Lightning's options that are shown."""
 _LIGHTNING = ("trainer", "checkpoint", "early_stopping")
 _COLUMN = 36
 _WIDTH = 115
 
 
 def asks_for_help(args: Sequence[str]) -> str | None:
-    """Find out which help a command line asks for.
+    """Determine which help is requested.
 
     Args:
-        args: The words after ``captioner train``.
+        args: The arguments after ``captioner train``.
 
     Returns:
-        ``short`` or ``all``; None where it asks for none.
+        ``short`` or ``all``; None for no help.
     """
     for place, word in enumerate(args):
         if word in ("-h", "--help", "--help=all"):
@@ -85,10 +85,10 @@ def asks_for_help(args: Sequence[str]) -> str | None:
 
 
 def shown_options(actions: Iterable[argparse.Action]) -> list[argparse.Action]:
-    """Choose the options that are shown: this project's, and the most used of Lightning's.
+    """Select the options to show: this project's, and common ones of Lightning's.
 
     Args:
-        actions: All of the parser.
+        actions: All actions of the parser.
     """
     return [action for action in actions if _is_shown(action)]
 
@@ -102,10 +102,10 @@ def _is_shown(action: argparse.Action) -> bool:
 
 
 def describe(action: argparse.Action) -> str:
-    """Say in a few words what an option is for.
+    """Summarize an option.
 
     Args:
-        action: The option, with the text of its docstring, of which the first sentence is taken.
+        action: The option; the first sentence of its docstring is used.
     """
     if action.dest in _OF_LIGHTNING:
         return _OF_LIGHTNING[action.dest]
@@ -115,7 +115,7 @@ def describe(action: argparse.Action) -> str:
 
 
 def choices(action: argparse.Action) -> list[str] | None:
-    """Return the values that an option can have, None where they are without number.
+    """Return the possible values of an option; None if unlimited.
 
     Args:
         action: The option.
@@ -129,7 +129,7 @@ def short_help(actions: Iterable[argparse.Action]) -> str:
     """Write the short help.
 
     Args:
-        actions: All of the parser.
+        actions: All actions of the parser.
     """
     lines = ["usage: captioner train --config FILE [--OPTION VALUE ...]", ""]
     lines += ["Train a captioner, or a language model (--task language_model). Options may stand in a YAML file.", ""]
@@ -149,7 +149,7 @@ def short_help(actions: Iterable[argparse.Action]) -> str:
 
 
 def _name(action: argparse.Action) -> str:
-    """The option's whole name; ``+`` stands for adding to a list, and a single letter for a word."""
+    """The option's full name, without variants that append to a list and single letters."""
     return next(option for option in action.option_strings if option.startswith("--") and not option.endswith("+"))
 
 
@@ -164,6 +164,6 @@ def _told(action: argparse.Action) -> str:
 
 
 def _row(option: str, text: str) -> list[str]:
-    """A line, or two where the option's name is long."""
+    """Format a line, or two if the option's name is long."""
     name = f"  {option}"
     return [f"{name:<{_COLUMN}}{text}"] if len(name) < _COLUMN else [name, " " * _COLUMN + text]

@@ -82,7 +82,7 @@ class OptimizerOptions:
 
 @dataclass(frozen=True)
 class CaptionerOptimizerOptions(OptimizerOptions):
-    """How far a step changes the weights of CNN and decoder.
+    """Options of the optimizer of CNN and decoder.
 
     Attributes:
         learning_rate: Peak learning rate of the decoder (Adam).
@@ -130,7 +130,7 @@ class LossOptions:
 
 @dataclass(frozen=True)
 class WordNoiseOptions:
-    """What is withheld from a language model while it learns.
+    """Noise on a language model's inputs.
 
     Attributes:
         word_dropout: Share of the words read that are replaced by UNKNOWN, in [0, 1].
@@ -144,7 +144,7 @@ class WordNoiseOptions:
 
 @dataclass(frozen=True)
 class NoiseOptions(WordNoiseOptions):
-    """What is withheld from a captioner while it learns.
+    """Noise on a captioner's inputs.
 
     Attributes:
         word_dropout: Share of the words read that are replaced by UNKNOWN, in [0, 1].

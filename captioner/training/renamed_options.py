@@ -1,4 +1,4 @@
-"""Options of training that have another name now, and what becomes of a configuration that still has the old one."""
+"""Renamed training options, with messages for old configurations."""
 
 from __future__ import annotations
 
@@ -43,24 +43,24 @@ RENAMED = {
 """Old and new names below ``model``."""
 
 _GROUPS = frozenset(name.partition(".")[0] for name in RENAMED.values())
-"""Names that have fields now; the value tells whether an old option is meant."""
+"""Names that became groups; the value shows whether the old option is meant."""
 
 
 def refuse_renamed(args: Sequence[str]) -> None:
-    """Refuse old names of options, and tell the new ones of all that a file or the command line has.
+    """Refuse old option names, with a message that lists all new ones.
 
     Args:
         args: The command line of a run, as ``captioner train`` takes it.
 
     Raises:
-        CaptionerError: There are some.
+        CaptionerError: There are old names.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("-c", "--config", action="append", default=[])
     try:
         known, rest = parser.parse_known_args(args)
     except argparse.ArgumentError:
-        return  # the command line's own parser says what is wrong with it
+        return  # reported by the command line's own parser
     places = [*((f"{file}: ", _of_file(Path(file))) for file in known.config), ("", _of_command_line(rest))]
     for place, options in places:
         renamed = [name for name, value in options if _is_old(name, value)]
@@ -70,7 +70,7 @@ def refuse_renamed(args: Sequence[str]) -> None:
 
 
 def _of_file(path: Path) -> Iterator[tuple[str, Any]]:
-    """Names and values below ``model`` of a configuration file; none where it is no such file."""
+    """Names and values below ``model`` in a configuration file; empty for other files."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):

@@ -1,4 +1,4 @@
-"""Options of Lightning's Trainer that cannot work here, and what it is to tell of those that do."""
+"""Checks of Lightning's Trainer options, and filters of its messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TELLING = ("callbacks", "profilers", "tuner")
 
 
 def say_what_was_asked_for() -> None:
-    """Silence what Lightning tells of every run, but not what callbacks and profilers are asked to tell."""
+    """Silence Lightning's routine messages, except those requested from callbacks and profilers."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for part in (*_TELLING, "utilities.rank_zero"):
@@ -31,12 +31,12 @@ def say_what_was_asked_for() -> None:
 
 
 def _is_of_what_was_asked_for(record: logging.LogRecord) -> bool:
-    """Whether a message that Lightning has the first process tell comes from what was asked to tell."""
+    """Whether a message of Lightning's first process comes from a requested source."""
     return record.levelno > logging.INFO or PurePath(record.pathname).parent.name in _TELLING
 
 
 def is_on_cpu(trainer: Mapping[str, Any]) -> bool:
-    """Whether a run is computed by the CPU.
+    """Whether a run uses the CPU.
 
     Args:
         trainer: The options of the trainer.
@@ -46,7 +46,7 @@ def is_on_cpu(trainer: Mapping[str, Any]) -> bool:
 
 
 def refuse_hopeless(trainer: Mapping[str, Any]) -> None:
-    """Refuse options that this machine or this program cannot heed.
+    """Refuse options that are unsupported here.
 
     Args:
         trainer: The options of the trainer.
@@ -94,11 +94,11 @@ def _is_count(devices: object) -> bool:
 
 
 def refuse_wrong_monitors(callbacks: Sequence[Callback], scores: Sequence[str]) -> None:
-    """Refuse callbacks that watch a score that there is not, or take its worst for its best.
+    """Refuse callbacks that monitor an unknown score, or with the wrong mode.
 
     Args:
-        callbacks: Those of the trainer.
-        scores: What validation gives.
+        callbacks: The trainer's callbacks.
+        scores: The validation scores.
 
     Raises:
         CaptionerError: One of them does.
@@ -118,12 +118,12 @@ def refuse_wrong_monitors(callbacks: Sequence[Callback], scores: Sequence[str]) 
 
 
 def _can_log(callbacks: Sequence[Callback]) -> bool:
-    """Whether a callback of the user's own may give scores that are not known here."""
+    """Whether a custom callback may log other scores."""
     return any(type(each).__module__.split(".")[0] not in ("captioner", "lightning") for each in callbacks)
 
 
 def describe_waiting(trainer: lightning.Trainer) -> str | None:
-    """Say for whom a run of several machines waits at its start; None for one machine.
+    """Describe which machines a distributed run waits for; None for one machine.
 
     Args:
         trainer: The trainer, before it trains.

@@ -1,1 +1,1 @@
-"""What every room may use: files, names, the terminal."""
+"""Utilities for all packages."""

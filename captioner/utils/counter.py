@@ -1,4 +1,4 @@
-"""How far a long job is: a bar on a terminal, elsewhere a line now and then, both on standard error."""
+"""Progress of long jobs on standard error: a bar on a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ T = TypeVar("T")
 
 FIRST_SECONDS = 10.0
 SECONDS = 60.0
-"""Until the first line, and between lines: people want to know soon how long it will take, and a log stays short."""
+"""Seconds before the first line, and between lines: an estimate comes early, and logs stay short."""
 
 
 class Pulse:
-    """Says when it is time for a line."""
+    """Limits the rate of progress lines."""
 
     def __init__(self) -> None:
         self._next = time.monotonic() + FIRST_SECONDS
 
     def is_due(self) -> bool:
-        """Whether it is time; if so, the next line waits for its own."""
+        """Whether a line is due; if so, schedules the next one."""
         if time.monotonic() < self._next:
             return False
         self._next = time.monotonic() + SECONDS
@@ -32,7 +32,7 @@ class Pulse:
 
 
 def in_words(seconds: float) -> str:
-    """A duration as people say it, such as ``12 minutes``."""
+    """Format a duration, such as ``12 minutes``."""
     for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 1.5 * size:
             return f"{seconds / size:.0f} {unit}"
@@ -41,14 +41,14 @@ def in_words(seconds: float) -> str:
 
 @contextmanager
 def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show how far a job is.
+    """Show the progress of a job.
 
     Args:
         what: The job, such as ``Captioning``.
-        total: How many things it has.
+        total: Number of its items.
 
     Yields:
-        What is called with the number of things that are done.
+        A function to call with the number of finished items.
     """
     if sys.stderr.isatty():
         from rich.console import Console
@@ -70,12 +70,12 @@ def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def counted(items: Iterable[T], what: str, total: int) -> Iterator[T]:
-    """Pass items on, and show how many have come.
+    """Yield items, and show the progress.
 
     Args:
-        items: Anything, ``total`` of them.
+        items: The items.
         what: The job, such as ``Captioning``.
-        total: How many.
+        total: Number of items.
     """
     with counting(what, total) as update:
         for done, item in enumerate(items, start=1):

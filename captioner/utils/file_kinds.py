@@ -1,4 +1,4 @@
-"""File kinds told apart by their content, for messages about a file that is not what its name says."""
+"""Identify file kinds by content, for messages about unusable files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 LOOKED_AT = 1 << 16
-"""Bytes of the start, and of the end, of a file that tell its kind."""
+"""Bytes at the start and at the end of a file that identify its kind."""
 
 
 class FileKind(NamedTuple):
@@ -14,8 +14,8 @@ class FileKind(NamedTuple):
 
     Attributes:
         name: The kind, with its article.
-        cure: What to do where an image, a checkpoint or the like is wanted; empty where there is none but another file.
-        as_text: What to do where captions are wanted, if that differs.
+        cure: Cure if an image, a checkpoint or similar is expected; empty if there is none.
+        as_text: Cure if captions are expected, if different.
     """
 
     name: str
@@ -26,8 +26,8 @@ class FileKind(NamedTuple):
         """The kind and the cure.
 
         Args:
-            otherwise: The cure where the kind has none of its own.
-            as_text: Whether the file was to be text.
+            otherwise: Default cure.
+            as_text: Whether text is expected.
         """
         return f"is {self.name}: {(self.as_text if as_text else '') or self.cure or otherwise}"
 
@@ -80,7 +80,7 @@ _ZIP_MEMBERS: tuple[tuple[bytes, FileKind], ...] = (
     (b"data.pkl", FileKind("a file of torch.save")),
     (b"[Content_Types].xml", FileKind("an Excel workbook or another file of Office", as_text=_TABLE)),
 )
-"""What the names of a zip archive's members tell."""
+"""Kinds of zip archives by the names of their members."""
 
 _PICKLE = re.compile(rb"\x80[\x02-\x05][\x00-\xff]", re.DOTALL)
 _HTML = re.compile(
@@ -92,11 +92,11 @@ _VIDEO_BRANDS = re.compile(rb"isom|iso[2-9]|mp4[12]|avc1|qt  |M4V|3gp|dash|MSNV"
 
 
 def identify(start: bytes, end: bytes = b"") -> FileKind | None:
-    """The kind of a file that is no image format of its own interest here; None where the content does not tell.
+    """Identify the kind of a file; None if unknown.
 
     Args:
         start: Its first `LOOKED_AT` bytes, or all.
-        end: Its last ones, for archives that list their members there.
+        end: Its last bytes, for archives with a directory at the end.
     """
     if not start.strip(b"\0 \t\r\n\xef\xbb\xbf\xff\xfe"):
         return EMPTY if len(start) < LOOKED_AT else None
@@ -121,11 +121,11 @@ def identify(start: bytes, end: bytes = b"") -> FileKind | None:
 
 
 def is_text(start: bytes) -> bool:
-    """Whether bytes are text, as far as they go."""
+    """Whether bytes look like text."""
     try:
         text = start.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        if error.start < len(start) - 3:  # else a character that the end cuts
+        if error.start < len(start) - 3:  # otherwise a truncated character at the end
             return False
         text = start[: error.start].decode("utf-8-sig")
     return all(character.isprintable() or character.isspace() for character in text)

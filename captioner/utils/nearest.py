@@ -1,4 +1,4 @@
-"""The right spelling of a misspelt name."""
+"""Suggestions for misspelled names."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Iterable
 
 _SHOWN = 4
 _ALIKE = 0.6
-"""Least similarity of two names, in [0, 1], as difflib measures it."""
+"""Minimum similarity of names, in [0, 1], by difflib."""
 _AS_GOOD = 0.1
-"""How much less similar than the best a name may be to be shown beside it."""
+"""Maximum difference in similarity from the best match."""
 
 
 def nearest(name: str, names: Iterable[str], count: int = _SHOWN) -> list[str]:
-    """Find the names that a misspelt one may stand for.
+    """Find the names nearest to a misspelled one.
 
     Args:
-        name: What was given. Its case, and whether ``_`` or ``-`` divides its words, do not matter.
+        name: The given name. Its case, and whether ``_`` or ``-`` divides its words, do not matter.
         names: The right ones.
         count: How many to return at most.
 
     Returns:
-        The most similar ones, the best first; those that begin or end with what was given count as similar too.
+        The most similar names, the best first; those that begin or end with the given one count as similar, too.
     """
     plain = {each: _plain(each) for each in names}
     given = _plain(name)
@@ -42,11 +42,11 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Suggest the right spelling.
 
     Args:
-        name: What was given.
+        name: The given name.
         names: The right ones.
 
     Returns:
-        The end of a message, such as ``; did you mean --beam-size?``; empty where nothing is similar.
+        The end of a message, such as ``; did you mean --beam-size?``; empty if nothing is similar.
     """
     found = nearest(name, names)
     return f"; did you mean {' or '.join(found)}?" if found else ""

@@ -1,4 +1,4 @@
-"""Paths as other systems spell them: Windows' backslashes, macOS's decomposed letters, another case."""
+"""Find files by paths from other systems: backslashes, decomposed Unicode, another case."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DRIVE = re.compile(r"(?:^|/)[A-Za-z]:[\\/]")
 
 
 class Listings:
-    """Folders' files, each folder listed once: far quicker than 100,000 times asking for one file."""
+    """Folder listings, cached: much faster than 100,000 queries for single files."""
 
     def __init__(self) -> None:
         self._files: dict[str, frozenset[str]] = {}
@@ -21,23 +21,23 @@ class Listings:
         self._folders: dict[str, str | None] = {}
 
     def has(self, path: str | os.PathLike[str]) -> bool:
-        """Whether there is such a file, spelled so."""
+        """Whether a file exists with exactly this name."""
         folder, name = os.path.split(path)
         return name in self.files(folder)
 
     def files(self, folder: str) -> frozenset[str]:
-        """The names of a folder's files; none where it cannot be listed."""
+        """File names in a folder; empty if it cannot be listed."""
         if folder not in self._files:
             self._files[folder], self._links[folder] = _list(folder)
         return self._files[folder]
 
     def links(self, folder: str) -> frozenset[str]:
-        """Those of a folder's files that are symbolic links."""
+        """Names of symbolic links in a folder."""
         self.files(folder)
         return self._links[folder]
 
     def find(self, path: str | os.PathLike[str]) -> str | None:
-        """The one file that a path means in another spelling of its letters, or without its ending; None without."""
+        """Find the one file whose path differs in case, Unicode form or a missing extension; None if there is none."""
         folder, name = os.path.split(path)
         actual = self._folder(folder)
         if actual is None:
@@ -68,30 +68,30 @@ class Listings:
 
 
 def fold(name: str) -> str:
-    """A name without the case of its letters and without the choice of composed or decomposed ones."""
+    """Normalize case and Unicode form of a name."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
 def with_slashes(path: str) -> str:
-    """A path that Windows may have written, with / for its backslashes."""
+    """Replace backslashes in a path by slashes."""
     return path.replace("\\", "/")
 
 
 def is_address(path: str) -> bool:
-    """Whether a path is, or ends on, a web address or the like (https:, s3:, data:) that may have lost slashes."""
+    """Whether a path is or ends with a URL (https:, s3:, data:), possibly with collapsed slashes."""
     return _ADDRESS.search(path) is not None
 
 
 def has_drive(path: str) -> bool:
-    """Whether a path, or what is in its folder, begins with a drive of Windows."""
+    """Whether a path, or its last part, starts with a Windows drive."""
     return _DRIVE.search(path) is not None
 
 
 def tell_missing(path: str) -> str:
-    """Why there is no such file, and the cure: another spelling that is there, a web address, a pattern.
+    """Explain why a file is missing, with a cure: a similar name, a URL, a pattern.
 
     Args:
-        path: The file as the user wrote it.
+        path: The path given by the user.
     """
     if is_address(path):
         if path.lower().startswith("file:"):
@@ -100,7 +100,7 @@ def tell_missing(path: str) -> str:
             return "is a data address; decode it and give the bytes"
         return "is an address, and nothing is fetched; download it (curl -L -O ADDRESS) and give the file"
     other = Listings().find(with_slashes(path) if "\\" in path else path)
-    if other is not None and not os.path.lexists(path):  # else a link to nowhere
+    if other is not None and not os.path.lexists(path):  # otherwise a broken link
         return f"no such file; {_difference(path, other)}"
     if has_drive(path):
         return "no such file; it is a path of Windows: in WSL, C:\\ is /mnt/c/"
@@ -118,7 +118,7 @@ def _difference(path: str, other: str) -> str:
 
 
 def _by_spelling(names: frozenset[str]) -> dict[str, str | None]:
-    """The files of a folder by their folded names, and by these without ending; None where several have one."""
+    """Files of a folder by normalized name, with and without extension; None for ambiguous names."""
     found: dict[str, str | None] = {}
     for key, name in (
         *((fold(name), name) for name in names),
@@ -129,7 +129,7 @@ def _by_spelling(names: frozenset[str]) -> dict[str, str | None]:
 
 
 def _list(folder: str) -> tuple[frozenset[str], frozenset[str]]:
-    """The names of a folder's files, and those of them that are links."""
+    """List a folder's files, and which of them are links."""
     try:
         with os.scandir(folder or os.curdir) as entries:
             files = [(entry.name, entry.is_symlink()) for entry in entries if not _is_folder(entry)]
@@ -141,5 +141,5 @@ def _list(folder: str) -> tuple[frozenset[str], frozenset[str]]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link in a circle, or to where one may not look: opening it tells
+    except OSError:  # a cyclic link, or a forbidden folder: reported when opened
         return False

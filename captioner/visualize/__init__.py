@@ -1,7 +1,7 @@
-"""Where the decoder looked, as something to look at: a contact sheet, an animation, a page, a gallery.
+"""Visualization of attention maps: figure, animation, page and gallery.
 
-`overlay` knows how a map lies over its photograph; the other modules are one kind of output each. matplotlib is loaded
-only when something is drawn.
+`overlay` blends a map with its image; the other modules each make one kind of output. matplotlib is imported only when
+something is drawn.
 """
 
 from captioner.visualize.figure import plot

@@ -14,7 +14,7 @@ from captioner.visualize.overlay import load_photograph, maps_to_draw, paint
 
 LONGEST_SIDE = 480
 LEAST_WIDTH = 240
-"""A narrower photograph gets margins, so that words have room."""
+"""Minimum width; narrower images get margins, so that words fit."""
 
 FONT_SIZE = 20
 LINE_HEIGHT = 28
@@ -22,23 +22,23 @@ MARGIN = 12
 
 WORD_MILLISECONDS = 800
 WHOLE_MILLISECONDS = 2000
-"""How long the photograph with its whole caption is shown, before the first word."""
+"""Duration of the first frame, with the whole caption."""
 
 PAPER, INK, FAINT, MARK = "#ffffff", "#1a1a1a", "#8a8a8a", "#ffd75e"
 
 
 def animate(image: ImageSource, caption: Caption) -> bytes:
-    """Draw the photograph with its caption, then every word with its map.
+    """Draw the image with its caption, then every word with its map.
 
     Args:
-        image: The photograph, as `captioner.Captioner.caption` takes it.
+        image: The image, as for `captioner.Captioner.caption`.
         caption: Its caption.
 
     Returns:
-        The content of a GIF file that repeats for ever.
+        The content of a GIF file that loops forever.
 
     Raises:
-        CaptionerError: The model has no attention, or the photograph cannot be read.
+        CaptionerError: The model has no attention, or the image is unreadable.
     """
     maps = maps_to_draw(caption)
     photograph = load_photograph(image, LONGEST_SIDE)
@@ -59,7 +59,7 @@ def animate(image: ImageSource, caption: Caption) -> bytes:
 
 
 def _frame(picture: Image.Image, words: tuple[str, ...], current: int | None) -> Image.Image:
-    """A picture above the caption, in which the current word is marked and those to come are faint."""
+    """Draw a frame: an image above the caption, with the current word highlighted and later words faint."""
     width = max(picture.width, LEAST_WIDTH)
     positions, lines = _positions(words, width - 2 * MARGIN)
     frame = Image.new("RGB", (width, picture.height + lines * LINE_HEIGHT + 2 * MARGIN), PAPER)
@@ -75,7 +75,7 @@ def _frame(picture: Image.Image, words: tuple[str, ...], current: int | None) ->
 
 
 def _with_own_palette(frame: Image.Image) -> Image.Image:
-    """A frame in its own 256 colors, dithered: a smooth map would show steps."""
+    """Convert a frame to its own palette of 256 colors, with dithering, to avoid banding."""
     return frame.quantize(palette=frame.quantize(256), dither=Image.Dither.FLOYDSTEINBERG)
 
 
@@ -94,7 +94,7 @@ def _positions(words: tuple[str, ...], room: int) -> tuple[list[tuple[int, int]]
 
 @memoized()
 def _font() -> ImageFont.FreeTypeFont:
-    # The font that matplotlib brings along has Greek, Cyrillic and more; Pillow's own has Latin letters alone.
+    # matplotlib's bundled font has Greek, Cyrillic and more; Pillow's default has only Latin letters.
     from matplotlib import get_data_path
 
     return ImageFont.truetype(str(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), FONT_SIZE)

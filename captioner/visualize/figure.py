@@ -1,4 +1,4 @@
-"""A contact sheet: the photograph, then a panel for each word."""
+"""A figure with the image, and a panel for each word."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 else:
 
     class _Deferred:
-        """A module that is imported at its first use, which may be `typing.get_type_hints`."""
+        """A module that is imported on first use, for example by `typing.get_type_hints`."""
 
         def __init__(self, name: str) -> None:
             self._name = name
@@ -34,7 +34,7 @@ else:
 # Inches.
 SHEET_WIDTH = 13.0
 PANEL_SIDE = 2.4
-"""Of a square photograph; others get the same area."""
+"""Panel side of a square image; others get the same area."""
 LEAST_WIDTH, GREATEST_SIDE = 1.3, 4.0
 TITLE_HEIGHT = 0.55
 CAPTION_LINE = 0.28
@@ -44,29 +44,29 @@ GAP = 0.12
 # Points, 72 to the inch.
 CAPTION_SIZE, WORD_SIZE, LEAST_WORD_SIZE, NOTE_SIZE = 14, 13, 6, 8
 LETTER_WIDTH = 0.65
-"""Of a letter in bold type, as a share of its size: a bit more than the average."""
+"""Width of a bold letter relative to the font size, slightly above average."""
 
 LONGEST_SIDE = 640
-"""Photographs are drawn with at most this many pixels a side: a panel shows no more."""
+"""Maximum pixels per side of a drawn image: a panel shows no more."""
 
 
 def plot(image: ImageSource, caption: Caption, measure: str = "attention") -> matplotlib_figure.Figure:
-    """Draw a contact sheet: the photograph, then for each word the photograph under its attention map.
+    """Draw a figure: the image, then the image under the attention map of each word.
 
-    Every map is drawn on the part of the photograph that the encoder saw, smoothed between the centers of its cells,
-    on a color scale that runs from no attention to the map's greatest weight. That weight stands over the panel, with
-    the word's probability, so that a map that is nearly even is not taken for a sharp one.
+    Each map covers the part of the image that the encoder sees, interpolated between the centers of its regions, with
+    colors from 0 to the map's maximum. The maximum is printed above the panel, with the word's probability, to
+    distinguish flat maps from peaked ones.
 
     Args:
-        image: The photograph, as `captioner.Captioner.caption` takes it.
+        image: The image, as for `captioner.Captioner.caption`.
         caption: Its caption.
-        measure: What the maps show, such as ``attention``.
+        measure: Name of what the maps show, such as ``attention``.
 
     Returns:
         A figure that is not registered with pyplot: ``figure.savefig(FILE)`` writes it.
 
     Raises:
-        CaptionerError: The model has no attention, or the photograph cannot be read.
+        CaptionerError: The model has no attention, or the image is unreadable.
     """
     from matplotlib.cm import ScalarMappable
 
@@ -76,7 +76,7 @@ def plot(image: ImageSource, caption: Caption, measure: str = "attention") -> ma
     photograph = load_photograph(image, LONGEST_SIDE)
     panel_width, panel_height = _panel_size(*photograph.size)
     panels = 1 + len(maps)
-    # Beyond a hundred words the sheet widens: an image of more than 65,535 rows cannot be written.
+    # The figure widens beyond a hundred words, since images are limited to 65,535 rows.
     rows = math.ceil(panels / max(1, int(SHEET_WIDTH / panel_width), math.isqrt(panels // 4)))
     columns = math.ceil(panels / rows)
     width = max(columns * (panel_width + GAP) + GAP, BAR_WIDTH + 2 * GAP)
@@ -124,7 +124,7 @@ def _panel_size(width: int, height: int) -> tuple[float, float]:
 
 
 def _lay(axis: Axes, weights: np.ndarray, region: tuple[float, float, float, float], photograph: Image.Image) -> None:
-    """Lay a map in color over the photograph in gray: two images, so that a figure's owner can restyle either."""
+    """Draw a map in color over the image in gray, as two artists that can be restyled."""
     from matplotlib import colormaps
 
     colors = colormaps[COLOR_MAP].with_extremes(bad=str(UNSEEN_GRAY / 255))
@@ -140,7 +140,7 @@ def _label(axis: Axes, word: str, note: str, width: float, fonts: list[str]) -> 
 
 
 def _fitted(word: str, width: float) -> tuple[str, float]:
-    """A word, cut where it must be, and the size in points at which it stays within a width in inches."""
+    """Fit a word to a width in inches: returns the word, possibly shortened, and its font size in points."""
     room = width * 72 / LETTER_WIDTH
     letters = int(room / LEAST_WORD_SIZE)
     if len(word) > letters:
@@ -149,5 +149,5 @@ def _fitted(word: str, width: float) -> tuple[str, float]:
 
 
 def _plain(text: str) -> str:
-    """Text that Matplotlib does not read as a formula."""
+    """Escape text that Matplotlib would parse as a formula."""
     return text.replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""Fonts for words of any script: Matplotlib's own has no Chinese, Japanese or Thai letters."""
+"""Choose fonts for any script; Matplotlib's default has no Chinese, Japanese or Thai letters."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Iterable
 from captioner.utils.console import print_status
 
 BOX = "□"
-"""What stands for a letter that no font here has."""
+"""Replacement of a letter without a font."""
 
 _PLACEHOLDERS = "Last Resort"
-"""A font that has a sign for every script, and no letters."""
+"""A font with a placeholder for every script."""
 
 
 def choose_fonts(texts: Iterable[str]) -> tuple[list[str], frozenset[str]]:
-    """Choose fonts that have the letters of texts.
+    """Choose fonts that cover the letters of texts.
 
     Args:
-        texts: What is to be written.
+        texts: The texts.
 
     Returns:
-        The names of the fonts, the usual ones first, and the letters that none of the installed ones has, of which a
-        line on standard error tells.
+        The names of the fonts, the default first, and the letters that no installed font has, which are also reported
+        on standard error.
     """
     from matplotlib import font_manager, rcParams
 
@@ -33,7 +33,7 @@ def choose_fonts(texts: Iterable[str]) -> tuple[list[str], frozenset[str]]:
         return usual, missing
     for entry in font_manager.fontManager.ttflist:
         if not entry.name.startswith(_PLACEHOLDERS) and missing <= _letters(entry.fname):
-            # It would log that a font has no bold letters.
+            # Suppress warnings about a missing bold face.
             logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
             return [*usual, entry.name], frozenset()
     sample = "".join(sorted(missing)[:5])
@@ -46,5 +46,5 @@ def _letters(file: str) -> frozenset[str]:
 
     try:
         return frozenset(map(chr, FT2Font(file).get_charmap()))
-    except (OSError, RuntimeError):  # no font that can be read
+    except (OSError, RuntimeError):  # unreadable font
         return frozenset()

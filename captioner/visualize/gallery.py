@@ -1,4 +1,4 @@
-"""A gallery: one page of thumbnails with their captions, and for each photograph the page of its maps."""
+"""A gallery: a page of thumbnails with captions, and a page of maps for each image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ THUMBNAIL_QUALITY = 80
 
 
 class Photograph(NamedTuple):
-    """One entry: what the photograph is called, the photograph, its caption."""
+    """One entry: name, image and caption."""
 
     name: str
     image: ImageSource
@@ -31,19 +31,19 @@ class Photograph(NamedTuple):
 def write_gallery(
     output: Path, photographs: Iterable[Photograph], title: str = "Photographs", measure: str = "attention"
 ) -> None:
-    """Write ``NAME.html`` and, beside it, the folder ``NAME_files`` with thumbnails and pages.
+    """Write ``NAME.html``, and next to it the folder ``NAME_files`` with thumbnails and pages.
 
-    A photograph's files are written as it comes; the gallery itself comes last, whole.
+    An image's files are written immediately; the gallery itself is written last, atomically.
 
     Args:
         output: The gallery, ``NAME.html``.
         photographs: Its entries, in order.
         title: Its heading.
-        measure: What the maps show, such as ``attention``.
+        measure: Name of what the maps show, such as ``attention``.
 
     Raises:
-        CaptionerError: A file cannot be written, would replace one that is of no gallery, or a photograph cannot be
-            read or has no map.
+        CaptionerError: A file cannot be written, would replace a file of something else, or an image is unreadable or
+            has no map.
     """
     folder = output.parent / f"{output.stem}{GALLERY_END}"
     cards: list[str] = []
@@ -63,7 +63,7 @@ def write_gallery(
 
 
 def _write(photograph: Photograph, folder: Path, gallery: str, index: int, has_next: bool, measure: str) -> str:
-    """Write the files of one photograph.
+    """Write the files of one image.
 
     Returns:
         Its card in the gallery, as HTML.
@@ -94,7 +94,7 @@ def _write(photograph: Photograph, folder: Path, gallery: str, index: int, has_n
 
 
 def _page(thumbnail: Path) -> Path:
-    """The page of a photograph, which is written before its thumbnail and removed after it."""
+    """Path of an image's page, which is written before its thumbnail and removed after it."""
     return thumbnail.with_suffix(".html")
 
 
@@ -103,12 +103,12 @@ def _stem(index: int) -> str:
 
 
 def _address(name: str) -> str:
-    """A file name, which need not be Unicode, as part of an address."""
+    """Quote a file name, possibly not Unicode, for a URL."""
     return quote(name.encode("utf-8", "surrogateescape"))
 
 
 def _remove_rest(folder: Path, count: int) -> None:
-    """Take away what an earlier, longer gallery of the same name left."""
+    """Remove files of an earlier, longer gallery of the same name."""
     while (page := _page(thumbnail := folder / f"{_stem(count)}.jpg")).exists():
         thumbnail.unlink(missing_ok=True)
         page.unlink()

@@ -1,4 +1,4 @@
-"""A caption in a notebook: the photograph, then each word over its map, in HTML that needs no script."""
+"""HTML of a caption for notebooks, without scripts: the image, then each word with its map."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from captioner.visualize.overlay import load_photograph, paint
 
 PHOTOGRAPH_SIDE = 240
 MAP_SIDE = 120
-"""Pixels of the longer side."""
+"""Longer side, in pixels."""
 QUALITY = 80
 
 
 def draw_caption(caption: Caption, image: ImageSource | None) -> str:
-    """The caption as HTML.
+    """Format a caption as HTML.
 
     Args:
-        caption: With maps or without.
-        image: Its photograph; without one, or one that is gone, the words alone are shown.
+        caption: The caption, with or without maps.
+        image: Its image; None or a missing file shows only the words.
 
     Returns:
-        An element that shows the same wherever it stands.
+        An HTML element with inline styles.
     """
     photograph = _photograph(image)
     figures = [] if photograph is None else [_figure(photograph, PHOTOGRAPH_SIDE, "")]

@@ -1,4 +1,4 @@
-"""One attention map over its photograph: from the cells of the grid to the pixels under them."""
+"""Blend an attention map with its image."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from captioner.errors import CaptionerError
 from captioner.utils.caching import memoized
 
 COLOR_MAP = "inferno"
-"""Perceptually uniform, its lightness alone tells the order: readable without seeing colors, and in gray print."""
+"""Perceptually uniform with monotonic lightness: readable with color blindness and in gray print."""
 
 OPACITY = 0.6
-"""Share of the color in the mixture of color and gray photograph."""
+"""Opacity of the color over the gray image."""
 
 UNSEEN_GRAY = 232
-"""The color of what the encoder never saw: a light gray, which the color map does not have."""
+"""Color of the parts that the encoder does not see: a light gray, which the color map lacks."""
 
 
 def load_photograph(image: ImageSource, longest_side: int) -> Image.Image:
-    """Read a photograph, upright, with at most ``longest_side`` pixels a side."""
+    """Read an image, upright, with at most ``longest_side`` pixels a side."""
     photograph = open_image(image)
     photograph.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
     return photograph
 
 
 def maps_of(caption: Caption) -> np.ndarray:
-    """The maps of a caption, float32, shape (words, rows, columns).
+    """Return a caption's maps, float32, shape (words, rows, columns).
 
     Raises:
-        CaptionerError: It has none.
+        CaptionerError: There are none.
     """
     if caption.attention is None:
         raise CaptionerError(
@@ -41,7 +41,7 @@ def maps_of(caption: Caption) -> np.ndarray:
 
 
 def maps_to_draw(caption: Caption) -> np.ndarray:
-    """The same, at least one.
+    """Return a caption's maps, at least one.
 
     Raises:
         CaptionerError: There is none.
@@ -53,22 +53,22 @@ def maps_to_draw(caption: Caption) -> np.ndarray:
 
 
 def spread(weights: np.ndarray, region: tuple[float, float, float, float], size: tuple[int, int]) -> np.ndarray:
-    """Enlarges a map to the pixels of its photograph, smoothly between the centers of the cells.
+    """Enlarge a map to its image's size, interpolating between the centers of the regions.
 
     Args:
         weights: One map, shape (rows, columns).
-        region: The part of the photograph that the map covers, as `Caption.region` has it.
-        size: Width and height of the photograph in pixels.
+        region: The part of the image that the map covers, as in `Caption.region`.
+        size: Width and height of the image, in pixels.
 
     Returns:
-        Weights as shares of the map's greatest, in [0, 1], shape (height, width); NaN outside the region.
+        Weights relative to the map's maximum, in [0, 1], shape (height, width); NaN outside the region.
     """
     width, height = size
     left, right = _pixels(region[0], region[2], width)
     top, bottom = _pixels(region[1], region[3], height)
     shares = Image.fromarray((weights / max(float(weights.max()), np.finfo(np.float32).tiny)).astype(np.float32))
     field = np.full((height, width), np.nan, np.float32)
-    # A cubic overshoots between a high cell and a low one.
+    # Cubic interpolation can overshoot.
     field[top:bottom, left:right] = np.clip(
         np.asarray(shares.resize((right - left, bottom - top), Image.Resampling.BICUBIC)), 0, 1
     )
@@ -76,15 +76,15 @@ def spread(weights: np.ndarray, region: tuple[float, float, float, float], size:
 
 
 def paint(photograph: Image.Image, weights: np.ndarray, region: tuple[float, float, float, float]) -> Image.Image:
-    """Lay a map in color over the photograph in gray.
+    """Blend a map in color with the image in gray.
 
     Args:
-        photograph: Upright, RGB.
+        photograph: The upright RGB image.
         weights: One map, shape (rows, columns).
-        region: The part of the photograph that the map covers, as `Caption.region` has it.
+        region: The part of the image that the map covers, as in `Caption.region`.
 
     Returns:
-        RGB, of the photograph's size.
+        RGB, of the image's size.
     """
     field = spread(weights, region, photograph.size)
     color = palette()[np.rint(np.nan_to_num(field) * 255).astype(np.uint8)]
@@ -103,6 +103,6 @@ def palette() -> np.ndarray:
 
 
 def _pixels(start: float, end: float, length: int) -> tuple[int, int]:
-    """The pixels between two edges that are given as fractions; at least one."""
+    """Convert edges given as fractions to pixels, at least one apart."""
     first = min(round(start * length), length - 1)
     return first, max(round(end * length), first + 1)

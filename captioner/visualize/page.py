@@ -1,4 +1,4 @@
-"""A page in one file: the photograph, its caption, and the map of the word that one points at."""
+"""A self-contained page: the image, its caption, and the map of the word under the pointer."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from captioner.visualize.html_template import escape, render, to_base64, to_json
 from captioner.visualize.overlay import load_photograph, maps_of, palette
 
 LONGEST_SIDE = 960
-"""Of the embedded photograph, in pixels."""
+"""Longest side of the embedded image, in pixels."""
 
 QUALITY = 85
-"""Of its JPEG compression."""
+"""Its JPEG quality."""
 
 NO_WORDS = "(no words)"
-"""What stands where an empty caption would leave a heading or a link without text."""
+"""Replacement of an empty caption in headings and links."""
 
 
 def draw_page(image: ImageSource, caption: Caption, name: str, measure: str = "attention", navigation: str = "") -> str:
-    """Make a page that works from disk, without network.
+    """Build a page that works offline.
 
     Args:
-        image: The photograph, as `captioner.Captioner.caption` takes it.
+        image: The image, as for `captioner.Captioner.caption`.
         caption: Its caption; its alternatives can be switched to.
-        name: What the photograph is called.
-        measure: What the maps show, such as ``attention``.
+        name: Name of the image.
+        measure: Name of what the maps show, such as ``attention``.
         navigation: HTML above the caption.
 
     Returns:
         The HTML document.
 
     Raises:
-        CaptionerError: The model has no attention, or the photograph cannot be read.
+        CaptionerError: The model has no attention, or the image is unreadable.
     """
     maps, text = maps_of(caption), caption.text or NO_WORDS
     photograph = load_photograph(image, LONGEST_SIDE)

@@ -1,6 +1,6 @@
-"""What each word hung on, for any model: the gradient of its log-probability with respect to the photograph.
+"""Saliency maps for any model: the gradient of a word's log-probability with respect to the image.
 
-Deep Inside Convolutional Networks (Simonyan et al., 2014), section 3, for each word of a caption in place of a class.
+Deep Inside Convolutional Networks (Simonyan et al., 2014), section 3, for words of a caption instead of classes.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from captioner.pipeline import Captioner
 from captioner.text.vocabulary import START
 
 CELLS = 14
-"""Rows and columns of a map. Gradients of single pixels are noise; their mean over a cell is what can be seen."""
+"""Rows and columns of a map. Gradients of single pixels are noisy, so they are averaged over regions."""
 
 
 def gradient_saliency(model: Captioner, image: ImageSource, caption: Caption) -> Caption:
-    """Give a caption maps of the input's gradient in place of maps of attention.
+    """Replace a caption's attention maps by maps of the input gradient.
 
-    The value of a cell is the mean, over its pixels, of the length of the vector ∂ log p(word) / ∂(R, G, B), each word
-    given the words before it; of an ensemble, the sum over its members, each with its own view of the photograph.
+    The value of a region is the mean over its pixels of the norm of ∂ log p(word) / ∂(R, G, B), given the previous
+    words; for an ensemble, the sum over its members, each with its own preprocessing.
 
     Args:
-        model: What wrote the caption.
-        image: The photograph it was written for.
+        model: The captioner that generated the caption.
+        image: The captioned image.
         caption: The caption.
 
     Returns:
         The caption and its alternatives, with ``attention`` of shape (words, 14, 14), each map sums to 1.
 
     Raises:
-        CaptionerError: The photograph cannot be read, or members of an ensemble see other parts of it.
+        CaptionerError: The image is unreadable, or members of an ensemble see different parts of it.
     """
     transforms = [member.config.transform for member in model.members]
     if len({transform.resize for transform in transforms}) > 1:
@@ -55,12 +55,12 @@ def gradient_saliency(model: Captioner, image: ImageSource, caption: Caption) ->
 
 
 def _maps(model: Captioner, pixels: list[Tensor], grids: list[Tensor], words: tuple[str, ...]) -> np.ndarray:
-    """One map a word, float32, shape (words, cells a side, cells a side)."""
+    """Compute one map per word, float32, shape (words, rows, columns)."""
     decoders = Ensemble([member.decoder for member in model.members], grids)
     side = min(CELLS, *(seen.shape[-1] for seen in pixels))
     before = START
     maps = np.empty((len(words), side, side), np.float32)
-    # Word by word: cuDNN's fused LSTM has no gradients outside of training.
+    # Word by word: cuDNN's fused LSTM has no backward in evaluation mode.
     for index, word in enumerate(model.vocabulary.id(word) for word in words):
         log_probabilities, _ = decoders.step(torch.tensor([before], device=model.device))
         gradients = torch.autograd.grad(log_probabilities[0, word], pixels, retain_graph=True)
@@ -68,7 +68,7 @@ def _maps(model: Captioner, pixels: list[Tensor], grids: list[Tensor], words: tu
         for gradient in gradients:
             lengths = gradient.norm(dim=1, keepdim=True)  # (1, 1, size, size)
             cells += adaptive_avg_pool2d(lengths, side)[0, 0]
-        # A word that no pixel moves hangs on all of them alike.
+        # Zero gradients give a uniform map.
         cells = cells / cells.sum() if cells.sum() > 0 else torch.full_like(cells, 1 / cells.numel())
         maps[index] = cells.cpu().numpy()
         before = word
