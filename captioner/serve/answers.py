@@ -13,13 +13,13 @@ DIGITS = 6
 
 
 def describe(name: str, caption: Caption, count: int, maps: bool = False) -> dict[str, Any]:
-    """The JSON object of one picture, as ``captioner caption --json`` prints it.
+    """Build the JSON object of one image, as printed by ``captioner caption --json``.
 
     Args:
-        name: What the picture is called.
+        name: The image's name.
         caption: Its caption.
-        count: Captions that were asked for; with more than one, all of them are listed.
-        maps: Whether words, their log-probabilities and their attention are told too.
+        count: Requested number of captions; if greater than one, all are listed.
+        maps: Whether to include words, their log-probabilities and attention maps.
     """
     entry = {"image": name, **_describe(caption, maps)}
     if count > 1:

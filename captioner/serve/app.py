@@ -1,4 +1,4 @@
-"""The application: all interfaces of one captioner, behind the guards."""
+"""The ASGI application: all interfaces of a captioner, behind the guards."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from captioner.pipeline import Captioner
 
 NAME = "captioner"
-"""What clients call the model, unless told otherwise."""
+"""Default name of the model."""
 
 
 def create_app(
@@ -35,21 +35,21 @@ def create_app(
     token: str | None = None,
     origins: Sequence[str] = (),
 ) -> FastAPI:
-    """Make the application that serves a captioner.
+    """Build the application that serves a captioner.
 
     Args:
         captioner: The network; only its public interface is used.
-        name: What clients call it.
-        options: How captions are written unless a request says otherwise.
-        limits: What requests may ask.
-        token: The bearer token that requests have to carry; None asks for none.
-        origins: Sites whose scripts may ask this server (CORS), such as ``https://photos.example``.
+        name: Name of the model for clients.
+        options: Default decoding options of requests.
+        limits: Limits of requests.
+        token: The required bearer token; None requires none.
+        origins: Origins that may access this server from scripts (CORS), such as ``https://photos.example``.
 
     Returns:
         The ASGI application.
 
     Raises:
-        CaptionerError: The options ask for more than is served.
+        CaptionerError: The options exceed the limits.
     """
     service = Service(captioner, name, limited(options or DecodingOptions()), limits or Limits())
 
@@ -59,13 +59,13 @@ def create_app(
         yield
         await service.batcher.close()
 
-    # FastAPI's own pages of documentation load scripts from elsewhere.
+    # FastAPI's own documentation pages load scripts from other servers.
     app = FastAPI(title="captioner", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     for interface in (native, ollama_api, openai_api):
         app.include_router(interface.make_router(service))
     app.include_router(pages.make_router(app))
     add_handlers(app)
-    # The last one added is the first that a request meets.
+    # The middleware added last handles a request first.
     app.add_middleware(LimitBodies, limits=service.limits)
     if token is not None:
         app.add_middleware(RequireToken, token=token)

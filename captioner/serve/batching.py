@@ -1,7 +1,7 @@
-"""One network, one queue: pictures of several requests are captioned together.
+"""A queue that batches images of several requests for one network.
 
-A beam search over many pictures takes far less time than one after another, so pictures that arrive within a few
-milliseconds of each other, or while the network is busy, share a batch.
+Batched beam search is much faster than captioning one image at a time, so images that arrive within a few milliseconds
+of each other, or while the network is busy, share a batch.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 Outcome: TypeAlias = "Caption | CaptionerError"
 
 LONGEST_GATHERING = 8
-"""Windows that the network waits at most, while pictures keep arriving."""
+"""Maximum number of windows to wait while images keep arriving."""
 
 USUAL_WIDTH = 5
-"""Hypotheses of a picture up to which a batch may be full."""
+"""Maximum number of hypotheses per image in a full batch."""
 
 SMOOTHING = 0.2
-"""Weight of the newest batch in the mean time a picture."""
+"""Weight of the latest batch in the moving average of the time per image."""
 
 
 @dataclass(eq=False)
@@ -44,12 +44,12 @@ class _Job:
 
 
 class Batcher:
-    """The queue before the network. All its methods belong to one event loop; the network has a thread of its own.
+    """The queue of the network. All methods must be called in one event loop; the network runs in its own thread.
 
     Args:
         captioner: The network.
-        limits: Of the queue, of a batch, and of time.
-        observe: Called with the size of each batch and the seconds that it took.
+        limits: Limits of queue, batch size and time.
+        observe: Called with the size and duration in seconds of each batch.
     """
 
     def __init__(
@@ -63,38 +63,38 @@ class Batcher:
         self._arrival = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "captioner")
         self._worker: asyncio.Task[None] | None = None
-        self._seconds = 0.1  # a picture, until the first batch has been timed
+        self._seconds = 0.1  # per image, until the first batch has been timed
 
     @property
     def pending(self) -> int:
-        """Pictures that wait or are being captioned."""
+        """Number of images that are waiting or being captioned."""
         return len(self._waiting) + self._running
 
     async def start(self) -> None:
-        """Begin to caption."""
+        """Start captioning."""
         self._worker = asyncio.get_running_loop().create_task(self._work())
 
     async def close(self) -> None:
-        """Wait for the batch that is being captioned, and end."""
+        """Wait for the current batch, and stop."""
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)
         self._thread.shutdown()
 
     async def caption(self, images: Sequence[bytes], options: DecodingOptions) -> list[Outcome]:
-        """Captions pictures, together with those of other requests.
+        """Caption images, batched with those of other requests.
 
-        Cancelled, it takes back what has not been begun.
+        If cancelled, waiting images are removed from the queue.
 
         Args:
             images: Image files.
             options: How captions are written.
 
         Returns:
-            For each picture its caption, or why it could not be read.
+            For each image its caption, or the error if it is unreadable.
 
         Raises:
-            ServeError: The queue is full, or the captions were not made in time.
+            ServeError: The queue is full, or the time limit was exceeded.
         """
         if self.pending + len(images) > self._limits.queue:
             line = f"{self.pending} pictures are waiting already, of at most {self._limits.queue}; try again later"
@@ -134,7 +134,7 @@ class Batcher:
             self._seconds += SMOOTHING * (seconds / len(batch) - self._seconds)
             self._observe(len(batch), seconds)
             for job, outcome in zip(batch, outcomes, strict=True):
-                if job.outcome.done():  # its request has been given up
+                if job.outcome.done():  # its request was cancelled
                     continue
                 if isinstance(outcome, (Caption, CaptionerError)):
                     job.outcome.set_result(outcome)
@@ -142,7 +142,7 @@ class Batcher:
                     job.outcome.set_exception(outcome)
 
     async def _gather(self) -> None:
-        """Wait while pictures keep arriving, for some windows at most."""
+        """Wait while images keep arriving, at most for some windows."""
         for _ in range(LONGEST_GATHERING):
             before = len(self._waiting)
             if before >= self._limits.batch or not self._limits.window:
@@ -152,7 +152,7 @@ class Batcher:
                 return
 
     def _take(self) -> list[_Job]:
-        """The first pictures that are to be captioned in the same way; others keep their places."""
+        """Take the first images with the same options from the queue; others keep their positions."""
         if not self._waiting:
             return []
         options = self._waiting[0].options
@@ -165,12 +165,12 @@ class Batcher:
         return batch
 
     def _size(self, options: DecodingOptions) -> int:
-        """Pictures that are captioned together: fewer of them where each has a wide beam, for the sake of memory."""
+        """The batch size: smaller for wide beams, to limit memory."""
         width = max(options.beam_size * (1 + len(options.required_words)), options.num_captions)
         return max(1, int(self._limits.batch * min(1.0, USUAL_WIDTH / width)))
 
     async def _compute(self, batch: Sequence[_Job]) -> Sequence[Outcome | Exception]:
-        """Captions a batch; where that fails as a whole, each picture by itself, so that one fails alone."""
+        """Caption a batch; if that fails, caption each image separately, to isolate the failing one."""
         run = asyncio.get_running_loop().run_in_executor
         images = [job.image for job in batch]
         try:

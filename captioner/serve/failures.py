@@ -1,4 +1,4 @@
-"""Failures of a request: a status, one line, and the shape in which each interface tells it."""
+"""Failed requests: status, message, and the error format of each interface."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from starlette.exceptions import HTTPException
 from captioner.errors import CaptionerError
 
 CLIENT_LEFT = 499
-"""Nobody reads this status; logs and metrics know it from nginx."""
+"""nginx's status for a client that disconnected, for logs and metrics only."""
 
 
 class ServeError(Exception):
-    """A request that gets no caption.
+    """A failed request.
 
     Attributes:
         status: The HTTP status.
-        retry_after: Seconds after which the same request may succeed; None where it never will.
+        retry_after: Seconds after which a retry may succeed; None if it will not.
     """
 
     def __init__(self, status: int, message: str, retry_after: float | None = None) -> None:
@@ -34,8 +34,8 @@ def respond(path: str, error: ServeError) -> JSONResponse:
     """The response to a failed request.
 
     Args:
-        path: Path of the request: OpenAI's interface tells errors in a shape of its own.
-        error: What went wrong.
+        path: Path of the request: OpenAI's interface has its own error format.
+        error: The error.
     """
     content: dict[str, object] = {"error": str(error)}
     if path.startswith("/v1/"):
@@ -50,7 +50,7 @@ def respond(path: str, error: ServeError) -> JSONResponse:
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Has every failure end as one line of JSON."""
+    """Install handlers that answer every failure with JSON."""
 
     def serve_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ServeError)
@@ -80,7 +80,7 @@ def add_handlers(app: FastAPI) -> None:
         return response
 
     def defect(request: Request, error: Exception) -> JSONResponse:
-        line = "the server failed; its log says why"  # uvicorn writes the traceback there
+        line = "the server failed; its log says why"  # uvicorn logs the traceback there
         return respond(request.url.path, ServeError(HTTPStatus.INTERNAL_SERVER_ERROR, line))
 
     app.add_exception_handler(ServeError, serve_error)

@@ -1,4 +1,4 @@
-"""What every request passes before it is read: the token, and limits on the size and the time of its body."""
+"""Middleware before parsing: the token, and limits of size and duration of the body."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from captioner.serve.limits import Limits
 
 OPEN_PATHS = ("/", "/health")
 OPEN_FOLDER = "/web/"
-"""With `OPEN_PATHS`, what is answered without the token: the page, which asks for it, and whether the server lives."""
+"""Together with `OPEN_PATHS`, the paths without token: the page, which asks for it, and the health check."""
 
 
 class RequireToken:
     """Refuses requests without the bearer token.
 
     Args:
-        app: What is guarded.
-        token: The token.
+        app: The guarded application.
+        token: The required token.
     """
 
     def __init__(self, app: ASGIApp, token: str) -> None:
@@ -30,7 +30,7 @@ class RequireToken:
         self._expected = f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or refuse it."""
+        """Pass on a request, or refuse it."""
         if scope["type"] == "http" and not _is_open(scope["path"]):
             given = Headers(scope=scope).get("authorization", "").encode()
             if not hmac.compare_digest(given, self._expected):
@@ -41,11 +41,11 @@ class RequireToken:
 
 
 class LimitBodies:
-    """Reads the body of each request, within limits, before anything else is done with it.
+    """Reads the body of each request, within limits, before passing it on.
 
     Args:
-        app: What gets the requests.
-        limits: Of one body, of all together, and of the time in which a body arrives.
+        app: The guarded application.
+        limits: Limits of one body, of all together, and of the time for receiving one.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
@@ -54,7 +54,7 @@ class LimitBodies:
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or refuse it."""
+        """Pass on a request, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -69,7 +69,7 @@ class LimitBodies:
             self._held -= len(body)
 
     async def _read(self, body: bytearray, announced: str, receive: Receive) -> ServeError | None:
-        """Fill in the body, or tell why it is not taken."""
+        """Receive the body; returns the reason for refusing it, if any."""
         if announced.isdecimal() and int(announced) > self._limits.body_bytes:
             return self._too_large()
         try:
@@ -104,7 +104,7 @@ def _is_open(path: str) -> bool:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A body that has been read, then whatever comes after it, which is the client's leaving."""
+    """Replay a received body, then later messages, which report that the client disconnected."""
     given = False
 
     async def again() -> Message:

@@ -1,4 +1,4 @@
-"""What a request may ask of the server."""
+"""Limits of requests."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from captioner.errors import CaptionerError
 
 LARGEST_OPTIONS = {"beam_size": 20, "num_captions": 20, "max_words": 100, "required_words": 8}
-"""Largest value, or longest list, of the decoding options that decide how long a caption takes."""
+"""Maximum value, or list length, of decoding options that affect the time per caption."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may ask of the server, and what all of them may together.
+    """Limits of single requests, and of all together.
 
     Attributes:
-        body_bytes: Largest body of a request.
-        total_bytes: Bodies that are held in memory at one time, all requests together.
-        pictures: Pictures of one request.
-        queue: Pictures that wait or are being captioned, all requests together.
-        seconds: Longest time for a body to arrive, and again for its captions to be made.
-        batch: Pictures that the network captions together.
-        window: Seconds that the network waits for further pictures before it begins with those that it has.
+        body_bytes: Maximum size of a request's body.
+        total_bytes: Maximum total size of bodies in memory.
+        pictures: Maximum number of images per request.
+        queue: Maximum number of images that are waiting or being captioned.
+        seconds: Maximum time for receiving a body, and again for captioning.
+        batch: Maximum batch size.
+        window: Seconds to wait for further images before a batch starts.
 
     Raises:
         CaptionerError: A limit is not positive.

@@ -1,4 +1,4 @@
-"""What is counted for Prometheus."""
+"""Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
-"""Upper edges of the histograms."""
+"""Upper bounds of the histograms' buckets."""
 
 ELSEWHERE = "other"
-"""What all paths are called that are not told apart."""
+"""Label of all other paths."""
 
 
 class Metrics:
     """Counters and histograms of one server.
 
     Args:
-        pending: Tells how many pictures wait or are being captioned.
+        pending: Returns the number of images that are waiting or being captioned.
     """
 
     def __init__(self, pending: Callable[[], int]) -> None:
@@ -59,7 +59,7 @@ class Metrics:
         self._batch_seconds.observe(seconds)
 
     def count_pictures(self, captioned: int, failed: int) -> None:
-        """Count pictures of a request."""
+        """Count the images of a request."""
         self._pictures.labels("captioned").inc(captioned)
         self._pictures.labels("failed").inc(failed)
 
@@ -70,12 +70,12 @@ class Metrics:
 
 
 class CountRequests:
-    """Counts each request by its path and its status, and times it.
+    """Counts requests by path and status, and measures their duration.
 
     Args:
-        app: What answers them.
-        metrics: Where they are counted.
-        paths: Those that are told apart; all others count as one, so that strangers cannot make new series.
+        app: The application.
+        metrics: The metrics.
+        paths: The labeled paths; all others share one label, so that clients cannot create new series.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, paths: Container[str]) -> None:

@@ -20,18 +20,18 @@ MAPS = "maps"
 
 
 def make_router(service: Service) -> APIRouter:
-    """The routes of one server."""
+    """Build the routes."""
     router = APIRouter()
 
     @router.post("/caption", openapi_extra=_describe_upload(), responses=_failures())
     async def caption(request: Request) -> JSONResponse:
-        """Caption a picture, or several.
+        """Caption one or several images.
 
-        The body is an image file as it is, or a form with a file as `image`, or several as `images`. Options of
-        decoding, and `maps`, are parameters of the address or fields of the form.
+        The body is an image file, or a form with a file as `image` or several as `images`. Decoding options and `maps`
+        are query parameters or form fields.
 
-        A single picture gets one object, as `captioner caption --json` prints it, or an error. Several get a list in
-        which each has its caption or its error.
+        The answer for a single image is an object, as printed by `captioner caption --json`, or an error; for several
+        images it is a list of captions and errors.
         """
         asked = await read_upload(request, service.limits.pictures)
         fields = dict(asked.fields)
@@ -50,7 +50,7 @@ def make_router(service: Service) -> APIRouter:
 
     @router.get("/health")
     async def health() -> dict[str, Any]:
-        """Tell that the server is ready, and how many pictures wait."""
+        """Report that the server is ready, and the number of waiting images."""
         return {
             "status": "ok",
             "model": service.name,
@@ -60,14 +60,14 @@ def make_router(service: Service) -> APIRouter:
 
     @router.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
-        """Give counters and histograms in Prometheus' text format."""
+        """Return counters and histograms in Prometheus' text format."""
         return Response(service.metrics.text(), media_type=PROMETHEUS)
 
     return router
 
 
 def _describe_upload() -> dict[str, Any]:
-    """What OpenAPI says of the request, which FastAPI cannot see in a signature."""
+    """OpenAPI description of the request, which FastAPI cannot infer from a signature."""
     file = {"type": "string", "format": "binary"}
     form = {"type": "object", "properties": {ONE: file, SEVERAL: {"type": "array", "items": file}}}
     parameters = [

@@ -1,7 +1,7 @@
-"""Ollama's interface, so that programs which ask Ollama for captions can ask this server.
+"""Ollama-compatible interface, for programs that get captions from Ollama.
 
-Prompts and sampling options, which such programs send for large language models, are taken and not used: the captioner
-answers every request with the caption that a beam search finds.
+Prompts and sampling options, which are meant for large language models, are accepted and ignored: every request is
+answered with a caption from beam search.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NDJSON = "application/x-ndjson"
 
 
 class GenerateRequest(BaseModel):
-    """A request of ``/api/generate``, as far as it matters here."""
+    """A request of ``/api/generate``, with the fields used here."""
 
     model: str
     prompt: str = ""
@@ -41,7 +41,7 @@ class GenerateRequest(BaseModel):
 
 
 class ChatRequest(BaseModel):
-    """A request of ``/api/chat``, as far as it matters here."""
+    """A request of ``/api/chat``, with the fields used here."""
 
     model: str
     messages: list[dict[str, Any]] = []
@@ -57,7 +57,7 @@ class ShowRequest(BaseModel):
 
 
 def make_router(service: Service) -> APIRouter:
-    """The routes of one server."""
+    """Build the routes."""
     router = APIRouter(prefix="/api", tags=["ollama"])
 
     async def answer(
@@ -84,16 +84,16 @@ def make_router(service: Service) -> APIRouter:
 
     @router.post("/generate", openapi_extra=describe_body(GenerateRequest))
     async def generate(request: Request) -> Response:
-        """Caption pictures in base64, as Ollama's generate does; streamed unless `stream` is false."""
+        """Caption base64 images, like Ollama's generate; streamed unless `stream` is false."""
         asked = await read_json(request, GenerateRequest)
-        if not asked.images and not asked.prompt:  # how clients ask Ollama to load a model
+        if not asked.images and not asked.prompt:  # clients load a model by an empty request
             service.refuse_other_model(asked.model)
             return JSONResponse({**_head(service.name), "response": "", "done": True, "done_reason": "load"})
         return await answer(request, asked, asked.images, chat=False)
 
     @router.post("/chat", openapi_extra=describe_body(ChatRequest))
     async def chat(request: Request) -> Response:
-        """Caption the pictures of the last message that has any, as Ollama's chat does."""
+        """Caption the images of the last message with images, like Ollama's chat."""
         asked = await read_json(request, ChatRequest)
         images = next((each["images"] for each in reversed(asked.messages) if each.get("images")), None)
         if images is not None and not isinstance(images, list):
@@ -102,7 +102,7 @@ def make_router(service: Service) -> APIRouter:
 
     @router.get("/tags")
     async def tags() -> dict[str, Any]:
-        """List the one model that there is."""
+        """List the only model."""
         model = f"{service.name}:latest"
         entry = {
             "name": model,
@@ -115,7 +115,7 @@ def make_router(service: Service) -> APIRouter:
 
     @router.post("/show", openapi_extra=describe_body(ShowRequest))
     async def show(request: Request) -> dict[str, Any]:
-        """Tell what is known of the model."""
+        """Describe the model."""
         asked = await read_json(request, ShowRequest)
         service.refuse_other_model(asked.model)
         card = service.card()
@@ -135,7 +135,7 @@ def make_router(service: Service) -> APIRouter:
 
     @router.get("/version")
     async def version() -> dict[str, str]:
-        """Tell the version of this server."""
+        """Return the version of this server."""
         return {"version": __version__}
 
     return router
@@ -161,7 +161,7 @@ def _content(text: str, chat: bool) -> dict[str, Any]:
 
 
 def _parts(name: str, captions: Sequence[Caption], nanoseconds: int, chat: bool) -> Iterator[dict[str, Any]]:
-    """A part a word, then what is reported of the whole."""
+    """Stream one part per word, then the totals."""
     for piece in pieces_of(captions):
         yield {**_head(name), **_content(piece, chat), "done": False}
     yield {
@@ -179,7 +179,7 @@ def _parts(name: str, captions: Sequence[Caption], nanoseconds: int, chat: bool)
 
 
 def _whole(parts: Sequence[dict[str, Any]], chat: bool) -> dict[str, Any]:
-    """The answer that is not streamed."""
+    """The answer without streaming."""
     *words, last = parts
     text = "".join(part["message"]["content"] if chat else part["response"] for part in words)
     return {**last, **_content(text, chat)}

@@ -1,6 +1,6 @@
-"""OpenAI's chat completions, so that programs which ask such a server for captions can ask this one.
+"""OpenAI-compatible chat completions, for programs that get captions from such servers.
 
-As for Ollama's interface, prompts and sampling options are taken and not used.
+As in Ollama's interface, prompts and sampling options are accepted and ignored.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EVENTS = "text/event-stream"
 
 
 class CompletionRequest(BaseModel):
-    """A request of ``/v1/chat/completions``, as far as it matters here."""
+    """A request of ``/v1/chat/completions``, with the fields used here."""
 
     model: str
     messages: list[dict[str, Any]]
@@ -42,12 +42,12 @@ class CompletionRequest(BaseModel):
 
 
 def make_router(service: Service) -> APIRouter:
-    """The routes of one server."""
+    """Build the routes."""
     router = APIRouter(prefix="/v1", tags=["openai"])
 
     @router.post("/chat/completions", openapi_extra=describe_body(CompletionRequest))
     async def completions(request: Request) -> Response:
-        """Caption the pictures of the last message that has any: `image_url` with a `data:` address in base64."""
+        """Caption the images of the last message with images: `image_url` with a base64 `data:` URL."""
         asked = await read_json(request, CompletionRequest)
         service.refuse_other_model(asked.model)
         if (asked.response_format or {"type": "text"}).get("type") != "text":
@@ -72,12 +72,12 @@ def make_router(service: Service) -> APIRouter:
 
     @router.get("/models")
     async def models() -> dict[str, Any]:
-        """List the one model that there is."""
+        """List the only model."""
         return {"object": "list", "data": [_model(service)]}
 
     @router.get("/models/{name}")
     async def model(name: str) -> dict[str, Any]:
-        """Tell of the model."""
+        """Describe the model."""
         service.refuse_other_model(name)
         return _model(service)
 
@@ -90,10 +90,10 @@ def _model(service: Service) -> dict[str, Any]:
 
 
 def _pictures(messages: Sequence[dict[str, Any]]) -> list[Picture]:
-    """The pictures of the last message that has any.
+    """Extract the images of the last message with images.
 
     Raises:
-        ServeError: There is none, or one is no data.
+        ServeError: There is none, or one is not a `data:` URL.
     """
     for message in reversed(messages):
         content = message.get("content")
@@ -107,19 +107,19 @@ def _pictures(messages: Sequence[dict[str, Any]]) -> list[Picture]:
 
 
 def _events(chunks: Iterator[dict[str, Any]]) -> Iterator[str]:
-    """Server-sent events."""
+    """Format server-sent events."""
     for chunk in chunks:
         yield f"data: {json.dumps(chunk)}\n\n"
     yield "data: [DONE]\n\n"
 
 
 class _Reply:
-    """A completion, as a whole or in chunks.
+    """A completion, complete or in chunks.
 
     Args:
         model: The model's name.
-        choices: For each choice the captions of all pictures.
-        log_probabilities: Whether those of words are reported.
+        choices: Captions of all images, for each choice.
+        log_probabilities: Whether to include those of words.
     """
 
     def __init__(self, model: str, choices: Sequence[Sequence[Caption]], log_probabilities: bool) -> None:
@@ -128,7 +128,7 @@ class _Reply:
         self._log_probabilities = log_probabilities
 
     def whole(self) -> dict[str, Any]:
-        """The reply that is not streamed."""
+        """The reply without streaming."""
         choices = []
         for index, captions in enumerate(self._choices):
             message = {"role": "assistant", "content": text_of(captions), "refusal": None}
@@ -136,7 +136,7 @@ class _Reply:
         return {**self._head, "object": "chat.completion", "choices": choices, "usage": self._usage()}
 
     def chunks(self, usage: bool) -> Iterator[dict[str, Any]]:
-        """A chunk a word; where usage is asked for, it comes last."""
+        """Stream one chunk per word, then the usage if requested."""
         head: dict[str, Any] = {**self._head, "object": "chat.completion.chunk"}
         if usage:
             head["usage"] = None

@@ -1,4 +1,4 @@
-"""The page that people use, and the page that documents the interfaces; neither asks for anything from elsewhere."""
+"""The web page for users, and the documentation of the interfaces; both are self-contained."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ POLICY = (
 HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
 PATHS = ("/", "/docs", "/openapi.json")
-"""Where the pages are, and what the second one is made from."""
+"""Paths of the pages, and of the OpenAPI schema."""
 
 FILES = {
     "style.css": ("captioner.visualize", "text/css"),
@@ -29,26 +29,26 @@ FILES = {
     "serve.css": ("captioner.serve", "text/css"),
     "serve.js": ("captioner.serve", "text/javascript"),
 }
-"""What the pages are made of: the package in whose folder ``web`` a file lies, and its type."""
+"""Files of the pages: the package whose folder ``web`` has the file, and its media type."""
 
 
 def make_router(app: FastAPI) -> APIRouter:
-    """The routes of the pages.
+    """Build the routes of the pages.
 
     Args:
-        app: Whose interfaces are documented.
+        app: The application whose interfaces are documented.
     """
     router = APIRouter(include_in_schema=False)
 
     @router.get("/")
     async def index() -> HTMLResponse:
-        """The captioner as a page."""
+        """The web page."""
         document = _read("captioner.serve", "index.html")
         return HTMLResponse(document.replace("{{palette}}", to_base64(palette().tobytes())), headers=HEADERS)
 
     @router.get("/web/{name}")
     async def web(name: str) -> Response:
-        """A part of the pages."""
+        """A file of the pages."""
         if name not in FILES:
             raise ServeError(404, f"/web/{name} is not served here")
         package, kind = FILES[name]
@@ -57,7 +57,7 @@ def make_router(app: FastAPI) -> APIRouter:
 
     @router.get("/docs")
     async def docs() -> HTMLResponse:
-        """What can be asked, from the same source as /openapi.json."""
+        """Documentation of the interfaces, from the same source as /openapi.json."""
         return HTMLResponse(_document(app.openapi()), headers=HEADERS)
 
     return router
@@ -69,7 +69,7 @@ def _read(package: str, name: str) -> str:
 
 
 def _document(schema: dict[str, Any]) -> str:
-    """The schema as HTML."""
+    """Format the schema as HTML."""
     operations = [
         _operation(method, path, operation)
         for path, methods in schema["paths"].items()

@@ -1,4 +1,4 @@
-"""From what a request holds to pictures and options of decoding."""
+"""Parsing of images and decoding options in requests."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from captioner.serve.limits import LARGEST_OPTIONS
 Model = TypeVar("Model", bound=BaseModel)
 
 ONE, SEVERAL = "image", "images"
-"""Fields of a form that hold a picture, or several."""
+"""Form fields for one image, or several."""
 
-# It logs what is wrong with a form; without a handler, Python would print that on standard error.
+# The parser logs errors in forms, which Python prints on standard error if there is no handler.
 logging.getLogger("python_multipart").addHandler(logging.NullHandler())
 
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
 class Picture(NamedTuple):
-    """A picture of a request.
+    """An image of a request.
 
     Attributes:
-        name: What its client calls it.
-        content: The bytes of its file.
+        name: Its name for the client.
+        content: The content of its file.
     """
 
     name: str
@@ -46,12 +46,12 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class Asked:
-    """What `POST /caption` was asked.
+    """A parsed request to `POST /caption`.
 
     Attributes:
-        pictures: One or several.
-        several: Whether they came as several, so that the answer is a list.
-        fields: Everything else, as names and texts.
+        pictures: The images.
+        several: Whether the answer is a list.
+        fields: All other form fields and query parameters.
     """
 
     pictures: tuple[Picture, ...]
@@ -60,20 +60,20 @@ class Asked:
 
 
 class _InMemory(MultiPartParser):
-    """Writes nothing to disk: the body is limited, and a server in a container may have no disk to write to."""
+    """Never spools to disk: the body is limited, and a container may have a read-only file system."""
 
     spool_max_size = 0  # no size
 
 
 async def read_upload(request: Request, most: int) -> Asked:
-    """Read the body of ``POST /caption``: a form, or an image file as it is.
+    """Read the body of ``POST /caption``: a form, or an image file.
 
     Args:
         request: The request.
-        most: Pictures that it may hold.
+        most: Maximum number of images.
 
     Raises:
-        ServeError: It holds no picture, too many, or what is no form.
+        ServeError: It has no image, too many, or is malformed.
     """
     fields = dict(request.query_params)
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
@@ -123,24 +123,24 @@ async def _body(request: Request) -> AsyncGenerator[bytes, None]:
 
 
 def too_many(most: int) -> ServeError:
-    """A request with too many pictures."""
+    """The error for too many images."""
     return ServeError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request may hold {most} pictures; send fewer")
 
 
 async def read_json(request: Request, model: type[Model]) -> Model:
-    """Read JSON whatever the request calls its content: curl's ``-d`` calls it a form.
+    """Parse JSON regardless of the content type, since curl's ``-d`` sends that of a form.
 
     Raises:
-        pydantic.ValidationError: It is no JSON, or not of this form.
+        pydantic.ValidationError: It is not JSON, or does not match the schema.
     """
     return model.model_validate_json(await request.body())
 
 
 def from_base64(text: object) -> bytes:
-    """The bytes of a picture in base64, with or without ``data:image/…;base64,`` before it.
+    """Decode a base64 image, with or without ``data:image/…;base64,`` before it.
 
     Raises:
-        ServeError: It is an address or a path, or no base64.
+        ServeError: It is a URL, a path, or not base64.
     """
     if not isinstance(text, str):
         raise ServeError(HTTPStatus.BAD_REQUEST, f"a picture is {type(text).__name__}; send its bytes as base64 text")
@@ -165,14 +165,14 @@ def from_base64(text: object) -> bytes:
 
 
 def read_options(fields: Mapping[str, str], defaults: DecodingOptions) -> DecodingOptions:
-    """Options of decoding from texts, such as those of a form.
+    """Parse decoding options from strings, such as form fields.
 
     Args:
         fields: Names and values of fields of `DecodingOptions`; words are separated by commas.
-        defaults: Everything else.
+        defaults: Default options.
 
     Raises:
-        CaptionerError: There is no such option, its value is none, or it is beyond what this server allows.
+        CaptionerError: An option is unknown, has an invalid value, or exceeds the limits.
     """
     known = DecodingOptions.__dataclass_fields__
     values: dict[str, Any] = {}
@@ -184,10 +184,10 @@ def read_options(fields: Mapping[str, str], defaults: DecodingOptions) -> Decodi
 
 
 def limited(options: DecodingOptions) -> DecodingOptions:
-    """Options as they are.
+    """Check options against the limits.
 
     Raises:
-        CaptionerError: They ask for more than this server allows.
+        CaptionerError: They exceed the limits.
     """
     for name, most in LARGEST_OPTIONS.items():
         value = getattr(options, name)
@@ -198,10 +198,10 @@ def limited(options: DecodingOptions) -> DecodingOptions:
 
 
 def read_flag(name: str, text: str) -> bool:
-    """A yes or no.
+    """Parse a Boolean.
 
     Raises:
-        CaptionerError: It is neither.
+        CaptionerError: It is neither true nor false.
     """
     if text.lower() in _TRUE:
         return True
@@ -211,7 +211,7 @@ def read_flag(name: str, text: str) -> bool:
 
 
 def name_picture(error: CaptionerError, name: str) -> str:
-    """What is wrong with a picture, called by the name that its client knows."""
+    """Format an image's error with its name for the client."""
     return f"{name}: {str(error).removeprefix(f'{BYTES_NAME}: ')}"
 
 
@@ -230,5 +230,5 @@ def _value(name: str, text: str, default: object) -> object:
 
 
 def option_names() -> Iterable[tuple[str, object]]:
-    """Each option of decoding with its default."""
+    """Decoding options with their defaults."""
     return ((name, field.default) for name, field in DecodingOptions.__dataclass_fields__.items())

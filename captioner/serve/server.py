@@ -1,4 +1,4 @@
-"""The process: a socket, the application, and an end that finishes what is begun."""
+"""The server process: socket, application, and graceful shutdown."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from captioner.errors import CaptionerError
 from captioner.serve.limits import Limits
 
 BACKLOG = 128
-"""Connections that wait for the server to accept them."""
+"""Maximum number of connections that wait to be accepted."""
 
 LAST_PORT = 65535
 
 HEADER_BYTES = 64 * 1024
-"""Longest start line and headers of a request."""
+"""Maximum size of a request's start line and headers."""
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """Take an address, which refuses connections until it listens.
+    """Bind a socket, which refuses connections until it listens.
 
     Args:
         host: Name or address of a network interface.
-        port: TCP port; 0 takes one that is free.
+        port: TCP port; 0 chooses a free one.
 
     Raises:
-        CaptionerError: The address cannot be taken.
+        CaptionerError: The address is unavailable.
     """
     if not 0 <= port <= LAST_PORT:
         raise CaptionerError(f"port {port} is none; choose one from 0 to {LAST_PORT}")
@@ -52,7 +52,7 @@ def open_socket(host: str, port: int) -> socket.socket:
 
 
 def address_of(opened: socket.socket) -> str:
-    """The address of a socket, as a browser takes it."""
+    """The URL of a socket."""
     host, port = opened.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -61,9 +61,9 @@ def serve(app: FastAPI, opened: socket.socket, limits: Limits) -> None:
     """Answer requests until SIGTERM or SIGINT, then finish those in progress.
 
     Args:
-        app: What answers them.
-        opened: Where they come from.
-        limits: Requests that take longer than its seconds are given up at the end.
+        app: The application.
+        opened: The bound socket.
+        limits: Requests that exceed its time limit are cancelled at shutdown.
     """
     config = uvicorn.Config(
         app,
@@ -81,7 +81,7 @@ def serve(app: FastAPI, opened: socket.socket, limits: Limits) -> None:
 
 @contextmanager
 def _ended_by_sigterm(server: uvicorn.Server) -> Iterator[None]:
-    """Let SIGTERM be a way to end well, from now on: uvicorn raises it again after the last request."""
+    """Exit normally on SIGTERM from now on; uvicorn raises it again after the last request."""
     before = signal.signal(signal.SIGTERM, server.handle_exit)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What all interfaces share: the model, its queue, its limits and what is counted."""
+"""Shared by all interfaces: model, queue, limits and metrics."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ Result = TypeVar("Result")
 
 @dataclass
 class Service:
-    """A captioner at work.
+    """A running captioner.
 
     Attributes:
         captioner: The network.
-        name: What clients call it.
-        options: How captions are written unless a request says otherwise.
-        limits: What requests may ask.
+        name: Name of the model for clients.
+        options: Default decoding options of requests.
+        limits: Limits of requests.
     """
 
     captioner: Captioner
@@ -55,15 +55,15 @@ class Service:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what is known of the model: its card and its words."""
+        """SHA-256 of the model card and vocabulary."""
         known = json.dumps([dict(self.captioner.card), self.captioner.vocabulary.words], default=str, sort_keys=True)
         return hashlib.sha256(known.encode()).hexdigest()
 
     def refuse_other_model(self, name: str) -> None:
-        """Raise what a client gets that asks for another model.
+        """Refuse requests for another model.
 
         Raises:
-            ServeError: It does.
+            ServeError: The name differs.
         """
         if name.removesuffix(":latest") != self.name:
             raise ServeError(HTTPStatus.NOT_FOUND, f"model {name!r} is not here; ask for {self.name!r}")
@@ -71,14 +71,14 @@ class Service:
     async def caption(
         self, request: Request, pictures: Sequence[Picture], options: DecodingOptions
     ) -> list[Caption | ServeError]:
-        """Captions the pictures of a request; where its client leaves, they are given up.
+        """Caption the images of a request; cancelled if its client disconnects.
 
         Returns:
-            For each picture its caption, or why there is none.
+            For each image its caption, or the error.
 
         Raises:
-            ServeError: There are too many pictures, the queue is full, or the time is up.
-            CaptionerError: The options ask for what the model does not know.
+            ServeError: There are too many images, the queue is full, or the time limit was exceeded.
+            CaptionerError: The options do not fit the model.
         """
         if len(pictures) > self.limits.pictures:
             raise too_many(self.limits.pictures)
@@ -93,10 +93,10 @@ class Service:
     async def caption_all(
         self, request: Request, pictures: Sequence[Picture], options: DecodingOptions
     ) -> list[Caption]:
-        """The same where one answer tells of all pictures, so that a bad one fails the request.
+        """The same for interfaces with one answer for all images: an unreadable one fails the request.
 
         Raises:
-            ServeError: A picture cannot be read, or as for `caption`.
+            ServeError: An image is unreadable, or as for `caption`.
         """
         captions = []
         for result in await self.caption(request, pictures, options):
@@ -106,7 +106,7 @@ class Service:
         return captions
 
     def card(self) -> dict[str, Any]:
-        """What is to be known of the model, as JSON."""
+        """Describe the model as JSON."""
         return {str(name): value for name, value in self.captioner.card.items()}
 
 
@@ -119,7 +119,7 @@ def _result(picture: Picture, outcome: Outcome) -> Caption | ServeError:
 
 
 async def _unless_left(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Wait for the work, or for the client's leaving."""
+    """Wait for the work, or for the client to disconnect."""
     task = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_leaving(request))
     try:

@@ -1,1 +1,1 @@
-"""Captions where other programs read them: beside pictures, inside them, in tables, in pages and in shards."""
+"""Write captions into image metadata, sidecar files, tables, web pages and shards."""

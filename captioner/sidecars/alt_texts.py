@@ -1,4 +1,4 @@
-"""Alternative texts of pictures in web pages: empty ones are filled, in HTML and in Markdown."""
+"""Alternative texts of images in HTML and Markdown: missing or empty ones are filled."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ MARKDOWN_ENDS = frozenset({".md", ".markdown"})
 
 @dataclass(frozen=True)
 class Image:
-    """A picture in a page.
+    """An image in a page.
 
     Attributes:
-        source: Where the page says it is.
+        source: Its URL or path in the page.
         alt: Its alternative text; None where there is none.
-        start: First character of what a new text replaces.
-        end: The character after its last.
-        written: What takes that place for an alternative text.
+        start: Index of the first character that a new text replaces.
+        end: Index after the last one.
+        written: Function from an alternative text to the replacement.
     """
 
     source: str
@@ -38,12 +38,12 @@ class Image:
 
 
 class Page:
-    """The pictures of a page and their alternative texts.
+    """The images of a page with their alternative texts.
 
     Args:
         text: The page.
-        images: Its pictures, in order.
-        encoded: Turns a changed page into bytes.
+        images: Its images, in order.
+        encoded: Encodes a changed page.
     """
 
     written = None
@@ -59,7 +59,7 @@ class Page:
         self.texts = {key: image.alt for key, image in self.images.items() if image.alt is not None}
 
     def with_texts(self, texts: Mapping[str, str | None], captions: Mapping[str, Captioned]) -> bytes:
-        """The page with other texts."""
+        """Return the page with other texts."""
         pieces, place = [], 0
         for key, image in sorted(self.images.items(), key=lambda item: item[1].start):
             if key in texts:
@@ -69,7 +69,7 @@ class Page:
 
 
 def read_page(path: Path, content: bytes | None) -> Page:
-    """The page of a file.
+    """Parse a page.
 
     Raises:
         CaptionerError: It cannot be parsed.
@@ -84,7 +84,7 @@ def read_page(path: Path, content: bytes | None) -> Page:
 
 
 def find_pages(root: Path) -> Iterator[Path]:
-    """The pages below a folder, in sorted order, without hidden ones; a page is yielded as it is."""
+    """Yield the pages below a folder, sorted, without hidden ones; a page is yielded itself."""
     if not root.is_dir():
         if is_page(root):
             yield root
@@ -97,16 +97,16 @@ def find_pages(root: Path) -> Iterator[Path]:
 
 
 def is_page(path: Path) -> bool:
-    """Whether a file's name is one of a page."""
+    """Whether a file name is that of a page."""
     return path.suffix.lower() in HTML_ENDS | MARKDOWN_ENDS
 
 
 def target(page: Path, root: Path) -> Target:
-    """A page and the pictures that it shows.
+    """Read a page and its images.
 
     Args:
         page: The page.
-        root: The folder that pictures must lie in, to which paths that begin with a slash are relative.
+        root: The folder that must contain the images; paths that begin with a slash are relative to it.
 
     Raises:
         CaptionerError: The page cannot be read or parsed.
@@ -123,7 +123,7 @@ def target(page: Path, root: Path) -> Target:
 
 
 def _picture(source: str, page: Path, root: Path) -> Path | None:
-    """The file of a picture; None for one that is no photograph beside the page."""
+    """Resolve an image of a page; None if it is not a local photograph."""
     try:
         url = urlsplit(source.strip())
         name = unquote(url.path)

@@ -18,7 +18,7 @@ from captioner.sidecars.tables import CONFIDENCE, FILE_NAME, Table
 FORM = "coco"
 FILE = "captions.json"
 _OWN_ID = re.compile(r"(?:^|_)(\d{12})$")
-"""COCO's own pictures have their id in their name: ``000000397133.jpg``, ``COCO_val2014_000000397133.jpg``."""
+"""COCO's own images have their id in their name: ``000000397133.jpg``, ``COCO_val2014_000000397133.jpg``."""
 
 
 class Annotations:
@@ -26,7 +26,7 @@ class Annotations:
 
     Args:
         content: The file's content.
-        size_of: The width and height of a picture by its name, in pixels.
+        size_of: Returns width and height in pixels of an image by name.
     """
 
     written = None
@@ -44,7 +44,7 @@ class Annotations:
                 self.texts.setdefault(name, annotation["caption"])
 
     def with_texts(self, texts: Mapping[str, str | None], captions: Mapping[str, Captioned]) -> bytes | None:
-        """The file with other texts; None where no caption is left."""
+        """Return the file with other texts; None if no caption is left."""
         content = copy.deepcopy(self._content)
         images, annotations = content["images"], content["annotations"]
         first = {each["image_id"]: each for each in reversed(annotations)}
@@ -74,7 +74,7 @@ class Annotations:
 
 
 def target(folder: Path, pictures: Sequence[Path]) -> Table:
-    """The file of a folder."""
+    """Open the file of a folder."""
     return Table(FORM, folder / FILE, pictures, lambda content: Annotations(content, lambda name: _size(folder / name)))
 
 
@@ -89,7 +89,7 @@ def _size(picture: Path) -> tuple[int, int] | None:
     try:
         with Image.open(picture) as image:
             return image.size
-    except Exception:  # a damaged file makes Pillow's plug-ins raise nearly anything
+    except Exception:  # Pillow's plug-ins raise almost anything for damaged files
         return None
 
 

@@ -17,7 +17,7 @@ _COLUMNS = (FILE_NAME, TEXT, CONFIDENCE, LOG_PROBABILITY)
 
 
 class Records:
-    """CSV records with a header. Those that are not changed stay as they are written."""
+    """CSV records with a header; unchanged records keep their bytes."""
 
     written = None
 
@@ -46,7 +46,7 @@ class Records:
         self.texts = {name: cells[place] for name, (_, cells) in self._rows.items()}
 
     def with_texts(self, texts: Mapping[str, str | None], captions: Mapping[str, Captioned]) -> bytes | None:
-        """The records with other texts; None where none is left."""
+        """Return the records with other texts; None if none is left."""
         records: list[str | None] = list(self._records)
         for name, text in texts.items():
             number, cells = self._rows.get(name, (None, [""] * len(self._columns)))
@@ -78,12 +78,12 @@ class Records:
 
 
 def target(folder: Path, pictures: Sequence[Path]) -> Table:
-    """The file of a folder."""
+    """Open the file of a folder."""
     return Table(FORM, folder / FILE, pictures, Records)
 
 
 def _records(text: str) -> Iterator[tuple[str, list[str]]]:
-    """Each record as it is written, and its cells."""
+    """Each record's text and cells."""
     lines: list[str] = []
 
     def feed() -> Iterator[str]:

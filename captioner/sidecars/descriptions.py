@@ -1,4 +1,4 @@
-"""Descriptions of a picture in XMP, beside it or inside it."""
+"""Descriptions of an image in XMP, in a sidecar file or embedded."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _OF_CAMERAS = frozenset(
     {"olympus digital camera", "sony dsc", "minolta digital camera", "konica minolta digital camera", "dcim"}
     | {"samsung digital camera", "samsung camera pictures", "digital camera", "exif_jpeg_picture"}
 )
-"""What cameras put in place of a description, in lower case."""
+"""Placeholders that cameras write as description, in lower case."""
 
 
 class Description:
-    """An XMP packet with fields for descriptions.
+    """An XMP packet with description fields.
 
     Args:
         content: The packet; None for a new one.
-        fields: The fields that are written.
-        maker: Who makes the captions.
+        fields: The fields to write.
+        maker: The model and program version that made the captions.
     """
 
     def __init__(self, content: bytes | None, fields: Sequence[str], maker: Maker) -> None:
@@ -46,7 +46,7 @@ class Description:
         )
 
     def with_texts(self, texts: Mapping[str, str | None], captions: Mapping[str, Captioned]) -> bytes | None:
-        """The packet with other texts, and a mark that says so; without captions, without the mark."""
+        """Return the packet with other texts and a provenance mark; without captions, without the mark."""
         if not captions:
             return self._packet.with_texts(texts, None)
         written = {name: each for name, each in self.written.items() if self.texts.get(name) == each[0]}
@@ -62,10 +62,10 @@ class Description:
 
 
 def container_of(content: bytes | mmap.mmap) -> ModuleType:
-    """What edits XMP in a picture.
+    """Choose the XMP editor of an image format.
 
     Raises:
-        CaptionerError: The picture is of a format that is not edited.
+        CaptionerError: The format is not supported.
     """
     start = bytes(content[:12])
     if start.startswith(jpeg.SIGNATURE):
@@ -81,7 +81,7 @@ def container_of(content: bytes | mmap.mmap) -> ModuleType:
 
 @contextlib.contextmanager
 def mapped(path: Path) -> Iterator[mmap.mmap]:
-    """The bytes of a file, read as they are asked for.
+    """Open a file for reading on demand.
 
     Raises:
         CaptionerError: It cannot be read.
@@ -98,15 +98,15 @@ def mapped(path: Path) -> Iterator[mmap.mmap]:
 
 
 def words_in_picture(path: Path) -> str:
-    """A person's description inside a picture: in XMP, EXIF or IPTC, or a PNG's text; empty where there is none."""
+    """Read a human description embedded in an image: in XMP, EXIF, IPTC, or a PNG's text; empty if there is none."""
     try:
         with mapped(path) as content:
             packet = container_of(content).find(content)
         if packet and (words := words_in_packet(packet)):
             return words
     except CaptionerError:
-        pass  # of a format without XMP, or damaged: the other places may still tell
-    # A damaged file makes Pillow's plug-ins raise nearly anything.
+        pass  # unsupported or damaged XMP: other fields may still have a description
+    # Pillow's plug-ins raise almost anything for damaged files.
     with contextlib.suppress(Exception), Image.open(path) as image:
         found = [image.getexif().get(_EXIF_DESCRIPTION), image.info.get("Description")]
         iptc = IptcImagePlugin.getiptcinfo(image) or {}
@@ -116,7 +116,7 @@ def words_in_picture(path: Path) -> str:
 
 
 def words_in_packet(content: bytes) -> str:
-    """A person's description in a packet; empty where there is none."""
+    """Read a human description from a packet; empty if there is none."""
     packet = Packet(content)
     ours = packet.mark.texts if packet.mark else {}
     for name in (DESCRIPTION, IMAGE_DESCRIPTION):
@@ -129,7 +129,7 @@ def words_in_packet(content: bytes) -> str:
 
 
 def _words(value: object) -> str:
-    if isinstance(value, list):  # IPTC repeats a field
+    if isinstance(value, list):  # IPTC fields can be repeated
         return next(filter(None, map(_words, value)), "")
     text = _decoded(value) if isinstance(value, bytes) else value if isinstance(value, str) else ""
     words = text.strip("\0 \t\r\n")

@@ -1,7 +1,7 @@
-"""Captions inside pictures: an XMP packet in JPEG, PNG, WebP and TIFF; all other bytes stay.
+"""Captions embedded in images, as an XMP packet in JPEG, PNG, WebP and TIFF; all other bytes are kept.
 
-No library with a licence that this project could take on edits a picture's XMP without writing the picture anew, so the
-four containers are edited here: a few ranges of bytes are replaced (`captioner.sidecars.splices`).
+No library with a suitable license edits XMP without rewriting the image, so the four containers are edited here, by
+replacing a few byte ranges (`captioner.sidecars.splices`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FIELDS = (DESCRIPTION, ALT_TEXT)
 
 
 class Picture(Target):
-    """A picture; what holds its captions is its XMP packet."""
+    """An image with captions in its XMP packet."""
 
     def __init__(self, path: Path, maker: Maker) -> None:
         super().__init__(
@@ -41,13 +41,13 @@ class Picture(Target):
         )
 
     def read(self) -> bytes | None:
-        """The XMP packet; None where there is none."""
+        """The XMP packet; None if there is none."""
         with mapped(self.path) as content, _naming(self.path):
             packet: bytes | None = container_of(content).find(content)
         return packet
 
     def is_as_written(self, entry: Entry) -> bool:
-        """Whether the picture has the bytes that were written, so that the entry restores it."""
+        """Whether the image is unchanged since it was written, so that the entry restores it."""
         try:
             with mapped(self.path) as content:
                 return _recorded(content, entry) is not None
@@ -55,7 +55,7 @@ class Picture(Target):
             return False
 
     def undo(self, entry: Entry | None, is_trial: bool) -> Row | None:
-        """Take back what was written: the very bytes that were, or our fields where others changed the packet."""
+        """Undo: restore the original bytes, or remove only our fields if others changed the packet."""
         packet = self.content()
         if packet is None:
             return None
@@ -105,7 +105,7 @@ class Picture(Target):
         return facts, apply
 
     def _rewrite(self, content: Content, splices: Sequence[Splice]) -> None:
-        """Replace the picture; its times, permissions and owner stay."""
+        """Replace the image, keeping its times, permissions and owner."""
         with replacing(self.path) as temporary:
             with temporary.open("wb") as file:
                 write(content, splices, file)
@@ -117,7 +117,7 @@ class Picture(Target):
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Put the picture's name before what is wrong with it."""
+    """Prefix errors with the image's name."""
     try:
         yield
     except CaptionerError as error:
@@ -136,7 +136,7 @@ def _spliced(content: Content, splices: Sequence[Splice]) -> bytes:
 
 
 def _facts(content: Content, splices: Sequence[Splice], packet: bytes) -> Entry:
-    """What the manifest needs to restore the picture."""
+    """Build the manifest data to restore the image."""
     back = reverse(content, splices)
     ranges = [[each.start, each.end, base64.b85encode(each.new).decode()] for each in back]
     spliced = b"".join(each.new for each in sorted(splices))
@@ -150,7 +150,7 @@ def _facts(content: Content, splices: Sequence[Splice], packet: bytes) -> Entry:
 
 
 def _recorded(content: Content, entry: Entry) -> list[Splice] | None:
-    """The splices that restore a picture; None where its bytes are no longer those that were written."""
+    """The splices that restore an image; None if it has changed since."""
     try:
         ranges = json.loads(unpack(entry["original"]) or b"")
         splices = [Splice(int(start), int(end), base64.b85decode(new)) for start, end, new in ranges]

@@ -1,4 +1,4 @@
-"""The forms in which captions are written, by name."""
+"""Output forms of captions, by name."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from captioner.sidecars.targets import Maker, Target
 
 TEXT_FILES = ("txt", "caption")
 OF_PICTURES = (*TEXT_FILES, xmp_files.FORM, embedded.FORM)
-"""Forms with a file for each picture."""
+"""Forms with one file per image."""
 
 OF_FOLDERS = (metadata_jsonl.FORM, csv_file.FORM, coco.FORM)
-"""Forms with a file for all pictures of a folder."""
+"""Forms with one file per folder."""
 
 WITH_MARKS = (xmp_files.FORM, embedded.FORM)
-"""Forms whose files tell themselves what this program wrote into them."""
+"""Forms whose files record themselves what this program wrote."""
 
 FORMS = (*OF_PICTURES, *OF_FOLDERS, alt_texts.FORM, shards.FORM)
 
 
 def of_picture(form: str, picture: Path, xmp_name: str, maker: Maker) -> Target:
-    """What holds the caption of one picture."""
+    """Open the file for the caption of one image."""
     if form in TEXT_FILES:
         return text_files.target(picture, form)
     return xmp_files.target(picture, xmp_name, maker) if form == xmp_files.FORM else embedded.Picture(picture, maker)
 
 
 def of_folder(form: str, folder: Path, pictures: Sequence[Path]) -> Target:
-    """What holds the captions of a folder's pictures."""
+    """Open the file for the captions of a folder."""
     module = {metadata_jsonl.FORM: metadata_jsonl, csv_file.FORM: csv_file, coco.FORM: coco}[form]
     target: Target = module.target(folder, pictures)
     return target
 
 
 def of_file(form: str, path: Path, maker: Maker) -> Target:
-    """A file that captions were written into, to take them back."""
+    """Open a file with captions, to remove them."""
     if form == xmp_files.FORM:
         return xmp_files.of_file(path, maker)
     if form == embedded.FORM:

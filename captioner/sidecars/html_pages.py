@@ -1,4 +1,4 @@
-"""Pictures in HTML: ``<img>`` tags, changed within the tag alone."""
+"""Images in HTML: only the inside of ``<img>`` tags is changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from captioner.sidecars.alt_texts import Image, Page
 _CHARSET = re.compile(rb"""<meta[^>]*?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]+)""", re.IGNORECASE)
 _WHERE_CHARSETS_ARE = 1024
 _LATIN = frozenset({"iso8859-1", "ascii"})
-"""What browsers read as Windows-1252."""
+"""Encoding names that browsers treat as Windows-1252."""
 
 _ATTRIBUTE = re.compile(r"""[\s/]+([^\s/>=][^\s/>=]*)(?:\s*=\s*("[^"]*"|'[^']*'|[^\s>]*))?""")
 _NO_MARKUP = frozenset({"textarea", "title"})
@@ -26,7 +26,7 @@ def read(content: bytes) -> Page:
     """The page of an HTML file.
 
     Raises:
-        CaptionerError: It is in no known encoding, or ends within a tag, a comment or a script.
+        CaptionerError: Its encoding is unknown, or it ends within a tag, a comment or a script.
     """
     encoding = _encoding(content)
     try:
@@ -39,7 +39,7 @@ def read(content: bytes) -> Page:
 
 
 def find_images(text: str) -> Iterator[Image]:
-    """The ``<img>`` tags of a piece of HTML that are not hidden from readers.
+    """Find the ``<img>`` tags in HTML that are not hidden from screen readers.
 
     Raises:
         CaptionerError: It ends within a tag, a comment or a script.
@@ -61,7 +61,7 @@ def find_images(text: str) -> Iterator[Image]:
 
 
 class _Tags(HTMLParser):
-    """Collects where ``<img>`` tags are."""
+    """Collects positions of ``<img>`` tags."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -70,7 +70,7 @@ class _Tags(HTMLParser):
         self._within: str | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take an ``<img>``, unless it stands where there is text alone."""
+        """Collect an ``<img>``, unless it is inside raw text."""
         if tag == _LAST:
             self.is_whole = self._within is None
         elif self._within is None and tag in _NO_MARKUP:
@@ -79,7 +79,7 @@ class _Tags(HTMLParser):
             self.found.append((*self.getpos(), self.get_starttag_text() or "", dict(reversed(attrs))))
 
     def handle_endtag(self, tag: str) -> None:
-        """End text."""
+        """Leave raw text."""
         if tag == self._within:
             self._within = None
 
@@ -99,7 +99,7 @@ def _alt(text: str | None, space: str = " ") -> str:
 
 
 def _encoding(content: bytes) -> str:
-    """The encoding that a page says it has, or UTF-8."""
+    """The declared encoding of a page, or UTF-8."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise CaptionerError("is UTF-16, which is not changed here; save it as UTF-8")
     declared = _CHARSET.search(content[:_WHERE_CHARSETS_ARE])

@@ -1,4 +1,4 @@
-"""A job: captions of many pictures written in several forms, continued where it stopped."""
+"""A resumable job that writes captions of many images in several forms."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from captioner.sidecars.survey import Survey, Wish, clash
 from captioner.sidecars.targets import Change, Maker, Row, Target
 
 _BATCH = 64
-"""Pictures whose files are written after their lines of the manifest are synced together."""
+"""Number of images whose manifest lines are synced together."""
 
 _BATCHES_AHEAD = 4
-"""Batches that may wait to be written before captioning waits for them."""
+"""Maximum number of batches that wait to be written."""
 
 _WRITERS = 8
-"""Files written at once: waiting for the disk takes most of the time."""
+"""Number of files written in parallel, since most time is spent waiting for the disk."""
 
 _IDLE = ("keep", "same", "unsure")
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """A picture that waits for its caption."""
+    """An image that waits for its caption."""
 
     path: Path
     modified: int | None
@@ -40,7 +40,7 @@ class _Picture:
 
 @dataclass
 class _Batch:
-    """What is written together: targets with their captions, and captions to remember, by folder."""
+    """A batch to write: targets with their captions, and captions for the manifests, by folder."""
 
     ready: list[tuple[Target, dict[str, Captioned]]] = field(default_factory=list)
     made: dict[Path, list[Entry]] = field(default_factory=dict)
@@ -50,19 +50,19 @@ class Job:
     """Writes captions; a context manager.
 
     Args:
-        wish: What is to be written where.
-        policy: How captions are worded and what they may replace.
-        maker: Who makes them.
-        made_with: What captions depend on, such as the model and the decoding options; what a former run made with the
-            same is not made again.
-        is_trial: Whether nothing is to be written.
-        report: Called with each line of the report, in one thread.
+        wish: Inputs and output forms.
+        policy: Wording of captions, and rules for replacing texts.
+        maker: The model and program version.
+        made_with: What captions depend on, such as model and decoding options; captions of an earlier run with the same
+            value are reused.
+        is_trial: Whether this is a dry run.
+        report: Called with each line of the report, from one thread.
 
     Attributes:
-        survey: The pictures and the files that are to hold their captions.
+        survey: The images and the target files.
 
     Raises:
-        CaptionerError: Something that was given holds neither pictures nor pages.
+        CaptionerError: An input has neither images nor pages.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Job:
         self._manifests.close()
 
     def wanted(self) -> Iterator[Path]:
-        """The pictures that need a caption; `take` expects the captions in this order."""
+        """Images that need a caption; `take` expects captions in this order."""
         for picture in self.survey.pictures:
             targets = [target for target in self.survey.targets(picture) if self._wants(target, picture)]
             if not targets:
@@ -118,7 +118,7 @@ class Job:
                 self._put(waiting, caption)
 
     def take(self, result: Captioned | CaptionerError) -> None:
-        """Take the caption of the next picture, or why there is none."""
+        """Accept the caption of the next image, or its error."""
         picture = self._waiting.popleft()
         if isinstance(result, CaptionerError):
             self._report(Row("error", picture.path, str(result)))
@@ -137,24 +137,24 @@ class Job:
         self._put(picture, result)
 
     def finish(self) -> None:
-        """Write what is left, then the files of several pictures."""
+        """Write the rest, then the files of several images."""
         self._flush()
         self._batch.ready = [(target, self._captions[key]) for key, (target, slots) in self._shared.items() if slots]
         self._flush()
         self._await(0)
 
     def _open(self, root: Path) -> None:
-        """Keep other processes out of a folder that was given."""
+        """Lock an input folder."""
         try:
             if not self._is_trial and root.is_dir():
                 self._manifests.of(root).open()
         except BusyError:
             raise
         except CaptionerError:
-            pass  # reported with the files that would be written there
+            pass  # reported for each file there
 
     def _wanted_slots(self, target: Target) -> dict[str, list[str]]:
-        """The slots of a shared file that need captions, by picture; those that a person has filled are reported."""
+        """Slots of a shared file that need captions, by image; slots with human text are reported."""
         if self._manifest(target.path.parent, target.path) is None:
             return {}
         try:
@@ -171,7 +171,7 @@ class Job:
         return wanted
 
     def _wants(self, target: Target, picture: Path) -> bool:
-        """Whether a target needs the caption of a picture; what stands in the way is reported."""
+        """Whether a target needs an image's caption; errors are reported."""
         if target.is_shared:
             return os.path.abspath(picture) in self._shared[id(target)][1]
         manifest = self._manifest(target.path.parent, target.path)
@@ -194,7 +194,7 @@ class Job:
         return False
 
     def _manifest(self, folder: Path, path: Path | None = None) -> Manifest | None:
-        """The manifest of a folder, locked; None where that cannot be, which is reported once."""
+        """The locked manifest of a folder; None if that fails, which is reported once."""
         if folder in self._refused:
             return None
         try:
@@ -209,7 +209,7 @@ class Job:
         return manifest
 
     def _remembered(self, picture: _Picture) -> Captioned | None:
-        """The caption that a former run made."""
+        """The caption of an earlier run."""
         for folder in {target.path.parent for target in picture.targets}:
             made = self._manifests.of(folder).made.get(os.path.relpath(picture.path, folder))
             if made and (made.get("modified"), made.get("made_with")) == (picture.modified, self._made_with):
@@ -227,13 +227,13 @@ class Job:
             self._flush()
 
     def _flush(self) -> None:
-        """Hand what has come together to the thread that writes."""
+        """Submit the current batch to the writing thread."""
         batch, self._batch = self._batch, _Batch()
         self._running.append(self._thread.submit(self._write, batch))
         self._await(_BATCHES_AHEAD)
 
     def _await(self, count: int) -> None:
-        """Report what is done, until at most so many batches are waiting."""
+        """Report finished batches, until at most this many are waiting."""
         while self._running and (len(self._running) > count or self._running[0].done()):
             for row in self._running.popleft().result():
                 self._report(row)
@@ -246,7 +246,7 @@ class Job:
                 changes.append((target, target.change(captions, self._policy, self._manifests, self._maker)))
             except CaptionerError as error:
                 rows.append(Row("error", target.path, str(error)))
-            except OSError as error:  # it has gone meanwhile
+            except OSError as error:  # it was deleted meanwhile
                 rows.append(Row("error", target.path, f"{target.path}: {error.strerror or error}"))
         if self._is_trial:
             return rows + [row for target, change in changes for row in _told(target, change)]
@@ -266,7 +266,7 @@ class Job:
 
 
 def _apply(each: tuple[Target, Change], full: Mapping[Path, str]) -> Sequence[Row]:
-    """Write a file, unless its folder's manifest cannot tell of it."""
+    """Write a file, unless its folder has no usable manifest."""
     target, change = each
     if change.apply is None:
         return _told(target, change)
@@ -282,7 +282,7 @@ def _apply(each: tuple[Target, Change], full: Mapping[Path, str]) -> Sequence[Ro
 
 
 def _told(target: Target, change: Change) -> Sequence[Row]:
-    """The lines of a change: of a file that is one picture's, the one that tells most."""
+    """Report lines of a change; only the most important one for a file of one image."""
     if target.is_shared:
         return change.rows
     return [min(change.rows, key=lambda row: row.action in _IDLE)]

@@ -1,4 +1,4 @@
-"""XMP in JPEG: an APP1 segment (ISO 16684-3), and the index of multi-picture files (CIPA DC-007) kept right."""
+"""XMP in JPEG: an APP1 segment (ISO 16684-3), with an updated index of multi-picture files (CIPA DC-007)."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class _Segment:
 
 
 def find(content: Content) -> bytes | None:
-    """The XMP packet of a picture; None where it has none."""
+    """Read the XMP packet of an image; None if there is none."""
     segment = _xmp(list(_segments(content)), content)
     return None if segment is None else bytes(content[segment.body + len(_XMP) : segment.end])
 
 
 def put(content: Content, packet: bytes | None) -> list[Splice]:
-    """What gives a picture another packet; None takes it out.
+    """Build the splices that replace an image's packet; None removes it.
 
     Raises:
         CaptionerError: The packet is too large for a segment, or the picture is damaged.
@@ -62,7 +62,7 @@ def _segment(packet: bytes) -> bytes:
 
 
 def _without_padding(packet: bytes) -> bytes:
-    """A packet without the blanks that writers leave before its end to grow into."""
+    """Strip the padding of a packet."""
     end = packet.rfind(b"<?xpacket end")
     return packet if end < 0 else packet[:end].rstrip() + b"\n" + packet[end:]
 
@@ -101,7 +101,7 @@ def _xmp(segments: list[_Segment], content: Content) -> _Segment | None:
 
 
 def _place(segments: list[_Segment], content: Content) -> int:
-    """Where a new segment goes: behind JFIF and EXIF, which come first, and before the index of further pictures."""
+    """Position of a new segment: after JFIF and EXIF, and before the index of further images."""
     place = 2
     for each in segments:
         if each.marker != _APP0 and not _starts(content, each, _APP1, _EXIF):
@@ -111,9 +111,9 @@ def _place(segments: list[_Segment], content: Content) -> int:
 
 
 def _index_splices(content: Content, index: _Segment, change: int, is_after: bool) -> list[Splice]:
-    """Corrects the size of the first picture and, if they moved within it, where the others begin.
+    """Update the size of the first image, and the offsets of others if they moved.
 
-    Offsets count from the index's own header: what is put in before the index moves both alike.
+    Offsets are relative to the index's header, so insertions before the index do not change them.
     """
     header = index.body + len(_MULTI_PICTURE)
     order = {b"II": "<", b"MM": ">"}.get(bytes(content[header : header + 2]))

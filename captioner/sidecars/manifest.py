@@ -1,8 +1,8 @@
-"""What was written into a folder, so that it can be told from a person's words, continued and taken back.
+"""Manifest of a folder: records what was written, to distinguish it from human text, to resume, and to undo.
 
-Each folder that something is written into holds a file ``.captioner.jsonl`` to which lines are appended: captions that
-were made, and what is about to be written where. A line is synced before the file it tells of is replaced; so whatever
-moment a process ends at, each file is as it was or as its line says.
+Each target folder has a file ``.captioner.jsonl`` to which lines are appended: generated captions, and planned writes.
+A line is synced before its file is replaced, so that after a crash each file is either unchanged or as described by its
+line.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from captioner.utils.files import TEMPORARY_NAME_PART, replacing
 NAME = ".captioner.jsonl"
 _LINE_START = b'{"captioner": '
 _TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.part")
-"""Names that `captioner.utils.files.replacing` gives."""
+"""Temporary names of `captioner.utils.files.replacing`."""
 _LARGEST_ORIGINAL = 2**28
-"""Bytes that a packed original may have: a manifest that came with a folder must not fill the memory."""
+"""Maximum size of an unpacked original, since manifests may be untrusted."""
 
 Entry: TypeAlias = dict[str, Any]
-"""A line: a made caption has ``picture``; what was written has ``form`` and ``file``."""
+"""A line: generated captions have ``picture``; writes have ``form`` and ``file``."""
 
 
 class BusyError(CaptionerError):
@@ -43,13 +43,13 @@ class Manifest:
 
     Attributes:
         folder: The folder.
-        written: The newest entry of each form and file name.
-        versions: All entries by form, file name and digest of what was written: a process that ended before it
-            replaced a file left the one before.
-        made: The newest caption of each picture, by its path relative to the folder.
+        written: The latest entry by form and file name.
+        versions: All entries by form, file name and digest of the content; a crashed process may not have written the
+            latest.
+        made: The latest caption of each image, by path relative to the folder.
 
     Raises:
-        CaptionerError: It cannot be read, or is none.
+        CaptionerError: It cannot be read, or is no manifest.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -74,7 +74,7 @@ class Manifest:
             self._take(self._parsed(line, number))
 
     def open(self) -> None:
-        """Locks the manifest for writing, until `close`.
+        """Lock the manifest for writing, until `close`.
 
         Raises:
             BusyError: Another process is writing into the folder.
@@ -96,10 +96,10 @@ class Manifest:
             raise CaptionerError(f"{self.folder}: cannot be written to: {error.strerror or error}") from error
 
     def append(self, entries: Iterable[Entry]) -> None:
-        """Append entries; when it returns they are on the disk.
+        """Append entries, synced to disk.
 
         Raises:
-            CaptionerError: They cannot be written. The manifest is as before.
+            CaptionerError: They cannot be written; the manifest is unchanged.
         """
         entries = list(entries)
         with self.opened() as file:
@@ -118,7 +118,7 @@ class Manifest:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[int]:
-        """Locks the manifest for a while, unless it is locked for longer: many folders must not hold many files open.
+        """Lock the manifest temporarily, unless it is already locked; limits the number of open files.
 
         Raises:
             CaptionerError: As `open`.
@@ -133,10 +133,10 @@ class Manifest:
                 self.close()
 
     def keep(self, entries: Iterable[Entry]) -> None:
-        """Replace all entries; the file goes when none is left.
+        """Replace all entries; the file is deleted if none is left.
 
         Raises:
-            CaptionerError: It cannot be written. The manifest is as before.
+            CaptionerError: It cannot be written; the manifest is unchanged.
         """
         entries = list(entries)
         if entries:
@@ -146,8 +146,8 @@ class Manifest:
             self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let go of the lock; a manifest into which nothing was written goes."""
-        # At no moment a number that is no longer this file's: Ctrl-C may come between any two steps.
+        """Release the lock; an empty manifest is deleted."""
+        # Ctrl-C may come between any two steps; the attribute must never hold a closed descriptor.
         file, self._file = self._file, None
         if file is None:
             return
@@ -158,7 +158,7 @@ class Manifest:
             os.close(file)
 
     def _sweep(self) -> None:
-        """Remove what a process that was killed left of the files it was about to replace."""
+        """Remove temporary files of a killed process."""
         starts = {name[:TEMPORARY_NAME_PART] for _, name in self.written} | {NAME}
         for name in os.listdir(self.folder):
             match = _TEMPORARY.fullmatch(name)
@@ -186,7 +186,7 @@ class Manifest:
 
 
 class Manifests:
-    """The manifests of all folders of a job, read when first asked for."""
+    """The manifests of all folders of a job, read on demand."""
 
     def __init__(self) -> None:
         self._of: dict[Path, Manifest] = {}
@@ -196,7 +196,7 @@ class Manifests:
         """The manifest of a folder.
 
         Raises:
-            CaptionerError: It cannot be read, or is none.
+            CaptionerError: It cannot be read, or is no manifest.
         """
         if folder not in self._of:
             self._of[folder] = manifest = Manifest(folder)
@@ -207,7 +207,7 @@ class Manifests:
         return iter(list(self._of.values()))
 
     def entry(self, form: str, path: Path, content: bytes | None) -> Entry | None:
-        """What was written into a file: by its name and content, wherever it was moved to, else by its path."""
+        """Find the entry of a file: by name and content, in case it was moved, else by path."""
         manifest = self.of(path.parent)
         newest = manifest.written.get((form, path.name))
         if content is None:
@@ -222,7 +222,7 @@ class Manifests:
 
 
 def _lock(file: int) -> None:
-    """Locks a file, where its file system can: some of network storage cannot."""
+    """Lock a file, if the file system supports it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -231,17 +231,17 @@ def _lock(file: int) -> None:
 
 
 def digest_of(content: bytes) -> str:
-    """The SHA-256 of a content, in hexadecimal."""
+    """The SHA-256 digest of content, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 
 def pack(content: bytes | None) -> str | None:
-    """A content as text for an entry."""
+    """Compress content to text, for an entry."""
     return None if content is None else base64.b85encode(zlib.compress(content)).decode()
 
 
 def unpack(packed: str | None) -> bytes | None:
-    """What `pack` made a text of.
+    """Decompress the result of `pack`.
 
     Raises:
         CaptionerError: It is damaged.
@@ -259,7 +259,7 @@ def unpack(packed: str | None) -> bytes | None:
 
 
 def folders_with_manifest(root: Path) -> Iterator[Path]:
-    """The folders below one, itself included, that have a manifest; links to folders are not followed."""
+    """Folders with a manifest, including the given one and those below; links are not followed."""
     for folder, folders, files in os.walk(root):
         folders.sort()
         if NAME in files:
@@ -273,7 +273,7 @@ def _line(entry: Entry) -> bytes:
 
 
 def _is_entry(entry: Entry) -> bool:
-    """Whether an entry has what each has; a file is named without its folder, so that none leads out of it."""
+    """Whether an entry is valid; file names have no folder, so that none leads out of it."""
     if "form" not in entry:
         return (
             all(isinstance(entry.get(name), str) for name in ("picture", "caption"))

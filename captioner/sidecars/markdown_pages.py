@@ -1,8 +1,7 @@
-"""Pictures in Markdown: ``![](photo.jpg)``, ``![][name]`` and ``<img>`` tags.
+"""Images in Markdown: ``![](photo.jpg)``, ``![][name]`` and ``<img>`` tags.
 
-markdown-it tells which pictures a document has, and in which lines; it does not tell their columns. So they are looked
-for in those lines, counted against what it found, and a changed document is parsed again: nothing but alternative texts
-may have changed.
+markdown-it reports the images of a document with lines, but not columns. So they are searched in those lines and
+compared with its result, and a changed document is parsed again to check that only alternative texts have changed.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def read(content: bytes) -> Page:
     """The page of a Markdown file.
 
     Raises:
-        CaptionerError: It is not UTF-8, or its pictures cannot be told from other text.
+        CaptionerError: It is not UTF-8, or its images cannot be located.
     """
     try:
         text = content.decode()
@@ -70,7 +69,7 @@ def _images(text: str, tokens: Sequence[Token], env: dict[str, Any]) -> Iterator
 
 
 def _in_lines(text: str, start: int, children: Sequence[Token], env: dict[str, Any]) -> Iterator[Image]:
-    """The pictures of some lines: of a paragraph, a heading, or the cells of a table's row."""
+    """Find the images in lines of a paragraph, a heading, or a table row."""
     place = 0
     for token in children:
         if token.type == "html_inline" and token.content.lower().startswith("<img"):
@@ -108,11 +107,11 @@ def _moved(images: Iterator[Image], start: int) -> Iterator[Image]:
 
 
 def _escaped(text: str | None) -> str:
-    return _SPECIAL.sub(r"\\\1", text or "").replace("|", "&#124;")  # a table would end its cell at \\| too
+    return _SPECIAL.sub(r"\\\1", text or "").replace("|", "&#124;")  # in a table, \\| would end the cell, too
 
 
 def _shape(tokens: Sequence[Token]) -> list[object]:
-    """A document without the alternative texts of its pictures."""
+    """A document without the alternative texts of its images."""
     shape: list[object] = []
     for token in tokens:
         children = [

@@ -16,7 +16,7 @@ _OTHERS = ("metadata.csv", "metadata.parquet")
 
 
 class Lines:
-    """JSON lines. Those that are not changed stay byte for byte."""
+    """JSON lines; unchanged lines keep their bytes."""
 
     written = None
 
@@ -34,7 +34,7 @@ class Lines:
         self.texts = {name: row[TEXT] for name, (_, row) in self._rows.items() if isinstance(row.get(TEXT), str)}
 
     def with_texts(self, texts: Mapping[str, str | None], captions: Mapping[str, Captioned]) -> bytes | None:
-        """The lines with other texts; None where none is left."""
+        """Return the lines with other texts; None if none is left."""
         lines: list[str | None] = list(self._lines)
         for name, text in texts.items():
             number, row = self._rows.get(name, (None, {FILE_NAME: name}))
@@ -51,10 +51,10 @@ class Lines:
 
 
 def target(folder: Path, pictures: Sequence[Path]) -> Table:
-    """The file of a folder.
+    """Open the file of a folder.
 
     Raises:
-        CaptionerError: Another metadata file is there, beside which imagefolder would refuse it.
+        CaptionerError: There is another metadata file, so that imagefolder would refuse both.
     """
     for other in _OTHERS:
         if (folder / other).exists():

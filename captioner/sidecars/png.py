@@ -15,7 +15,7 @@ _KEYWORD = b"XML:com.adobe.xmp\0"
 
 
 def find(content: Content) -> bytes | None:
-    """The XMP packet of a picture; None where it has none."""
+    """Read the XMP packet of an image; None if there is none."""
     for kind, start, end in _chunks(content):
         if _is_xmp(content, kind, start):
             return _packet(bytes(content[start + 8 + len(_KEYWORD) : end - 4]))
@@ -23,14 +23,14 @@ def find(content: Content) -> bytes | None:
 
 
 def put(content: Content, packet: bytes | None) -> list[Splice]:
-    """What gives a picture another packet; None takes it out.
+    """Build the splices that replace an image's packet; None removes it.
 
     Raises:
         CaptionerError: The picture is damaged.
     """
     new = b""
     if packet is not None:
-        body = b"iTXt" + _KEYWORD + b"\0\0\0\0" + packet  # not compressed, no language, no translated keyword
+        body = b"iTXt" + _KEYWORD + b"\0\0\0\0" + packet  # uncompressed, no language, no translated keyword
         new = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     after_header = None
     for kind, start, end in _chunks(content):
@@ -44,7 +44,7 @@ def put(content: Content, packet: bytes | None) -> list[Splice]:
 
 
 def _chunks(content: Content) -> Iterator[tuple[bytes, int, int]]:
-    """The kind of each chunk, its first byte and the one after its last."""
+    """The type of each chunk, its start and end."""
     start = len(SIGNATURE)
     while start < len(content):
         if start + 12 > len(content):

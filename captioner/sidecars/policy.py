@@ -1,4 +1,4 @@
-"""Which text is written where: a person's words stay, captions of ours may be replaced."""
+"""Policy of writing: human text is kept, generated captions may be replaced."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Mode: TypeAlias = Literal["keep", "overwrite", "append", "prepend"]
-"""What becomes of a person's words: they stay alone, go, or stand before or after the caption."""
+"""Treatment of human text: kept alone, replaced, or put before or after the caption."""
 
 _ENDS = tuple(".!?,;:")
 
 
 @dataclass(frozen=True)
 class Captioned:
-    """A caption as it is written: its text and how sure of it the model is.
+    """A caption to write, with its scores.
 
     Attributes:
         text: The caption.
         log_probability: Natural logarithm of its probability.
-        confidence: In [0, 1]; None for a model that tells none.
+        confidence: Confidence in [0, 1]; None for an uncalibrated model.
     """
 
     text: str
@@ -28,13 +28,13 @@ class Captioned:
 
 @dataclass(frozen=True)
 class Slot:
-    """A place for one caption, and what it holds.
+    """A slot for one caption, and its content.
 
     Attributes:
-        text: The text there; None where there is none.
-        ours: Whether this program wrote it and nobody changed it since.
-        before: What stood there before, where it is ours.
-        words: A person's words that the place holds or, where the text is ours, that it was written over or joined to.
+        text: The current text; None if there is none.
+        ours: Whether it was written by this program and is unchanged.
+        before: The text before that, if it is ours.
+        words: The human text in the slot, or that our text replaced or was joined to.
     """
 
     text: str | None = None
@@ -44,13 +44,13 @@ class Slot:
 
     @classmethod
     def of(cls, text: str | None, written: str | None, before: str | None, elsewhere: str = "") -> Slot:
-        """Compare what is there with what was written.
+        """Compare the current text with what was written.
 
         Args:
-            text: What is there.
-            written: What this program wrote, if it did.
-            before: What stood there when it did.
-            elsewhere: A person's words for the same thing in another place, such as the picture's EXIF.
+            text: The current text.
+            written: The text written by this program, if any.
+            before: The text before that.
+            elsewhere: Human text for the same image elsewhere, such as in its EXIF.
         """
         if written is not None and text == written:
             return cls(text, True, before, (before or "").strip() or elsewhere)
@@ -59,12 +59,12 @@ class Slot:
 
 @dataclass(frozen=True)
 class Decision:
-    """What happens to a slot.
+    """The decision about a slot.
 
     Attributes:
-        action: ``write``, ``replace`` (ours), ``overwrite``, ``append``, ``prepend``; or, with nothing to do, ``keep``
-            (a person's words), ``same`` (ours, as it would be written) and ``unsure`` (too little confidence).
-        text: What the slot is to hold; None where nothing is to be done.
+        action: ``write``, ``replace`` (ours), ``overwrite``, ``append``, ``prepend``; or, without writing, ``keep``
+            (human text), ``same`` (ours, unchanged) and ``unsure`` (low confidence).
+        text: The new text; None for no change.
     """
 
     action: str
@@ -73,13 +73,13 @@ class Decision:
 
 @dataclass(frozen=True)
 class Policy:
-    """How captions are worded and what they may replace.
+    """Wording of captions, and rules for replacing texts.
 
     Attributes:
-        mode: What becomes of a person's words.
-        prefix: Put before each caption.
-        suffix: Put after each caption.
-        min_confidence: Captions below are not written; those without a confidence are.
+        mode: Treatment of human text.
+        prefix: Prefix of each caption.
+        suffix: Suffix of each caption.
+        min_confidence: Captions with lower confidence are not written.
     """
 
     mode: Mode = "keep"
@@ -88,11 +88,11 @@ class Policy:
     min_confidence: float = 0.0
 
     def wants(self, slot: Slot) -> bool:
-        """Whether a caption is needed to decide what happens to a slot."""
+        """Whether the decision about a slot needs a caption."""
         return slot.ours or self.mode != "keep" or not slot.words
 
     def decide(self, slot: Slot, caption: Captioned) -> Decision:
-        """Decides what a slot is to hold."""
+        """Decide about a slot."""
         if not self.wants(slot):
             return Decision("keep")
         if caption.confidence is not None and caption.confidence < self.min_confidence:
@@ -109,7 +109,7 @@ class Policy:
         return f"{prefix} {caption}{space}{suffix}".strip()
 
     def _mode_of(self, slot: Slot) -> Mode:
-        """The mode; for a caption of ours beside a person's words, by default that in which it was written."""
+        """The mode; by default, that in which an existing caption was combined with human text."""
         if self.mode != "keep" or not slot.ours or not slot.words:
             return self.mode
         text = slot.text or ""

@@ -1,7 +1,7 @@
 """Captions in WebDataset shards: a tar file in, a tar file with ``.txt`` and ``.json`` for each picture out.
 
-A sample is the members of one name up to the first dot of their file name, as WebDataset has it. All other members are
-copied as they are.
+As in WebDataset, a sample consists of the members with the same name up to the first dot of the file name. All other
+members are copied unchanged.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _LARGEST_TEXT = 2**24
 _CHUNK = 2**20
 
 Stream: TypeAlias = Callable[[Iterable[bytes]], Iterator[Captioned | CaptionerError]]
-"""Captions pictures, in order."""
+"""Captions images, in order."""
 
 
 @dataclass
 class _Sample:
-    """The members of one name, by what follows its first dot."""
+    """The members of a sample, by extension."""
 
     name: str
     members: dict[str, tarfile.TarInfo] = field(default_factory=dict)
@@ -46,25 +46,25 @@ class _Sample:
 
 
 class Shard(Target):
-    """A shard that was written, to take it back."""
+    """A written shard, to undo it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(FORM, path, {}, TextFile, is_shared=True)
 
     def is_as_written(self, entry: Entry) -> bool:
-        """Whether the file holds what was written, byte for byte."""
+        """Whether the file is unchanged since it was written."""
         try:
             return bool(_digest(self.path) == entry["sha256"])
         except OSError:
             return False
 
     def version(self, manifests: Manifests) -> Entry | None:
-        """The entry of what the file holds."""
+        """The entry that matches the file's content."""
         versions = manifests.of(self.path.parent).versions
         return versions.get((FORM, self.path.name, _digest(self.path))) if self.path.exists() else None
 
     def undo(self, entry: Entry | None, is_trial: bool) -> Row | None:
-        """Remove the shard, unless it was changed since."""
+        """Remove the shard, unless it has changed."""
         if entry is None or not self.path.exists():
             return None
         if not self.is_as_written(entry):
@@ -79,10 +79,10 @@ class Shards:
 
     Args:
         output: The folder; shards keep their names.
-        policy: How captions are worded and what they may replace.
-        maker: Who makes them.
-        made_with: What captions depend on; shards that a former run made with the same are skipped.
-        is_trial: Whether nothing is to be written.
+        policy: Wording of captions, and rules for replacing texts.
+        maker: The model and program version.
+        made_with: What captions depend on; shards of an earlier run with the same value are skipped.
+        is_trial: Whether this is a dry run.
         report: Called with each line of the report.
     """
 
@@ -97,7 +97,7 @@ class Shards:
         self._report = report
 
     def write(self, shards: Sequence[tuple[Path, Path]], stream: Stream) -> None:
-        """Captions shards, each with the path of its copy relative to the output folder; faults are reported."""
+        """Caption shards, given with the paths of their copies relative to the output folder; errors are reported."""
         for source, name in shards:
             target = self._output / name
             try:
@@ -156,7 +156,7 @@ class Shards:
     def _texts(
         self, tar: tarfile.TarFile, samples: Sequence[_Sample], source: Path, target: Path, stream: Stream
     ) -> Iterator[tuple[str, tuple[str, Captioned, Slot]]]:
-        """The new text of each sample that gets one, with its caption and what it takes the place of."""
+        """The new text of each sample to write, with its caption and the replaced text."""
         waiting: list[tuple[_Sample, Slot]] = []
 
         def pictures() -> Iterator[bytes]:
@@ -214,7 +214,7 @@ class Shards:
     def _members(
         self, tar: tarfile.TarFile, sample: _Sample, text: str, caption: Captioned, slot: Slot
     ) -> dict[str, bytes]:
-        """The text and the facts of a sample."""
+        """The text and the JSON facts of a sample."""
         mark = {
             "caption": text,
             "before": slot.before if slot.ours else slot.text,
@@ -229,7 +229,7 @@ class Shards:
 
 
 def find_shards(path: Path, output: Path) -> Iterator[tuple[Path, Path]]:
-    """The shards below a folder, in sorted order, without those of the output; each with its path relative to it."""
+    """Yield the shards below a folder, sorted, except those of the output, with relative paths."""
     if not path.is_dir():
         yield path, Path(path.name)
         return
@@ -246,7 +246,7 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def _samples(tar: tarfile.TarFile) -> list[_Sample]:
-    """The samples of a shard, in order; a member that is no file, or has no dot, is one of its own."""
+    """Yield the samples of a shard, in order; a member that is not a file, or has no dot, is a separate one."""
     samples: list[_Sample] = []
     for member in tar:
         folder, _, name = member.name.rpartition("/")
@@ -270,7 +270,7 @@ def _slot(tar: tarfile.TarFile, sample: _Sample) -> Slot:
 
 
 def _facts(tar: tarfile.TarFile, sample: _Sample) -> dict[str, Any] | None:
-    """The sample's JSON; None where it has none."""
+    """The sample's JSON; None if there is none."""
     if "json" not in sample.members:
         return None
     try:

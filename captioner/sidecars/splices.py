@@ -1,4 +1,4 @@
-"""A file with a few ranges of bytes replaced: what an edit of a picture's metadata comes down to."""
+"""Replacement of byte ranges in a file, for metadata edits."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Content: TypeAlias = bytes | mmap.mmap
 
 
 class Splice(NamedTuple):
-    """A range of a file and what takes its place.
+    """A byte range of a file with its replacement.
 
     Attributes:
         start: First byte of the range.
-        end: The byte after its last.
-        new: The bytes that take its place.
+        end: Index after its last byte.
+        new: The replacement.
     """
 
     start: int
@@ -26,7 +26,7 @@ class Splice(NamedTuple):
 
 
 def reverse(content: Content, splices: Iterable[Splice]) -> list[Splice]:
-    """The splices that make the content again of what `write` writes."""
+    """The splices that undo `write`."""
     back, shift = [], 0
     for start, end, new in sorted(splices):
         back.append(Splice(start + shift, start + shift + len(new), bytes(content[start:end])))
@@ -35,7 +35,7 @@ def reverse(content: Content, splices: Iterable[Splice]) -> list[Splice]:
 
 
 def write(content: Content, splices: Iterable[Splice], file: BinaryIO) -> None:
-    """Write a content with ranges replaced, which do not overlap."""
+    """Write content with non-overlapping ranges replaced."""
     place = 0
     for start, end, new in sorted(splices):
         _copy(content, place, start, file.write)

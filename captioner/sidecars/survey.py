@@ -1,4 +1,4 @@
-"""What a job has to do: the pictures and pages below what was given, and the files that are to hold their captions."""
+"""Survey of a job: the images and pages in its inputs, and the target files."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from captioner.sidecars.targets import Maker, Row, Target
 
 @dataclass(frozen=True)
 class Wish:
-    """What was asked for.
+    """The request.
 
     Attributes:
-        paths: Pictures, pages, and folders of them.
+        paths: Images, pages, and folders of them.
         forms: Names of `captioner.sidecars.forms.FORMS`, without ``tar``.
-        xmp_name: How sidecars are named, one of `captioner.sidecars.xmp_files.NAMES`.
+        xmp_name: Naming of sidecars, one of `captioner.sidecars.xmp_files.NAMES`.
     """
 
     paths: Sequence[Path]
@@ -29,19 +29,19 @@ class Wish:
 
 
 class Survey:
-    """Pictures and the targets of their captions.
+    """Images and the targets of their captions.
 
     Args:
-        wish: What was asked for.
-        maker: Who makes the captions.
-        report: Called with what cannot be done.
+        wish: The request.
+        maker: The model and program version that made the captions.
+        report: Called with errors.
 
     Attributes:
-        pictures: All pictures, each once.
-        shared: Files that hold captions of several pictures.
+        pictures: All images, each once.
+        shared: Target files for several images.
 
     Raises:
-        CaptionerError: Something that was given holds neither pictures nor pages.
+        CaptionerError: An input has neither images nor pages.
     """
 
     def __init__(self, wish: Wish, maker: Maker, report: Callable[[Row], None]) -> None:
@@ -67,12 +67,12 @@ class Survey:
 
     @property
     def paths(self) -> Iterator[Path]:
-        """The files that are to hold captions."""
+        """The target files."""
         yield from self._users
         yield from (target.path for target in self.shared)
 
     def targets(self, picture: Path) -> list[Target]:
-        """What is to hold a picture's caption; names that two pictures share are reported and left out."""
+        """The target of an image's caption; names shared by two images are reported and skipped."""
         name = os.path.abspath(picture)
         shared = self._by_picture.get(name, [])
         if name not in self._described:
@@ -114,12 +114,12 @@ class Survey:
 
 
 def clash(path: Path, picture: Path, other: Path) -> Row:
-    """The report of a picture whose caption another one's would replace."""
+    """The error for an image whose target is another image's."""
     return Row("error", path, f"{picture}: {other.name} would have the same {path.name}; rename one of the two")
 
 
 def _found(wish: Wish) -> tuple[list[tuple[Path, Path]], dict[Path, list[Path]]]:
-    """Pages with the folder that their pictures must lie in, and pictures by the folder that was given."""
+    """Pages with the folder that must contain their images, and images by input folder."""
     pages: dict[Path, Path] = {}
     by_folder: dict[Path, list[Path]] = {}
     seen: set[str] = set()

@@ -1,6 +1,6 @@
-"""Captions of a folder's pictures in one file: what JSON lines, CSV and COCO have in common.
+"""Shared by JSON lines, CSV and COCO: captions of a folder's images in one file.
 
-Pictures are named by their path relative to the file's folder, with slashes.
+Images are named by their path relative to the file's folder, with slashes.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ FILE_NAME, TEXT, LOG_PROBABILITY, CONFIDENCE = "file_name", "text", "log_probabi
 
 
 class Table(Target):
-    """A file with a row for each picture of a folder."""
+    """A file with a row for each image of a folder."""
 
     def __init__(self, form: str, path: Path, pictures: Iterable[Path], parse: Parse) -> None:
         names = {os.path.relpath(picture, path.parent).replace(os.sep, "/"): picture for picture in pictures}
         super().__init__(form, path, names, parse, is_shared=True)
 
     def _gone(self, document: Document, entry: Entry | None) -> list[str]:
-        """Rows of ours whose picture is no longer there: readers would look for it."""
+        """Our rows of deleted images, which readers would search."""
         rows = entry["slots"] if entry else {}
         return [
             name

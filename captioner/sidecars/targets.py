@@ -1,4 +1,4 @@
-"""Files that hold captions: what is in them, what is to be in them, and back."""
+"""Target files of captions: reading, writing and undoing."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from captioner.utils.files import replacing
 
 CHANGED = "was changed since it was written; the text stays as it is"
 LARGEST = 2**28
-"""Bytes of the largest text file that is read."""
+"""Maximum size of a text file."""
 
 
 @dataclass(frozen=True)
 class Maker:
-    """Who makes captions: the name of the model, and the version of this program."""
+    """The maker of captions: model name and program version."""
 
     model: str
     version: str
 
 
 class Document(Protocol):
-    """A parsed file with texts in it.
+    """A parsed file with texts.
 
     Attributes:
-        texts: The text of each slot that has one.
-        written: The texts that its own mark says this program wrote, and those they took the place of; None where
-            it carries no marks and the manifest tells.
+        texts: The text of each filled slot.
+        written: The texts that its own mark attributes to this program, and those they replaced; None for forms without
+            marks, which use the manifest.
     """
 
     @property
@@ -44,17 +44,17 @@ class Document(Protocol):
     def written(self) -> Mapping[str, tuple[str, str | None]] | None: ...  # noqa: D102
 
     def with_texts(self, texts: Mapping[str, str | None], captions: Mapping[str, Captioned]) -> bytes | None:
-        """The content with other texts; None where nothing is left.
+        """Return the content with other texts; None if nothing is left.
 
         Args:
-            texts: The new texts by slot; None takes one out.
-            captions: The captions that they are; without any, marks go too.
+            texts: The new texts by slot; None removes one.
+            captions: The captions they come from; without any, marks are removed, too.
         """
         ...
 
 
 Parse: TypeAlias = Callable[[bytes | None], Document]
-"""Reads a file's content, None where there is no file; raises CaptionerError with what is wrong with it."""
+"""Parses a file's content, None for a missing file; raises CaptionerError."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ class Row:
     """One line of the report.
 
     Attributes:
-        action: That of `Decision`, or ``remove``, ``restore`` and ``changed`` of taking back, or ``error``.
+        action: An action of `Decision`, or ``remove``, ``restore`` or ``changed`` for undo, or ``error``.
         path: The file.
-        text: The text written, or what went wrong.
-        slot: Which of the file's pictures, where it holds several.
+        text: The written text, or the error.
+        slot: The image, in a file of several.
     """
 
     action: str
@@ -76,11 +76,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Change:
-    """What writing a file comes to.
+    """A planned write.
 
     Attributes:
-        rows: What to report.
-        entry: What the manifest is to say first; None where nothing is to be written.
+        rows: Lines of the report.
+        entry: The manifest entry to append first; None for no change.
         apply: Writes the file.
     """
 
@@ -95,10 +95,10 @@ class Target:
     Args:
         form: The form's name.
         path: The file.
-        pictures: The picture of each slot.
-        parse: Reads its content.
-        elsewhere: A person's words for the same pictures in other places, by slot.
-        is_shared: Whether it holds captions of several pictures, which its report tells apart.
+        pictures: The image of each slot.
+        parse: Parses its content.
+        elsewhere: Human text for the same images elsewhere, by slot.
+        is_shared: Whether it is for several images, which its report lists separately.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Target:
         self.is_shared = is_shared
 
     def read(self) -> bytes | None:
-        """The bytes that hold the captions; None where there are none.
+        """Read the content with the captions; None if there is none.
 
         Raises:
             CaptionerError: They cannot be read.
@@ -130,16 +130,16 @@ class Target:
         return self._elsewhere() if self._elsewhere else {}
 
     def content(self) -> bytes | None:
-        """The bytes that hold the captions, which are to be written anew.
+        """Read the content with the captions, for writing.
 
         Raises:
-            CaptionerError: They cannot be read or must not be written.
+            CaptionerError: It cannot be read or must not be written.
         """
         refuse_link_or_read_only(self.path)
         return self.read()
 
     def slots(self, manifests: Manifests) -> dict[str, Slot]:
-        """What the slots hold."""
+        """The slots with their content."""
         content = self.content()
         return self._slots(content, self.document(content), manifests)
 
@@ -155,7 +155,7 @@ class Target:
             raise CaptionerError(f"{self.path}: {error}") from error
 
     def change(self, captions: Mapping[str, Captioned], policy: Policy, manifests: Manifests, maker: Maker) -> Change:
-        """Decides what to write for some slots.
+        """Decide what to write into slots.
 
         Raises:
             CaptionerError: The file cannot be read or must not be written.
@@ -186,7 +186,7 @@ class Target:
         return Change(rows, entry | facts, apply)
 
     def is_as_written(self, entry: Entry) -> bool:
-        """Whether the file holds what was written, byte for byte."""
+        """Whether the file is unchanged since it was written."""
         try:
             content = self.read()
         except CaptionerError:
@@ -194,7 +194,7 @@ class Target:
         return content is not None and bool(digest_of(content) == entry["sha256"])
 
     def version(self, manifests: Manifests) -> Entry | None:
-        """The entry of what the file holds, byte for byte; None where there is none.
+        """The entry that matches the file's content exactly; None if there is none.
 
         Raises:
             CaptionerError: The file cannot be read.
@@ -204,14 +204,14 @@ class Target:
         return entry if content is not None and entry and entry["sha256"] == digest_of(content) else None
 
     def undo(self, entry: Entry | None, is_trial: bool) -> Row | None:
-        """Take back what was written.
+        """Undo what was written.
 
         Args:
-            entry: What the manifest says of the file, where it does.
-            is_trial: Whether nothing is to be written.
+            entry: The file's manifest entry, if any.
+            is_trial: Whether this is a dry run.
 
         Returns:
-            What to report; None where nothing of ours is in the file.
+            The planned change; None if the file has no text of ours.
 
         Raises:
             CaptionerError: The file cannot be read or written.
@@ -223,7 +223,7 @@ class Target:
         if entry is not None and digest_of(content) == entry["sha256"]:
             original, modified = unpack(entry["original"]), entry.get("modified")
         elif entry is not None and content == unpack(entry["original"]):
-            return None  # the process that wrote the entry ended before it wrote the file
+            return None  # the process ended before it wrote the file
         else:
             document = self.document(content)
             back = texts_before(document, entry)
@@ -252,7 +252,7 @@ class Target:
         return Row(decision.action, self.path, text, key if self.is_shared else "")
 
     def _gone(self, document: Document, entry: Entry | None) -> list[str]:
-        """Slots of ours whose picture is no longer there."""
+        """Our slots of deleted images."""
         return []
 
     def _compose(
@@ -264,7 +264,7 @@ class Target:
         slots: Mapping[str, Slot],
         old: Entry | None,
     ) -> tuple[Entry, Callable[[], None]]:
-        """What the manifest needs to restore the file as a person left it, and what writes the file."""
+        """Build the manifest data to restore the file, and the function that writes the file."""
         new = document.with_texts(texts, captions)
         facts: Entry
         if old is not None and content is not None and digest_of(content) == old["sha256"]:
@@ -286,7 +286,7 @@ class Target:
 
 
 def read_file(path: Path) -> bytes | None:
-    """A file's bytes; None where there is none.
+    """Read a file; None if it is missing.
 
     Raises:
         CaptionerError: It cannot be read, or is too large.
@@ -302,7 +302,7 @@ def read_file(path: Path) -> bytes | None:
 
 
 def refuse_link_or_read_only(path: Path) -> None:
-    """Refuse to replace a file that its owner protected, or one that lies elsewhere.
+    """Refuse to replace protected files and links.
 
     Raises:
         CaptionerError: It is a symbolic link, is no regular file, or has no write permission.
@@ -331,7 +331,7 @@ def _written(entry: Entry | None) -> dict[str, tuple[str, str | None]]:
 
 
 def texts_before(document: Document, entry: Entry | None) -> dict[str, str | None] | None:
-    """What slots held before, of those that nobody changed since; None where nothing was written."""
+    """Earlier texts of unchanged slots; None if nothing was written."""
     written = document.written if document.written is not None else _written(entry)
     if not written:
         return None

@@ -1,4 +1,4 @@
-"""Captions in text files beside pictures: ``photo.txt`` or ``photo.caption``, UTF-8, one line."""
+"""Captions in text files next to images: ``photo.txt`` or ``photo.caption``, UTF-8, one line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SLOT = "caption"
 
 
 class TextFile:
-    """A file that is one text."""
+    """A file with one text."""
 
     written = None
 
@@ -26,7 +26,7 @@ class TextFile:
         self.texts = {SLOT: text} if text else {}
 
     def with_texts(self, texts: Mapping[str, str | None], captions: Mapping[str, Captioned]) -> bytes | None:
-        """The content with another text; None takes the file away."""
+        """Return the content with another text; None deletes the file."""
         if SLOT not in texts:
             return self._content
         text = texts[SLOT]
@@ -34,5 +34,5 @@ class TextFile:
 
 
 def target(picture: Path, form: str) -> Target:
-    """The file of a picture."""
+    """Open the file of an image."""
     return Target(form, picture.with_suffix(f".{form}"), {SLOT: picture}, TextFile)

@@ -1,6 +1,6 @@
 """XMP in TIFF: tag 700 of the first directory (TIFF 6.0, BigTIFF, ISO 16684-3).
 
-Bytes are put behind the file's end and pointed to; nothing that is there moves, so no offset of any tag has to change.
+New data is appended to the file; existing data does not move, so that no other offset changes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LARGEST = 2**32 - 1
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a file writes numbers: 32 bits in TIFF, 64 in BigTIFF."""
+    """Number formats of a file: 32 bits in TIFF, 64 in BigTIFF."""
 
     order: str
     is_big: bool
@@ -47,14 +47,14 @@ class _Layout:
 
 @dataclass(frozen=True)
 class _Directory:
-    """The first directory: where it begins and ends, its entries (tag, type, count, value) and the next directory."""
+    """The first directory: start, end, entries (tag, type, count, value) and offset of the next one."""
 
     entries: list[bytes]
     next: bytes
 
 
 def find(content: Content) -> bytes | None:
-    """The XMP packet of a picture; None where it has none."""
+    """Read the XMP packet of an image; None if there is none."""
     layout = _Layout.of(content)
     for entry in _directory(content, layout).entries:
         tag, _, count, value = layout.entry.unpack(entry)
@@ -66,7 +66,7 @@ def find(content: Content) -> bytes | None:
 
 
 def put(content: Content, packet: bytes | None) -> list[Splice]:
-    """What gives a picture another packet; None takes it out.
+    """Build the splices that replace an image's packet; None removes it.
 
     Raises:
         CaptionerError: The picture is damaged, or would exceed what TIFF can hold.

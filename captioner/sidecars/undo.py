@@ -1,4 +1,4 @@
-"""Taking back what was written, also after pictures were moved within the folder."""
+"""Undo of written captions, also after files were moved within the folder."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from captioner.sidecars.targets import Maker, Row, Target
 from captioner.sidecars.xmp import OURS
 
 _NOBODY = Maker("", "")
-"""Who makes captions where none is made."""
+"""Placeholder maker for undo."""
 
 
 def take_back(paths: Sequence[Path], names: Sequence[str], is_trial: bool, report: Callable[[Row], None]) -> None:
     """Restore each file as it was before captions were written into it.
 
-    Of a file that was changed since, texts of ours that are still there go, and all else stays.
+    In files that have changed since, only remaining texts of ours are removed.
 
     Args:
-        paths: Folders; or pictures, whose own files are meant.
-        names: The forms to take back, of `captioner.sidecars.forms.FORMS`.
-        is_trial: Whether nothing is to be written.
+        paths: Folders; or images, for their own files only.
+        names: The forms to undo, from `captioner.sidecars.forms.FORMS`.
+        is_trial: Whether this is a dry run.
         report: Called with each line of the report.
 
     Raises:
@@ -39,7 +39,7 @@ def take_back(paths: Sequence[Path], names: Sequence[str], is_trial: bool, repor
 
 
 class _Undo:
-    """Takes back what the manifests of a folder tell of, or those files of it that belong to one picture."""
+    """Undoes the writes in a folder's manifests, or only those for one image."""
 
     def __init__(self, path: Path, names: Sequence[str], is_trial: bool, report: Callable[[Row], None]) -> None:
         self._root = path if path.is_dir() else path.parent
@@ -52,7 +52,7 @@ class _Undo:
         self._failed: set[tuple[str, str]] = set()
 
     def run(self) -> None:
-        """Does all of it; what fails stays in the manifests, for another run."""
+        """Undo all; failures stay in the manifests, for another run."""
         try:
             for folder in folders_with_manifest(self._root) if self._meant is None else (self._root,):
                 manifest = self._manifests.of(folder)
@@ -67,7 +67,7 @@ class _Undo:
             self._manifests.close()
 
     def _take_back_marked(self) -> None:
-        """Files that tell themselves what was written into them, wherever they are."""
+        """Files with provenance marks, wherever they are."""
         for path in self._files():
             form = xmp_files.FORM if path.suffix.lower() == ".xmp" else embedded.FORM
             if form not in self._names or path.is_symlink() or not self._is_meant(path.name):
@@ -76,24 +76,24 @@ class _Undo:
             try:
                 content = target.read()
             except CaptionerError:
-                continue  # nothing was written into a file that cannot be read
+                continue  # an unreadable file was not written
             if content is not None and OURS.encode() in content:
                 alike = self._by_content.get((form, digest_of(content)), ())
                 self._undo(target, next(filter(target.is_as_written, alike), None))
 
     def _take_back_listed(self) -> None:
-        """Files whose manifest tells what was written into them."""
+        """Files listed in a manifest."""
         for manifest in self._manifests:
             for (form, name), entry in manifest.written.items():
                 if form not in forms.WITH_MARKS and form in self._names and self._is_meant(name):
                     self._undo(forms.of_file(form, self._find(manifest.folder / name, form, entry), _NOBODY), entry)
 
     def _undo(self, target: Target, entry: Entry | None) -> None:
-        """Take one file back.
+        """Undo one file.
 
         Args:
             target: The file.
-            entry: What was written into it, unless its content tells better.
+            entry: Its manifest entry, unless its own mark is used.
         """
         try:
             row = target.undo(target.version(self._manifests) or entry, self._is_trial)
@@ -104,7 +104,7 @@ class _Undo:
             self._report(row)
 
     def _find(self, path: Path, form: str, entry: Entry) -> Path:
-        """Where a file is now: as it was written, in its place, in another folder, or under another name."""
+        """Find a file: unchanged or changed at its path, in another folder, or under another name."""
         if self._meant is not None or forms.of_file(form, path, _NOBODY).is_as_written(entry):
             return path
         others: list[Path] = self._by_name.get(path.name, []) + self._by_name.get(path.suffix, [])
@@ -116,7 +116,7 @@ class _Undo:
 
     @cached_property
     def _by_name(self) -> dict[str, list[Path]]:
-        """All files below the folder by their names, and by their endings."""
+        """All files below the folder by name, and by extension."""
         found: dict[str, list[Path]] = {}
         for folder, folders, files in os.walk(self._root):
             folders.sort()
@@ -128,7 +128,7 @@ class _Undo:
 
     @cached_property
     def _listed(self) -> set[Path]:
-        """Files that lie where and as they were written."""
+        """Unchanged files at their original paths."""
         return {
             manifest.folder / name
             for manifest in self._manifests

@@ -14,7 +14,7 @@ _DAMAGED = "is a damaged WebP"
 
 
 def find(content: Content) -> bytes | None:
-    """The XMP packet of a picture; None where it has none."""
+    """Read the XMP packet of an image; None if there is none."""
     for kind, start, end in _chunks(content):
         if kind == b"XMP ":
             return bytes(content[start + 8 : end])
@@ -22,7 +22,7 @@ def find(content: Content) -> bytes | None:
 
 
 def put(content: Content, packet: bytes | None) -> list[Splice]:
-    """What gives a picture another packet; None takes it out.
+    """Build the splices that replace an image's packet; None removes it.
 
     Raises:
         CaptionerError: The picture is damaged.
@@ -54,7 +54,7 @@ def _riff_end(content: Content) -> int:
 
 
 def _chunks(content: Content) -> Iterator[tuple[bytes, int, int]]:
-    """The kind of each chunk, its first byte and the one after its last, without padding."""
+    """The type of each chunk, its start and end, without padding."""
     start, last = _HEADER, _riff_end(content)
     if start + 8 > last:
         raise CaptionerError(f"{_DAMAGED}: it has no picture")
@@ -68,7 +68,7 @@ def _chunks(content: Content) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _extended(content: Content, kind: bytes, start: int) -> bytes:
-    """The first chunk of the extended format for a picture of a simple one."""
+    """Build the first chunk of the extended format for a simple file."""
     body = bytes(content[start + 8 : start + 18])
     if kind == b"VP8L" and body[:1] == b"\x2f":
         (bits,) = struct.unpack("<I", body[1:5])

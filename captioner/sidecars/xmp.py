@@ -1,8 +1,8 @@
-"""XMP packets, edited in place: what is not ours stays byte for byte.
+"""In-place editing of XMP packets: other properties keep their bytes.
 
-A packet is parsed for the byte ranges of its properties alone, and changed by cutting and pasting bytes, so comments,
-unknown properties and the way they are written survive. Document type declarations are refused, so no entity can
-expand (ISO 16684-1 has no use for them).
+A packet is parsed only for the byte ranges of its properties, and changed by replacing bytes, which preserves comments,
+unknown properties and formatting. Document type declarations are refused, so that no entity can expand (ISO 16684-1
+does not use them).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ IMAGE_DESCRIPTION = "tiff:ImageDescription"
 ALT_TEXT = "Iptc4xmpCore:AltTextAccessibility"
 
 OURS = "urn:captioner:xmp:1.0/"
-"""The namespace that marks what this program wrote."""
+"""The namespace of this program's provenance mark."""
 
 LARGEST = 2**24
-"""Bytes of the largest packet that is read."""
+"""Maximum size of a packet."""
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _XML = "http://www.w3.org/XML/1998/namespace"
@@ -40,24 +40,24 @@ _TAG = re.compile(rb"""<(?:"[^"]*"|'[^']*'|[^>"'])*>""")
 _ATTRIBUTE = re.compile(rb"""\s+([^\s=/>"']+)\s*=\s*("[^"]*"|'[^']*')""")
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\n": "&#10;", "\r": "&#13;", "\t": "&#9;"}
 _LAST_BLANK = re.compile(rb"\n[ \t]*\Z")
-"""A line that ends in nothing but indentation; searched up to a place."""
+"""A line break followed only by indentation, at the end of the searched range."""
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 Range: TypeAlias = tuple[int, int]
 Edit: TypeAlias = tuple[int, int, bytes]
-"""A range of bytes and what takes its place."""
+"""A byte range with its replacement."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What tells captions of ours.
+    """The provenance mark.
 
     Attributes:
         model: The model that made the caption.
         version: The version of this program.
-        confidence: How sure the model was; None where it does not tell.
-        texts: What was written, by the field's name.
-        before: What stood there before, where something did.
+        confidence: The caption's confidence, if any.
+        texts: The written texts, by field.
+        before: The replaced texts, by field.
     """
 
     model: str
@@ -71,8 +71,8 @@ class Mark:
 class _Property:
     """A property of a packet: the range of its element or attribute, and its text with the range of that.
 
-    ``language`` is the range of the ``x-default`` list item, ``first`` where one can be put in, ``items`` how many
-    languages there are.
+    ``language`` is the range of the ``x-default`` list item, ``first`` the position for inserting one, ``items`` the
+    number of languages.
     """
 
     name: str
@@ -96,14 +96,14 @@ class Packet:
     """A parsed packet.
 
     Args:
-        content: Its bytes, UTF-8; None for a new one.
+        content: Its content in UTF-8; None for a new one.
 
     Attributes:
-        texts: The text of each description field that has one.
-        mark: What was written by this program; None where nothing was.
+        texts: Texts by description field.
+        mark: The provenance mark; None if there is none.
 
     Raises:
-        CaptionerError: It is no XMP that can be changed safely.
+        CaptionerError: It is not XMP, or cannot be changed safely.
     """
 
     def __init__(self, content: bytes | None) -> None:
@@ -124,11 +124,11 @@ class Packet:
         """The packet with other texts.
 
         Args:
-            texts: The new texts by field; None takes a field out.
-            mark: What tells that they are ours; None takes the mark out.
+            texts: The new texts by field; None removes a field.
+            mark: The provenance mark; None removes it.
 
         Returns:
-            The new content; None when a packet that this program made would be left with nothing in it.
+            The new content; None if a packet made by this program would be empty.
         """
         edits: list[Edit] = []
         gone: set[int] = set()
@@ -158,11 +158,11 @@ class Packet:
         else:
             edits.append(self._inserted(self._node(block, mark)))
         content = _apply(self.content, edits)
-        Packet(content)  # what cannot be read again must not be written
+        Packet(content)  # never write a packet that cannot be parsed
         return content
 
     def without_ours(self) -> bytes | None:
-        """The packet with each field as it was before this program wrote it, unless somebody changed it since."""
+        """Return the packet with our texts replaced by the earlier ones, except in fields that have changed since."""
         if self.mark is None:
             return None if self.is_new else self.content
         mark = self.mark
@@ -186,7 +186,7 @@ class Packet:
         return Mark(model, version, confidence, texts, before)
 
     def _without(self, found: _Property | None, gone: set[int]) -> list[Edit]:
-        """What takes a field out: its element, or only its default language where there are others."""
+        """Edits that remove a field: its element, or only its default language if there are others."""
         if found is None:
             return []
         if found.language is not None and found.items > 1:
@@ -195,7 +195,7 @@ class Packet:
         return [(*found.span, b"")]
 
     def _without_empty_nodes(self, edits: list[Edit], gone: set[int]) -> list[Edit]:
-        """Take out nodes whole of which no property is left."""
+        """Remove nodes without any property."""
         for node in self._nodes:
             if node.properties and all(id(each) in gone for each in node.properties):
                 start, end = node.span
@@ -205,7 +205,7 @@ class Packet:
         return edits
 
     def _inserted(self, node: str) -> Edit:
-        """What puts a node last into the RDF, on a line of its own."""
+        """Edit that appends a node to the RDF, on its own line."""
         tag = self._end_tag.decode()
         if tag.endswith("/>"):
             name = tag[1:-2].split()[0]
@@ -215,7 +215,7 @@ class Packet:
         return place, place, f"\n  {node}".encode()
 
     def _node(self, elements: list[str], mark: Mark | None) -> str:
-        """A node with new fields and the mark."""
+        """Build a node with new fields and the mark."""
         spaces = {"rdf": _RDF, "captioner": OURS} | _NAMESPACES
         prefixes = {element[1 : element.index(":")] for element in elements}
         used = ["rdf", *(["captioner"] if mark else []), *sorted(prefixes)]
@@ -227,7 +227,7 @@ class Packet:
 
 
 _OWN = {DESCRIPTION: "Description", IMAGE_DESCRIPTION: "ImageDescription", ALT_TEXT: "AltText"}
-"""The fields' names in the mark."""
+"""Field names in the mark."""
 
 
 def _facts(mark: Mark) -> dict[str, str]:
@@ -239,7 +239,7 @@ def _facts(mark: Mark) -> dict[str, str]:
 
 
 class _Reader:
-    """Finds nodes, their properties and where a new node goes in."""
+    """Finds nodes, their properties and the position for a new node."""
 
     def __init__(self, content: bytes) -> None:
         if len(content) > LARGEST:
@@ -249,7 +249,7 @@ class _Reader:
         self.about = ""
         self.end = -1
         self.end_tag = b""
-        self._path: list[tuple[str, int, bool]] = []  # name, first byte, and whether it is an empty-element tag
+        self._path: list[tuple[str, int, bool]] = []  # name, start, and whether it is an empty-element tag
         self._spaces: dict[str, list[str]] = {"xml": [_XML]}
         self._property: _Property | None = None
         self._item_start: int | None = None
@@ -314,7 +314,7 @@ class _Reader:
     def _leave(self, name: str) -> None:
         index = self._parser.CurrentByteIndex
         _, start, is_empty = self._path.pop()
-        is_tag = not is_empty  # of an empty-element tag, the index is behind it
+        is_tag = not is_empty  # for an empty-element tag, the index is after it
         end = self._content.index(b">", index) + 1 if is_tag else index
         found = self._property
         if name == f"{_RDF} RDF" and self.end < 0:
@@ -337,7 +337,7 @@ class _Reader:
             self._property = None
 
     def _attributes(self, start: int, end: int, attributes: dict[str, str]) -> list[_Property]:
-        """Properties that are written as attributes of a node."""
+        """Properties written as attributes of a node."""
         found = []
         for match in _ATTRIBUTE.finditer(self._content, start, end):
             prefix, _, local = match.group(1).decode().rpartition(":")

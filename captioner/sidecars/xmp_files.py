@@ -1,4 +1,4 @@
-"""XMP sidecars: ``photo.jpg.xmp`` or ``photo.xmp`` beside ``photo.jpg``."""
+"""XMP sidecars: ``photo.jpg.xmp`` or ``photo.xmp`` next to ``photo.jpg``."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from captioner.sidecars.xmp import DESCRIPTION, IMAGE_DESCRIPTION
 
 FORM = "xmp"
 NAMES = ("photo.jpg.xmp", "photo.xmp")
-"""How the sidecar of ``photo.jpg`` may be named."""
+"""Naming schemes of sidecars."""
 
 _FIELDS = (DESCRIPTION, IMAGE_DESCRIPTION)
 
 
 def target(picture: Path, name: str, maker: Maker) -> Target:
-    """The sidecar of a picture, named as one of `NAMES`."""
+    """Open an image's sidecar, with one of the `NAMES`."""
     long, short = picture.with_name(f"{picture.name}.xmp"), picture.with_suffix(".xmp")
     path, other = (long, short) if name == NAMES[0] else (short, long)
     return Target(
@@ -31,14 +31,14 @@ def target(picture: Path, name: str, maker: Maker) -> Target:
 
 
 def of_file(path: Path, maker: Maker) -> Target:
-    """A sidecar by its own path."""
+    """Open a sidecar by its path."""
     return Target(FORM, path, {}, lambda content: Description(content, _FIELDS, maker))
 
 
 def _words_elsewhere(picture: Path, path: Path, other: Path) -> Mapping[str, str]:
-    """A person's description in the other field, the sidecar of the other name, or the picture itself.
+    """Find a human description in the other field, the sidecar with the other name, or the image itself.
 
-    A program that reads the new field first would show it in place of theirs.
+    A program that prefers the new field would show our caption instead.
     """
     for sidecar in (path, other):
         try:
@@ -46,5 +46,5 @@ def _words_elsewhere(picture: Path, path: Path, other: Path) -> Mapping[str, str
             if content and (words := words_in_packet(content)):
                 return dict.fromkeys(_FIELDS, words)
         except CaptionerError:
-            continue  # one that cannot be read is reported where it would be written
+            continue  # errors are reported when it is written
     return dict.fromkeys(_FIELDS, words_in_picture(picture))
