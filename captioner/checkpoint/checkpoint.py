@@ -98,14 +98,13 @@ class Checkpoint:
                 raise CaptionerError(f"lacks the weights {name}; it was cut or belongs to another version")
             if self.weights[name].is_floating_point() != parameter.is_floating_point():
                 raise CaptionerError(
-                    f"its weights {name} are {self.weights[name].dtype}, not {parameter.dtype}; "
-                    "it was put together wrongly"
+                    f"its weights {name} are {self.weights[name].dtype}, not {parameter.dtype}; it is malformed"
                 )
             if self.weights[name].shape != parameter.shape:
                 raise CaptionerError(
                     f"its weights {name} have shape {tuple(self.weights[name].shape)}, but its "
                     f"configuration and its {len(self.words)} words need {tuple(parameter.shape)}; "
-                    "it was put together wrongly"
+                    "it is malformed"
                 )
         weights = {
             name: value.float() if value.is_floating_point() else value

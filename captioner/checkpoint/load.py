@@ -137,7 +137,7 @@ def _read_lightning(path: Path) -> tuple[dict[str, Tensor], str | None]:
             f"checkpoint {path}: was not written by captioner, or is damaged, or would run code; it was not opened"
         ) from error
     if not all(isinstance(value, Tensor) for value in weights.values()) or not isinstance(header, (str, type(None))):
-        raise CaptionerError(f"checkpoint {path}: holds other things than tensors; it cannot be used")
+        raise CaptionerError(f"checkpoint {path}: has other content than tensors; it cannot be used")
     for name, value in weights.items():
         # A view can repeat one value a billion times.
         if value.layout != torch.strided or value.numel() * value.element_size() > value.untyped_storage().nbytes():
@@ -152,7 +152,7 @@ def _refuse_bomb(path: Path) -> None:
             size = sum(entry.file_size for entry in archive.infolist())
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise CaptionerError(
-            f"checkpoint {path}: is damaged or was cut ({first_line(error)}); get a whole copy"
+            f"checkpoint {path}: is damaged or truncated ({first_line(error)}); get a complete copy"
         ) from error
     if size > path.stat().st_size:
         raise CaptionerError(f"checkpoint {path}: would grow to {size:,} bytes; it was not opened")

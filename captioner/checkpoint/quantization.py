@@ -60,7 +60,7 @@ def dequantize(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         name, steps = steps_name.removesuffix(STEPS), tensors[steps_name]
         matrix = weights.get(name)
         if matrix is None or matrix.dtype != torch.int8 or matrix.ndim < 2 or steps.shape != matrix.shape[:1]:
-            raise CaptionerError(f"its {steps_name} belong to no int8 matrix; it was put together wrongly")
+            raise CaptionerError(f"its {steps_name} belong to no int8 matrix; it is malformed")
         weights[name] = _multiply(matrix, steps)
     return weights
 

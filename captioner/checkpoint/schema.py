@@ -48,11 +48,11 @@ def parse(header: str) -> tuple[Config | list[Config], tuple[str, ...], dict[str
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise CaptionerError(f"its header lacks or misstates {error}; it cannot be used") from error
     if not config:
-        raise CaptionerError("is an ensemble of no models; it was put together wrongly")
+        raise CaptionerError("is an ensemble of no models; it is malformed")
     if not isinstance(card, dict):
-        raise CaptionerError("its card is no JSON object; it was put together wrongly")
+        raise CaptionerError("its card is not a JSON object; it is malformed")
     if not (isinstance(words, list) and all(isinstance(word, str) for word in words)):
-        raise CaptionerError("its words are no list of text; it was put together wrongly")
+        raise CaptionerError("its words are not a list of text; it is malformed")
     return config, tuple(words), card
 
 

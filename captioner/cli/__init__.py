@@ -60,7 +60,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise a one-line error."""
-        raise CaptionerError(f"{message}{self._right_names(message)}; {self.prog} --help tells the options")
+        raise CaptionerError(f"{message}{self._right_names(message)}; {self.prog} --help lists the options")
 
     def _right_names(self, message: str) -> str:
         """Suggest the names nearest to a misspelled one."""
@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
             raise
-        print_status("captioner: the memory is full; lower the batch size, or the beam size and the like")
+        print_status("captioner: out of memory; reduce the batch size or the beam size")
         return EXIT_WRONG_USE
     except BrokenPipeError:  # the reader (head, less) has exited
         _mute_output()

@@ -111,7 +111,7 @@ def _pictures(folder: Path) -> list[Path]:
     from captioner.data.folders import find_images
 
     if not folder.is_dir():
-        raise CaptionerError(f"{folder}: is no folder; give one of pictures that are no photographs")
+        raise CaptionerError(f"{folder}: is not a folder; give one with images that are no photographs")
     return list(find_images(folder))
 
 

@@ -48,18 +48,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--min-confidence", type=float, default=0.0, metavar="P", help=text)
     parser.add_argument("--json", action="store_true", help="print one JSON object for each photograph")
     parser.add_argument("--output", metavar="FILE.jsonl", help="write JSON lines to this file, as they come")
-    parser.add_argument("--resume", action="store_true", help="go on with the file where an interrupted run ended")
+    parser.add_argument("--resume", action="store_true", help="continue the file of an interrupted run")
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it is there already")
 
 
 def run(args: argparse.Namespace) -> int:
     """Caption every image, and report unreadable ones on standard error."""
     if args.resume and not args.output:
-        raise CaptionerError("--resume goes on with a file of captions; name it with --output")
+        raise CaptionerError("--resume continues a file of captions; name it with --output")
     if not 0 <= args.min_confidence <= 1:
         raise CaptionerError(f"--min-confidence is {args.min_confidence}; it must be at least 0 and at most 1")
     if args.overwrite and (args.resume or not args.output):
-        raise CaptionerError("--overwrite begins a file of captions anew; name it with --output, without --resume")
+        raise CaptionerError("--overwrite starts a new file of captions; name it with --output, without --resume")
     options = decoding_options(args)
     set_pixel_limit(args)
     names, empty = _photographs(args.photos)
@@ -70,9 +70,7 @@ def run(args: argparse.Namespace) -> int:
         _report(folder, CaptionerError(_tell_empty(folder)), args.min_confidence)
     model = load_model(args)
     if args.min_confidence and not model.tells_confidence:
-        raise CaptionerError(
-            "--min-confidence needs a model that tells how sure it is; make one of it with captioner calibrate"
-        )
+        raise CaptionerError("--min-confidence needs a model with a confidence; make one with captioner calibrate")
     if args.output:
         return _write(args, names, model, options) or int(bool(empty))
     failed = bool(empty)
@@ -97,7 +95,7 @@ def _refuse_to_overwrite(args: argparse.Namespace) -> None:
     refuse_to_follow(Path(args.output), args.output)
     if os.path.isfile(args.output) and os.path.getsize(args.output):
         raise CaptionerError(
-            f"{args.output}: is there already; go on with it (--resume), replace it (--overwrite), or name another"
+            f"{args.output}: already exists; continue it (--resume), replace it (--overwrite), or name another"
         )
 
 

@@ -101,9 +101,7 @@ def run(args: argparse.Namespace) -> int:
     placed = _placed(args, records, scenes)
     model = load_model(args)
     if args.confidence and not model.tells_confidence:
-        raise CaptionerError(
-            "--confidence needs a model that tells how sure it is; make one of it with captioner calibrate"
-        )
+        raise CaptionerError("--confidence needs a model with a confidence; make one with captioner calibrate")
     if args.grounding and not model.shows_attention:
         raise CaptionerError(NO_ATTENTION)
     pairs = list(_generate(model, records, options, args.batch_size, skipped))
@@ -163,7 +161,7 @@ def _check(args: argparse.Namespace) -> None:
         raise CaptionerError("--nonphotos needs --confidence: it tells how sure the model is of pictures that are none")
     if args.nonphotos and not Path(args.nonphotos).is_dir():
         raise CaptionerError(
-            f"--nonphotos {args.nonphotos}: is no folder; give one of pictures that are no photographs"
+            f"--nonphotos {args.nonphotos}: is not a folder; give one with images that are no photographs"
         )
 
 

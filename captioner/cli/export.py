@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         except (OSError, ValueError, RecursionError) as error:
             raise CaptionerError(f"card {args.card}: cannot be read as JSON: {error}") from error
         if not isinstance(card, dict):
-            raise CaptionerError(f'card {args.card}: is no JSON object; write {{"licence": …}} and the like')
+            raise CaptionerError(f'card {args.card}: is not a JSON object; write {{"licence": …}} and the like')
         first = replace(first, card={**first.card, **card})
     checkpoint.write(args.output, first, *others, dtype=getattr(torch, args.dtype))
     print(printable(args.output))
@@ -69,4 +69,4 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} is not a JSON number")

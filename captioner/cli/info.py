@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from captioner.checkpoint.pretrained import DEFAULT, checkpoint_of
 
     if args.model and len(args.model) > 1:
-        raise CaptionerError(f"--model is {' and '.join(args.model)}; info tells of one checkpoint at a time")
+        raise CaptionerError(f"--model is {' and '.join(args.model)}; info shows one checkpoint at a time")
     path = Path(checkpoint_of(args.model[0] if args.model else DEFAULT))
     members = checkpoint.read_members(path)
     for content in members:

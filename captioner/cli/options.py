@@ -63,7 +63,7 @@ def check_output(output: str | None, *inputs: str | None) -> None:
         CaptionerError: The output is one of the inputs, or ``-``.
     """
     if output == "-":
-        raise CaptionerError("- is no file to write to; name one (without it, captions and scores are printed)")
+        raise CaptionerError("- is not a file to write to; name one (without it, captions and scores are printed)")
     for file in inputs:
         if output and file and os.path.exists(output) and os.path.exists(file) and os.path.samefile(output, file):
             raise CaptionerError(f"{output} would be replaced, but is read as well; name another file to write")

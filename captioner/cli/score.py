@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--naming", action="store_true", help=text)
     add_java_arguments(parser)
     parser.add_argument(
-        "--training", metavar="FILE", help="training captions, as captioner train reads them, to tell novel ones by"
+        "--training", metavar="FILE", help="training captions, as captioner train reads them, to identify novel ones"
     )
     parser.add_argument("--per-image", metavar="FILE.jsonl", help="also write each image's tokens and scores")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

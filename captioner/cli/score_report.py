@@ -81,7 +81,7 @@ def print_report(title: str, report: Mapping[str, Any]) -> None:
     for name, value in report["diversity"].items():
         print(f"{name:<12} {value:8}" if name == "vocabulary" else f"{name:<12} {value:8.4f}")
     if images < FEW_IMAGES:
-        print_status(f"captioner: CIDEr of {images} images does not compare with that of a whole test set")
+        print_status(f"captioner: CIDEr of {images} images is not comparable to that of a full test set")
 
 
 def describe_naming(naming: Naming) -> dict[str, Any]:

@@ -106,5 +106,5 @@ def _token(file: str) -> str:
     except OSError as error:
         raise CaptionerError(f"{file}: {error.strerror}; give a file that holds a token") from error
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise CaptionerError(f"{file}: holds no token; write one there, of ASCII letters and digits")
+        raise CaptionerError(f"{file}: has no token; write one there, of ASCII letters and digits")
     return token

@@ -94,7 +94,7 @@ def _placed(
         record = records.pop()  # frees memory for the record with the full path
         name = record.image.as_posix()
         if record.image == Path():  # an empty path
-            error = CaptionerError(f"image path {name!r} in {captions} is no file's: write the image's")
+            error = CaptionerError(f"image path {name!r} in {captions} is not a file's: write the image's")
             skipped.image("without a path", f"image id {record.image_id}", error)
         elif len(name.splitlines()) > 1:
             error = CaptionerError(f"image path {name!r} in {captions} has a line break: write it without")
@@ -145,7 +145,7 @@ def _captioned(records: Sequence[Record], captions: Path, skipped: Skipped) -> l
             if not clean:
                 skipped.caption("empty", name, CaptionerError(f"{what} is empty: write one or take it out"))
             elif not _encodable(clean):
-                skipped.caption("no text", name, CaptionerError(f"{what} is not Unicode text: write it anew"))
+                skipped.caption("no text", name, CaptionerError(f"{what} is not Unicode text: rewrite it"))
             else:
                 texts.append(clean)
         if texts:

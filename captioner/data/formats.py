@@ -137,7 +137,7 @@ class Source:
     def _refuse_more(self, text: str, end: int) -> None:
         if text[end:].strip():
             line = text.count("\n", 0, end) + 1
-            raise CaptionerError(f"{self.captions} goes on after its JSON ended in line {line}: fetch it again")
+            raise CaptionerError(f"{self.captions} continues after its JSON ended in line {line}: fetch it again")
 
     def _object(self, content: dict[str, Any]) -> list[Record]:
         columns = find_columns(tuple(content))
@@ -223,7 +223,7 @@ class Source:
                 continue
             match = TOKEN_LINE.fullmatch(line.rstrip("\r"))
             if match is None:
-                message = f"{self.captions}, line {number} is not of the form image.jpg#0<TAB>caption: mend it"
+                message = f"{self.captions}, line {number} is not of the form image.jpg#0<TAB>caption: fix it"
                 self.skipped.caption(MALFORMED, f"line {number}", CaptionerError(message))
                 continue
             texts[match["image"]].append(match["caption"])

@@ -110,7 +110,9 @@ def open_image(source: ImageSource, enough: int | None = None) -> Image.Image:
     if isinstance(source, bytes):
         return _read(io.BytesIO(source), source.name if isinstance(source, NamedBytes) else BYTES_NAME, enough)
     if not isinstance(source, (str, os.PathLike)):
-        raise CaptionerError(f"{type(source).__name__} is no image; give a path, bytes, a PIL image or a uint8 array")
+        raise CaptionerError(
+            f"{type(source).__name__} is not an image; give a path, bytes, a PIL image or a uint8 array"
+        )
     path = Path(source)
     try:
         mode = path.stat().st_mode
@@ -120,7 +122,7 @@ def open_image(source: ImageSource, enough: int | None = None) -> Image.Image:
                 f"{path}: is a folder; give an image file, or a list such as sorted(Path(folder).glob('*.jpg'))"
             )
         if not stat.S_ISREG(mode):
-            raise CaptionerError(f"{path}: is no regular file; give an image file")
+            raise CaptionerError(f"{path}: is not a regular file; give an image file")
         with path.open("rb") as file:
             return _read(file, str(path), enough)
     except FileNotFoundError:
@@ -128,13 +130,13 @@ def open_image(source: ImageSource, enough: int | None = None) -> Image.Image:
     except OSError as error:
         raise CaptionerError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:  # a path with a NUL byte
-        raise CaptionerError(f"{str(path)!r}: is no path: {error}") from error
+        raise CaptionerError(f"{str(path)!r}: is not a path: {error}") from error
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
         raise CaptionerError(
-            f"an array of {array.dtype} {array.shape} is no image; give uint8 (height, width[, 3 or 4 channels])"
+            f"an array of {array.dtype} {array.shape} is not an image; give uint8 (height, width[, 3 or 4 channels])"
         )
     if array.size == 0:
         raise CaptionerError(f"an array of shape {array.shape} has no pixels")
@@ -211,7 +213,7 @@ def _readable_errors(name: str) -> Iterator[None]:
     try:
         yield
     except UnidentifiedImageError:
-        raise CaptionerError(f"{name}: is no image that can be read here; convert it to JPEG or PNG") from None
+        raise CaptionerError(f"{name}: is not a readable image; convert it to JPEG or PNG") from None
     except (MissingDecoderError, _OtherKindError) as error:
         raise CaptionerError(f"{name}: {error}") from None
     except _UnreadableFormatError as error:
@@ -226,7 +228,7 @@ def _readable_errors(name: str) -> Iterator[None]:
     # Pillow's plug-ins raise almost anything for a damaged file, which must not end a job over many files.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise CaptionerError(f"{name}: is damaged: {reason}; get a whole copy") from error
+        raise CaptionerError(f"{name}: is damaged: {reason}; get a complete copy") from error
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:

@@ -163,7 +163,7 @@ def _telling(text: str, where: str) -> Iterator[None]:
             f"{where} is not JSON ({error.msg} at {line}column {error.colno}): if it was cut short, fetch it again"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise CaptionerError(f"{where} is not usable JSON ({error}): mend it or fetch it again") from error
+        raise CaptionerError(f"{where} is not usable JSON ({error}): fix it or fetch it again") from error
 
 
 def json_lines(text: str, source: str) -> Iterator[tuple[object, str]]:
@@ -187,7 +187,7 @@ def json_lines(text: str, source: str) -> Iterator[tuple[object, str]]:
         where = f"{source}, line {number}"
         value, end = parse_value(line, where)
         if end < len(line):
-            raise CaptionerError(f"{where} goes on after its object: write one object a line")
+            raise CaptionerError(f"{where} continues after its object: write one object a line")
         yield value, where
 
 

@@ -105,7 +105,7 @@ def _rows(text: str, delimiter: str, captions: Path, first: int) -> Iterator[Row
         rows = list(_parsed(text, delimiter, csv.QUOTE_MINIMAL, first))
     except csv.Error as error:
         if delimiter in ",;":
-            raise CaptionerError(f"{captions}, {error}: mend it") from error
+            raise CaptionerError(f"{captions}, {error}: fix it") from error
         # If no caption has the delimiter, many programs write quotes unescaped.
         rows = list(_parsed(text, delimiter, csv.QUOTE_NONE, first))
     return (row for row in rows if any(row[1]))

@@ -53,9 +53,9 @@ def _read(path: Path) -> str:
     except OSError as error:
         raise CaptionerError(f"text {path}: cannot be read: {error.strerror or error}") from error
     except (EOFError, zlib.error) as error:
-        raise CaptionerError(f"text {path}: is damaged or was cut ({error}); get a whole copy") from error
+        raise CaptionerError(f"text {path}: is damaged or truncated ({error}); get a complete copy") from error
     except UnicodeDecodeError as error:
-        raise CaptionerError(f"text {path}: is no UTF-8 at byte {error.start}; convert it") from error
+        raise CaptionerError(f"text {path}: is not UTF-8 at byte {error.start}; convert it") from error
 
 
 def _captions(text: str, source: str) -> Iterator[tuple[str | None, list[str]]]:

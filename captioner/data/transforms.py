@@ -49,7 +49,7 @@ class Transform:
                 f"image size {self.size} is not a number of pixels; give one of at least 32, at most {LARGEST_SIZE}"
             )
         if not all(map(math.isfinite, self.mean)) or not all(0 < each < math.inf for each in self.std):
-            raise CaptionerError(f"mean {self.mean} and deviation {self.std} are no colour statistics; give ImageNet's")
+            raise CaptionerError(f"mean {self.mean} and deviation {self.std} are not color statistics; give ImageNet's")
         for name, value, known in (
             ("resize", self.resize, ("squash", "crop")),
             ("interpolation", self.interpolation, tuple(_FILTERS)),

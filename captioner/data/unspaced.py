@@ -43,6 +43,6 @@ def tell_unspaced(captions: Iterable[str], source: object) -> None:
     together = [script for script, mean in _LONGEST_MEAN.items() if letters[script] > mean * runs[script]]
     if together and found > _LEAST_SHARE * total:
         print_status(
-            f"captioner: {str(source)!r}: has captions without blanks between words (Chinese, Japanese, Thai, …), each "
-            "of which counts as one word; part the words with blanks first (jieba, MeCab, PyThaiNLP)"
+            f"captioner: {str(source)!r}: has captions without spaces between words (Chinese, Japanese, Thai, …), each "
+            "of which counts as one word; separate the words with spaces first (jieba, MeCab, PyThaiNLP)"
         )

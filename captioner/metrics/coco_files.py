@@ -72,7 +72,7 @@ def read_references(path: Path, split: str | None = None, splits: Path | None = 
         frozenset(skipped.left_out("images")),
     )
     if not found.captions:
-        raise CaptionerError(f"{path}: holds no caption; give a file with reference captions")
+        raise CaptionerError(f"{path}: has no caption; give a file with reference captions")
     chosen = found if split is None else found.of_split(split)
     if not chosen.captions:
         there = ", ".join(sorted(set(found.splits.values())))
@@ -106,7 +106,7 @@ def read_results(path: Path) -> dict[Id, str]:
     for image, caption in results.items():
         _refuse_control_characters(path, image, [caption])
     if not results:
-        raise CaptionerError(f"{path}: holds no caption; give a file with one caption an image")
+        raise CaptionerError(f"{path}: has no caption; give a file with one caption an image")
     return results
 
 
@@ -139,7 +139,7 @@ def align(
         raise CaptionerError(f"{path}: image {twice[0]!r} has two captions; keep one")
     captions = {image: results[given] for given, image in found.items() if image not in references.left_out}
     if not captions:
-        raise CaptionerError(f"{path}: holds no caption of an image that has references")
+        raise CaptionerError(f"{path}: has no caption of an image that has references")
     there = {references.splits[image] for image in captions}
     if len(there) == 1:
         references = references.of_split(there.pop())

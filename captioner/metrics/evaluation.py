@@ -141,4 +141,4 @@ def _check(candidates: Mapping[ImageId, str], references: Mapping[ImageId, Seque
         if not texts:
             raise CaptionerError(f"image {image!r} has no reference; give at least one")
         if not all(isinstance(text, str) for text in (candidates[image], *texts)):
-            raise CaptionerError(f"image {image!r}: a caption is no text; give texts")
+            raise CaptionerError(f"image {image!r}: a caption is not text; give texts")

@@ -64,7 +64,7 @@ def find_jar(name: str) -> Path:
             return candidate.absolute()
     raise CaptionerError(
         f"{candidates[0] if candidates else name} is missing; "
-        "mend it with: pip install --force-reinstall --no-deps pycocoevalcap"
+        "fix it with: pip install --force-reinstall --no-deps pycocoevalcap"
     )
 
 

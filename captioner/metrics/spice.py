@@ -90,7 +90,7 @@ def read_answers(text: str, images: int) -> list[float]:
         raise ValueError(f"{len(content)} results for {images} images")
     ordered = [scores[index] for index in range(images)]
     if not all(map(math.isfinite, ordered)):
-        raise ValueError("a score that is no number")
+        raise ValueError("a score that is not a number")
     return ordered
 
 

@@ -174,5 +174,5 @@ def _read_state(path: Path, name: str) -> dict[str, Tensor]:
     except Exception as error:
         raise CaptionerError(f"encoder weights {path}: no state dict of {name} that can be read safely") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CaptionerError(f"encoder weights {path}: holds other things than tensors; give a plain state dict")
+        raise CaptionerError(f"encoder weights {path}: has other content than tensors; give a plain state dict")
     return state

@@ -68,7 +68,7 @@ def make_router(service: Service) -> APIRouter:
             line = "format asks for JSON, but this model writes plain captions; leave it out"
             raise ServeError(HTTPStatus.BAD_REQUEST, line)
         if not images:
-            raise ServeError(HTTPStatus.BAD_REQUEST, "the request holds no picture; send it in images, as base64")
+            raise ServeError(HTTPStatus.BAD_REQUEST, "the request has no image; send it in images, as base64")
         pictures = [Picture(f"image {number}", from_base64(image)) for number, image in enumerate(images, 1)]
         begin = time.perf_counter_ns()
         options = service.options
@@ -97,7 +97,7 @@ def make_router(service: Service) -> APIRouter:
         asked = await read_json(request, ChatRequest)
         images = next((each["images"] for each in reversed(asked.messages) if each.get("images")), None)
         if images is not None and not isinstance(images, list):
-            raise ServeError(HTTPStatus.BAD_REQUEST, "images is no list; send a list of pictures in base64")
+            raise ServeError(HTTPStatus.BAD_REQUEST, "images is not a list; send a list of pictures in base64")
         return await answer(request, asked, images, chat=True)
 
     @router.get("/tags")

@@ -80,7 +80,7 @@ async def read_upload(request: Request, most: int) -> Asked:
         return await _read_form(request, fields, most)
     content = await request.body()
     if not content:
-        line = f"the request holds no picture; send an image file as the body, or in a form as {ONE}"
+        line = f"the request has no image; send an image file as the body, or in a form as {ONE}"
         raise ServeError(HTTPStatus.BAD_REQUEST, line)
     return Asked((Picture("image", content),), False, fields)
 
@@ -110,7 +110,7 @@ async def _read_form(request: Request, fields: dict[str, str], most: int) -> Ask
             line = f"{name} is a text; send the content of an image file (with curl: -F {name}=@photo.jpg)"
             raise ServeError(HTTPStatus.BAD_REQUEST, line)
     if not pictures:
-        line = f"the form holds no picture; send one as {ONE}, or several as {SEVERAL}"
+        line = f"the form has no image; send one as {ONE}, or several as {SEVERAL}"
         raise ServeError(HTTPStatus.BAD_REQUEST, line)
     if names.count(ONE) > 1 or len(set(names)) > 1:
         line = f"the form has {len(names)} pictures; send several as {SEVERAL}"

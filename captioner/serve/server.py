@@ -39,7 +39,7 @@ def open_socket(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         opened = socket.socket(family, kind, protocol)
     except (OSError, UnicodeError) as error:
-        raise CaptionerError(f"{host}:{port} is no address to listen on: {error}; try 127.0.0.1") from None
+        raise CaptionerError(f"{host}:{port} is not an address to listen on: {error}; try 127.0.0.1") from None
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind(address)

@@ -103,7 +103,7 @@ def _parsed(content: bytes) -> dict[str, Any]:
     try:
         parsed = json.loads(content)
     except (ValueError, RecursionError):
-        raise CaptionerError("is no JSON; mend it, or move it away") from None
+        raise CaptionerError("is not JSON; fix it, or move it away") from None
     is_coco = (
         isinstance(parsed, dict)
         and all(isinstance(parsed.get(name), list) for name in ("images", "annotations"))

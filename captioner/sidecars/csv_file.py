@@ -96,4 +96,4 @@ def _records(text: str) -> Iterator[tuple[str, list[str]]]:
             yield "".join(lines), cells
             lines.clear()
     except csv.Error as error:
-        raise CaptionerError(f"is no CSV that can be read: {error}; mend it, or move it away") from None
+        raise CaptionerError(f"is not valid CSV: {error}; fix it, or move it away") from None

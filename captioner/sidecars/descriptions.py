@@ -76,7 +76,7 @@ def container_of(content: bytes | mmap.mmap) -> ModuleType:
         return webp
     if start.startswith(tiff.SIGNATURES):
         return tiff
-    raise CaptionerError("is no JPEG, PNG, WebP or TIFF, in which captions can be embedded; write an XMP sidecar")
+    raise CaptionerError("is not a JPEG, PNG, WebP or TIFF, in which captions can be embedded; write an XMP sidecar")
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ def read(content: bytes) -> Page:
         if text.encode(encoding) != content or "\0" in text:
             raise ValueError
     except ValueError:
-        raise CaptionerError(f"is no HTML that can be read as {encoding}; save it as UTF-8") from None
+        raise CaptionerError(f"is not HTML in {encoding}; save it as UTF-8") from None
     return Page(text, find_images(text), lambda changed: changed.encode(encoding, "xmlcharrefreplace"))
 
 
@@ -48,7 +48,7 @@ def find_images(text: str) -> Iterator[Image]:
     tags.feed(f"{text}<{_LAST}>")
     tags.close()
     if not tags.is_whole or text.rfind("<!--") > text.rfind("-->"):
-        raise CaptionerError("cannot be parsed: it ends within a tag, a comment or a script; mend it")
+        raise CaptionerError("cannot be parsed: it ends within a tag, a comment or a script; fix it")
     lines = [0, *(match.end() for match in re.finditer("\n", text))]
     for line, column, tag, attributes in tags.found:
         start = lines[line - 1] + column

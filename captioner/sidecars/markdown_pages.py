@@ -41,7 +41,7 @@ def read(content: bytes) -> Page:
     except UnicodeDecodeError:
         raise CaptionerError("is not UTF-8 text; save it as UTF-8") from None
     if "\0" in text:
-        raise CaptionerError("is no text: it has NUL characters")
+        raise CaptionerError("is not text: it has NUL characters")
     env: dict[str, Any] = {}
     tokens = _PARSER.parse(text, env)
 

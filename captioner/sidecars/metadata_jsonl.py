@@ -68,5 +68,5 @@ def _parsed(line: str, number: int) -> dict[str, Any]:
     except (ValueError, RecursionError):
         row = None
     if not isinstance(row, dict) or not isinstance(row.get(FILE_NAME), str):
-        raise CaptionerError(f'line {number} is no JSON object with a "{FILE_NAME}"; mend it, or move the file away')
+        raise CaptionerError(f'line {number} is not a JSON object with a "{FILE_NAME}"; fix it, or move the file away')
     return row

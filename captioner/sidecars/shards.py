@@ -109,7 +109,7 @@ class Shards:
             except CaptionerError as error:
                 self._report(Row("error", source, str(error)))
             except (tarfile.TarError, EOFError) as error:
-                self._report(Row("error", source, f"{source}: is a damaged tar file: {error}; get a whole copy"))
+                self._report(Row("error", source, f"{source}: is a damaged tar file: {error}; get a complete copy"))
             except OSError as error:
                 self._report(Row("error", source, f"{source}: cannot be read: {error.strerror or error}"))
 
@@ -278,7 +278,7 @@ def _facts(tar: tarfile.TarFile, sample: _Sample) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         facts = None
     if not isinstance(facts, dict):
-        raise CaptionerError("its .json is no JSON object; mend it")
+        raise CaptionerError("its .json is not a JSON object; fix it")
     return facts
 
 

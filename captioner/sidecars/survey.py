@@ -133,7 +133,7 @@ def _found(wish: Wish) -> tuple[list[tuple[Path, Path]], dict[Path, list[Path]]]
         pictures = [] if path in found or not is_for_pictures else list(find_images(path))
         if not found and not pictures:
             what = "pictures" if is_for_pictures else "HTML or Markdown files"
-            raise CaptionerError(f"{path}: holds no {what}; give a folder that does")
+            raise CaptionerError(f"{path}: has no {what}; give a folder that does")
         for picture in pictures:
             if (name := os.path.abspath(picture)) not in seen:
                 seen.add(name)

@@ -305,7 +305,7 @@ def refuse_link_or_read_only(path: Path) -> None:
     """Refuse to replace protected files and links.
 
     Raises:
-        CaptionerError: It is a symbolic link, is no regular file, or has no write permission.
+        CaptionerError: It is a symbolic link, is not a regular file, or has no write permission.
     """
     try:
         mode = os.lstat(path).st_mode
@@ -316,7 +316,7 @@ def refuse_link_or_read_only(path: Path) -> None:
     if stat.S_ISLNK(mode):
         raise CaptionerError(f"{path}: is a link, which is not written through; name the file that it leads to")
     if not stat.S_ISREG(mode):
-        raise CaptionerError(f"{path}: is no regular file; move it away")
+        raise CaptionerError(f"{path}: is not a regular file; move it away")
     if not mode & 0o222 or not os.access(path, os.W_OK):
         raise CaptionerError(f"{path}: is read-only; make it writable, or leave it out")
 

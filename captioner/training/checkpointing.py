@@ -224,7 +224,7 @@ def newest_whole(path: Path) -> Path:
         return previous
     if not path.is_file():
         raise CaptionerError(f"checkpoint {path} to resume from: no such file; it is last.ckpt in the run's folder")
-    raise CaptionerError(f"checkpoint {path} to resume from: is damaged or was cut; start anew or give another")
+    raise CaptionerError(f"checkpoint {path} to resume from: is damaged or truncated; start a new run or give another")
 
 
 def _is_whole(path: Path) -> bool:

@@ -62,8 +62,8 @@ def errors_in_one_line() -> Iterator[None]:
         # Gloo has no own error class.
         if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
             raise CaptionerError(
-                "another process of this run has ended: its own message says why, or it was killed, as when memory is "
-                "short; resume the run to continue"
+                "another process of this run has ended: its own message has the reason, or it was killed, as when "
+                "memory is short; resume the run to continue"
             ) from error
         _refuse_what_failed(error)
         raise

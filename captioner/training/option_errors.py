@@ -10,7 +10,7 @@ from lightning.pytorch import callbacks, loggers, profilers, strategies
 from captioner.training.allowed_imports import OPTION, refused_import
 from captioner.utils.nearest import did_you_mean
 
-HELP = "; captioner train --help tells the options"
+HELP = "; captioner train --help lists the options"
 
 _KEY = re.compile(r'Parser key "(?P<key>[^"]+)":')
 _UNKNOWN_OPTION = re.compile(r"[Uu]nrecognized arguments: (?:.*? )?(?P<name>--?[a-zA-Z][\w.-]*)")

@@ -128,7 +128,7 @@ class CaptionerCLI(LightningCLI):
         """Add arguments; a hook of LightningCLI."""
         task = TASKS[self.task]
         parser.add_argument("--task", type=Literal[tuple(TASKS)], default=self.task, help="what is trained")
-        parser.add_argument("--resume", type=str, default=None, help="run's folder, or its last.ckpt, to go on from")
+        parser.add_argument("--resume", type=str, default=None, help="run's folder, or its last.ckpt, to resume from")
         text = "whether to write over the run that is in trainer.default_root_dir"
         parser.add_argument("--overwrite", type=bool, default=False, help=text)
         text = "minutes between checkpoints to resume from within an epoch; 0 for none"
@@ -226,8 +226,7 @@ class CaptionerCLI(LightningCLI):
             raise CaptionerError(f"trainer.gradient_clip_val is {config['gradient_clip_val']}; it must be at least 0")
         if trainer.max_epochs == trainer.max_steps == -1:
             raise CaptionerError(
-                "training has no end, towards which the learning rate could fall; set trainer.max_epochs or "
-                "trainer.max_steps"
+                "the cosine schedule needs a training length; set trainer.max_epochs or trainer.max_steps"
             )
         if trainer.precision.endswith("-true") and trainer.precision != "32-true":
             raise CaptionerError(
@@ -300,7 +299,7 @@ def task_of(args: Sequence[str]) -> str:
     try:
         known, _ = first.parse_known_args(args)
     except argparse.ArgumentError as error:
-        raise CaptionerError(f"train: {error}; captioner train --help tells the options") from error
+        raise CaptionerError(f"train: {error}; captioner train --help lists the options") from error
     tasks = [known.task]
     for file in reversed(known.config):
         try:

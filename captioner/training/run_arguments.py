@@ -18,7 +18,7 @@ def _parse_some(parser: argparse.ArgumentParser, args: Sequence[str]) -> tuple[a
     try:
         return parser.parse_known_args(args)
     except argparse.ArgumentError as error:
-        raise CaptionerError(f"train: {error}; captioner train --help tells the options") from error
+        raise CaptionerError(f"train: {error}; captioner train --help lists the options") from error
 
 
 def take_allowed_packages(args: Sequence[str]) -> tuple[list[str], list[str]]:

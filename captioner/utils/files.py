@@ -65,7 +65,7 @@ def refuse_to_follow(target: Path, name: str | os.PathLike[str]) -> None:
         return
     if not target.is_file():
         # Renaming over /dev/null would replace it by a file, for every program on the machine.
-        raise CaptionerError(f"cannot write {name}: it is no regular file; choose another place")
+        raise CaptionerError(f"cannot write {name}: it is not a regular file; choose another place")
     for stream, number in (("output", 1), ("error", 2)):
         with contextlib.suppress(OSError):
             if os.path.samestat(os.fstat(number), target.stat()):

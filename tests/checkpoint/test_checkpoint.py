@@ -239,10 +239,10 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     [
         ({"format": 99}, "has format 99, this version reads 1"),
         ({"words": list(WORDS[:-1])}, "configuration and its 14 words need"),
-        ({"words": 7}, "its words are no list of text"),
+        ({"words": 7}, "its words are not a list of text"),
         ({"words": [*WORDS[:-1], "a"]}, "has the word 'a' twice"),
         ({"config": {}}, "its header lacks or misstates 'transform'"),
-        ({"card": 3}, "its card is no JSON object"),
+        ({"card": 3}, "its card is not a JSON object"),
     ],
 )
 def test_a_header_that_does_not_fit_is_refused(

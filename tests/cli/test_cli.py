@@ -151,7 +151,7 @@ def test_any_file_name_can_be_told(checkpoint: Path, photos: Path) -> None:
         (["caption", "PHOTO", "--require", "a b"], "required words has 'a b', which is 2 words to the model; give"),
         (["caption", "PHOTO", "--require", ","], "argument --require: names no word; leave it out, or name some"),
         (["caption", "PHOTO", "--require", "Dog", "--forbid", "dog"], "word 'dog' is both required and forbidden"),
-        (["evaluate", "--data", "DATA", "--output", "/dev/full"], "cannot write /dev/full: it is no regular file"),
+        (["evaluate", "--data", "DATA", "--output", "/dev/full"], "cannot write /dev/full: it is not a regular file"),
         (["evaluate", "--data", "DATA", "--meteor"], "java is not on the PATH"),
         (["evaluate", "--data", "DATA", "--spice"], "java is not on the PATH"),
         (["caption", "PHOTO", "--batch-size", "0"], "batch size is 0; it must be a whole number of at least 1"),
@@ -197,7 +197,7 @@ def test_wrong_use_ends_with_two(args: list[str]) -> None:
     done = captioner(*args)
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
-    assert line.endswith(b"--help tells the options")
+    assert line.endswith(b"--help lists the options")
 
 
 @pytest.mark.parametrize(
@@ -350,14 +350,14 @@ def test_a_dash_does_not_become_a_file(
         "score": ["--references", "a.json", "--candidates", "b.json", "--per-image", "-"],
     }
     assert main([verb, *arguments[verb]]) == 2
-    assert "- is no file to write to; name one" in capsys.readouterr().err
+    assert "- is not a file to write to; name one" in capsys.readouterr().err
     assert not (tmp_path / "-").exists()
 
 
 def test_info_tells_of_one_model_and_says_so(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "--model", str(checkpoint), "--model", "other"]) == 2
     error = capsys.readouterr().err
-    assert error == f"captioner: --model is {checkpoint} and other; info tells of one checkpoint at a time\n"
+    assert error == f"captioner: --model is {checkpoint} and other; info shows one checkpoint at a time\n"
 
 
 def test_info_tells_what_the_embedded_model_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -553,7 +553,7 @@ def test_a_full_memory_is_told_in_one_line(
 
     monkeypatch.setattr(f"captioner.cli.{verb}.run", exhaust)
     assert main([verb, *(["photo.jpg"] if verb == "caption" else [])]) == 2
-    assert capsys.readouterr().err.startswith("captioner: the memory is full; lower the batch size")
+    assert capsys.readouterr().err.startswith("captioner: out of memory; reduce the batch size")
 
 
 def test_visualize_without_attention_asks_for_gradients(

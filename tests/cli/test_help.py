@@ -94,7 +94,7 @@ def test_the_right_spelling_is_told(command: list[str], message: str, capsys: py
     assert main(command) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert message in line
-    assert line.endswith(" --help tells the options")
+    assert line.endswith(" --help lists the options")
 
 
 COMPLETE = """
@@ -146,7 +146,7 @@ def test_captions_are_not_replaced_without_being_told(
     command = ["caption", str(photos), "--model", str(checkpoint), "--output", str(output)]
     assert main(command) == 2
     assert capsys.readouterr().err == (
-        f"captioner: {output}: is there already; go on with it (--resume), replace it (--overwrite), or name another\n"
+        f"captioner: {output}: already exists; continue it (--resume), replace it (--overwrite), or name another\n"
     )
     assert output.read_text() == "hours of work\n"
     assert main([*command, "--overwrite", "--resume"]) == 2

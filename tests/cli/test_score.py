@@ -134,7 +134,7 @@ def test_a_part_of_the_images_is_scored_only_when_asked(
     [
         ("[", "a.json is not JSON"),
         ('{"a": 1}', "a.json is a JSON object with the fields 'a'"),
-        ("[]", "a.json: holds no caption"),
+        ("[]", "a.json: has no caption"),
         ('["dog"]', 'a.json is a JSON list that begins with "dog"'),
         ('[{"image_id": 1}]', "a.json has no \"captions\" (its fields: 'image_id')"),
         ('[{"image_id": true, "caption": "a"}]', "a.json is true: it must be a whole number or a text"),
@@ -162,9 +162,9 @@ def test_a_result_file_that_cannot_be_scored(
 @pytest.mark.parametrize(
     ("references", "message"),
     [
-        ("[]", "refs.json: holds no caption; give a file with reference captions"),
+        ("[]", "refs.json: has no caption; give a file with reference captions"),
         ('{"annotations": {}}', "refs.json is {}: it must be a list"),
-        ('{"annotations": []}', "refs.json: holds no caption; give a file with reference captions"),
+        ('{"annotations": []}', "refs.json: has no caption; give a file with reference captions"),
         ('{"annotations": [{"image_id": 1, "caption": 5}]}', "refs.json is 5: it must be a text"),
     ],
 )

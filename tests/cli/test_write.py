@@ -277,7 +277,7 @@ def test_damaged_and_foreign_files_stay_and_are_told_in_one_line(
         "captions.csv": (b"a,b\n1,2\n", "has no columns file_name and text"),
         "captions.json": (b"[1, 2]", "has no captions in COCO's format"),
         "cut.html": (b"<p><img src='1.png'", "ends within a tag"),
-        "page.html": (b"<meta charset=utf-8>\xff", "is no HTML that can be read as utf-8"),
+        "page.html": (b"<meta charset=utf-8>\xff", "is not HTML in utf-8"),
         "page.md": (b"\xff![](1.png)", "is not UTF-8"),
     }
     for name, (content, _) in files.items():
@@ -293,7 +293,7 @@ def test_damaged_and_foreign_files_stay_and_are_told_in_one_line(
     (photos / "metadata.csv").unlink()
     (photos / "metadata.jsonl").write_text("{'a': 1}\n")
     assert write(*as_forms("metadata.jsonl"), "--overwrite") == 1
-    assert "metadata.jsonl: line 1 is no JSON object" in capsys.readouterr().err
+    assert "metadata.jsonl: line 1 is not a JSON object" in capsys.readouterr().err
 
 
 def test_a_manifest_that_is_none_is_told_once(

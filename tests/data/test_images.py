@@ -70,7 +70,9 @@ def test_a_tag_that_nobody_needs_may_be_of_any_type(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", [None, bytearray(b"x"), io.BytesIO(b"x"), 3], ids=lambda value: type(value).__name__)
 def test_what_is_no_image_is_told_by_its_type(source: Any) -> None:
-    with pytest.raises(CaptionerError, match=f"^{type(source).__name__} is no image; give a path, bytes, a PIL image"):
+    with pytest.raises(
+        CaptionerError, match=f"^{type(source).__name__} is not an image; give a path, bytes, a PIL image"
+    ):
         open_image(source)
 
 
@@ -150,7 +152,7 @@ def damaged(tmp_path: Path, name: str) -> Path:
         ("empty.jpg", "is empty: get it again"),
         ("text.jpg", "is text: give an image file"),
         ("folder", "is a folder; give an image file"),
-        ("pipe", "is no regular file; give an image file"),
+        ("pipe", "is not a regular file; give an image file"),
         ("missing.jpg", "no such file; check the path"),
     ],
 )

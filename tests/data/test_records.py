@@ -101,7 +101,7 @@ def test_a_line_without_split_gets_the_given_one() -> None:
         ('{"image": "a.jpg", "captions": ["a"', "x.jsonl, line 2 is not JSON (Expecting ',' delimiter at column 36)"),
         (
             '{"image": "a.jpg", "captions": ["a"]} {}',
-            "x.jsonl, line 2 goes on after its object: write one object a line",
+            "x.jsonl, line 2 continues after its object: write one object a line",
         ),
         ("[1]", "x.jsonl, line 2 is [1]: it must be an object"),
         ('{"captions": ["a"]}', 'x.jsonl, line 2 has no "image" (its fields: '),

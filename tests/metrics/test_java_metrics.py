@@ -156,7 +156,7 @@ def test_a_missing_extra_is_told(score: Any, fake_java: Callable[[str], Path], m
 def test_a_missing_jar_is_told(score: Any, name: str, package: Path, fake_java: Callable[[str], Path]) -> None:
     fake_java("""echo 'openjdk version "11.0.2"' >&2""")
     (package / score.__name__ / name).unlink()
-    with pytest.raises(CaptionerError, match=f"{name} is missing; mend it with: pip install"):
+    with pytest.raises(CaptionerError, match=f"{name} is missing; fix it with: pip install"):
         score(*IMAGES)
 
 
@@ -306,7 +306,7 @@ def test_spice_answers_are_put_in_the_order_of_the_questions() -> None:
         ([answer(0, 1)], "1 results for 2 images"),
         ([answer(0, 1), answer(0, 1)], "2 results for 2 images"),
         ([answer(0, 1), answer(1, None)], "an image without its score"),
-        ([answer(0, 1), answer(1, float("nan"))], "a score that is no number"),
+        ([answer(0, 1), answer(1, float("nan"))], "a score that is not a number"),
         ([{"image_id": 0}, answer(1, 1)], "an image without its score"),
         (None, "an image without its score"),
     ],

@@ -165,8 +165,8 @@ def test_unknown_earns_nothing() -> None:
         ({1: "a"}, {1: ["a"], 2: ["b"], 3: ["c"]}, r"image 2 \(and 1 more\) has no caption"),
         ({1: "a"}, {1: []}, "image 1 has no reference"),
         ({1: "a"}, {1: "a"}, "image 1: its references are one text"),
-        ({1: 5}, {1: ["a"]}, "image 1: a caption is no text"),
-        ({1: "a"}, {1: ["a", None]}, "image 1: a caption is no text"),
+        ({1: 5}, {1: ["a"]}, "image 1: a caption is not text"),
+        ({1: "a"}, {1: ["a", None]}, "image 1: a caption is not text"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(candidates: Any, references: Any, message: str) -> None:

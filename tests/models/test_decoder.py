@@ -271,7 +271,10 @@ def test_a_senseless_shape_is_refused(field: str, value: object, message: str) -
     [
         ({"attention": "adaptive", "cell": "gru"}, "needs a cell with a memory c, not decoder.cell gru"),
         ({"attention": "top_down", "layers": 2}, "decoder.layers 2 must be 1"),
-        ({"attention": "multi_head", "attention_size": 6, "heads": 4}, "attention_size 6 is no multiple of .*heads 4"),
+        (
+            {"attention": "multi_head", "attention_size": 6, "heads": 4},
+            "attention_size 6 is not a multiple of .*heads 4",
+        ),
     ],
 )
 def test_choices_that_exclude_each_other_are_named(fields: dict[str, Any], message: str) -> None:

@@ -158,7 +158,7 @@ def test_a_decompression_bomb_is_refused_by_a_limit_that_can_be_set(
 
 @pytest.mark.parametrize("brand", [b"heic", b"mif1"])
 def test_heic_is_called_by_its_name(brand: bytes) -> None:
-    with pytest.raises(CaptionerError, match="is no image that can be read here"):
+    with pytest.raises(CaptionerError, match="is not a readable image"):
         open_image(b"\0\0\0\x18ftyp" + brand + bytes(40))
 
 
@@ -199,12 +199,12 @@ def test_what_is_no_file_is_refused_and_never_waited_for(
     assert printed.out.startswith("odd/7 line\\nbreak.png\t")
     assert len(printed.out.splitlines()) == 1
     assert printed.err.splitlines() == [
-        "captioner: odd/1 pipe.jpg: is no regular file; give an image file",
+        "captioner: odd/1 pipe.jpg: is not a regular file; give an image file",
         "captioner: odd/2 loop.jpg: cannot be read: Too many levels of symbolic links",
         "captioner: odd/3 nothing.jpg: no such file; check the path",
-        "captioner: odd/4 device.jpg: is no regular file; give an image file",
-        "captioner: odd/8.jpg: is no regular file; give an image file",
-        "captioner: /dev/zero: is no regular file; give an image file",
+        "captioner: odd/4 device.jpg: is not a regular file; give an image file",
+        "captioner: odd/8.jpg: is not a regular file; give an image file",
+        "captioner: /dev/zero: is not a regular file; give an image file",
     ]
 
 

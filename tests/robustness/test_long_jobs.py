@@ -140,7 +140,7 @@ def test_a_file_made_with_other_options_is_left_as_it_is(
 
 def test_resuming_needs_a_file(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["caption", str(photos), "--resume"]) == 2
-    assert capsys.readouterr().err == "captioner: --resume goes on with a file of captions; name it with --output\n"
+    assert capsys.readouterr().err == "captioner: --resume continues a file of captions; name it with --output\n"
 
 
 def test_a_full_device_behind_standard_output_is_told(checkpoint: Path, photos: Path) -> None:

@@ -106,7 +106,7 @@ def test_ollamas_client_lists_and_shows(ollama_client: ollama.Client) -> None:
         ({"model": "llava", "images": [png()]}, 404, "model 'llava' is not here; ask for 'captioner'"),
         ({"model": NAME, "images": [b"no picture"]}, 400, "image 1: is text: give an image file"),
         ({"model": NAME, "images": [png(), png()[:100]]}, 400, "image 2: "),
-        ({"model": NAME, "prompt": "Why is the sky blue?"}, 400, "the request holds no picture"),
+        ({"model": NAME, "prompt": "Why is the sky blue?"}, 400, "the request has no image"),
         ({"model": NAME, "images": [png()], "format": "json"}, 400, "this model writes plain captions"),
     ],
 )
@@ -252,7 +252,7 @@ def test_openais_client_is_told_that_nothing_is_fetched_or_opened(
         ("/api/generate", {"images": [PNG]}, "model: Field required"),
         ("/api/generate", {"model": NAME, "images": [5]}, "a picture is int; send its bytes as base64 text"),
         ("/api/generate", {"model": NAME, "images": "x"}, "images: Input should be a valid"),
-        ("/api/chat", {"model": NAME, "messages": [{"images": 5}]}, "images is no list"),
+        ("/api/chat", {"model": NAME, "messages": [{"images": 5}]}, "images is not a list"),
         ("/api/generate", [], "the body: "),
     ],
 )

@@ -117,9 +117,9 @@ def test_options_change_captions_as_they_do_in_python(address: str, tiny: Captio
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"content": b""}, "the request holds no picture"),
+        ({"content": b""}, "the request has no image"),
         ({"files": {"photo": ("a.png", b"x")}}, "the form has a file as 'photo'; send a picture as image"),
-        ({"files": {"beam_size": (None, "3")}}, "the form holds no picture"),
+        ({"files": {"beam_size": (None, "3")}}, "the form has no image"),
         ({"files": {"image": (None, "/etc/hostname")}}, "image is a text; send the content of an image file"),
         ({"files": [("image", ("a", b"x")), ("image", ("b", b"x"))]}, "send several as images"),
         ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, "the form cannot be read"),

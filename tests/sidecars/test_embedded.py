@@ -252,7 +252,7 @@ def test_damaged_pictures_are_refused_or_written_rightly_and_never_crash(name: s
 def test_other_formats_are_refused(end: str, tmp_path: Path) -> None:
     path = tmp_path / f"photo.{end}"
     picture().save(path)
-    with pytest.raises(CaptionerError, match="is no JPEG, PNG, WebP or TIFF"):
+    with pytest.raises(CaptionerError, match="is not a JPEG, PNG, WebP or TIFF"):
         write(Picture(path, MAKER))
 
 

@@ -42,7 +42,7 @@ def by_size(pictures: Iterable[bytes]) -> Iterator[Captioned | CaptionerError]:
     """Captions that tell a picture by its size."""
     for content in pictures:
         if content.startswith(b"no"):
-            yield CaptionerError("the given bytes: is no image that can be read here")
+            yield CaptionerError("the given bytes: is not a readable image")
         else:
             yield Captioned(f"{len(content)} bytes", -1.0, 0.5)
 

@@ -454,7 +454,7 @@ def test_evaluate_tells_how_far_confidence_can_be_trusted(calibrated: Path, caps
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--nonphotos", "nowhere"], "nowhere: is no folder; give one of pictures that are no photographs"),
+        (["--nonphotos", "nowhere"], "nowhere: is not a folder; give one with images that are no photographs"),
         (["--split", "test"], "no image is in split 'test'; choose another --split"),
         (["--output", "DATA"], "would be replaced, but is read as well"),
         (["--nonphotos", "EMPTY"], "there are 0 pictures that are no photographs to calibrate with; give at least 50"),

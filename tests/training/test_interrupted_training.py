@@ -148,7 +148,7 @@ def test_a_damaged_checkpoint_is_recognized_and_the_previous_is_used(
     assert_equal_runs(folder, whole)
     for name in (LAST, PREVIOUS):
         (folder / name).write_bytes(previous[:100])
-    with pytest.raises(CaptionerError, match="is damaged or was cut; start anew or give another"):
+    with pytest.raises(CaptionerError, match="is damaged or truncated; start a new run or give another"):
         newest_whole(folder / LAST)
 
 

@@ -84,8 +84,8 @@ def test_captions_of_an_image_stay_together_where_there_are_no_splits(tmp_path: 
     ("name", "content", "message"),
     [
         ("text.txt", b"one line\n", "too few lines"),
-        ("text.txt", b"a\nb\xff\n", "is no UTF-8 at byte 3"),
-        ("text.txt.gz", gzip.compress(b"a\nb\nc" * 99, mtime=0)[:-9], "is damaged or was cut"),
+        ("text.txt", b"a\nb\xff\n", "is not UTF-8 at byte 3"),
+        ("text.txt.gz", gzip.compress(b"a\nb\nc" * 99, mtime=0)[:-9], "is damaged or truncated"),
         ("text.jsonl", b'{"captions": ["a"]}\n{"captions"', "line 2 is not JSON"),
         ("text.jsonl", b'{"captions": ' + b"[" * 99_999, "line 1 is not usable JSON"),
         ("text.jsonl", b'{"captions": "a dog"}\n', '"captions" of text .*, line 1 is "a dog": it must be a list'),

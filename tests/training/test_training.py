@@ -206,7 +206,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
         (["--trainer.strategy", "bogus"], "train: "),
         (["--config", str(Path(__file__).parents[2] / "data" / "attention.png")], "captioner train --help"),
         (["--trainer.overfit_batches", "1"], "trainer.overfit_batches would draw images in an order of its own; lower"),
-        (["--trainer.max_epochs", "-1"], "training has no end, towards which the learning rate could fall; set"),
+        (["--trainer.max_epochs", "-1"], "the cosine schedule needs a training length; set"),
         (
             ["--trainer.accelerator", "gpu", "--trainer.devices", "99"],
             "trainer.accelerator is gpu, but there is",

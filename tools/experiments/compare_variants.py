@@ -180,7 +180,7 @@ def read_results(path: Path) -> Results:
     try:
         results: Results = json.loads(read(path))
     except ValueError as error:
-        raise CaptionerError(f"{path}: is damaged ({error}); mend it, or name another --output") from error
+        raise CaptionerError(f"{path}: is damaged ({error}); fix it, or name another --output") from error
     return results
 
 

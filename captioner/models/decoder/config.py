@@ -78,7 +78,7 @@ class DecoderConfig:
             raise CaptionerError(f"decoder.dropout is {self.dropout}; it must be at least 0 and less than 1")
         if self.attention == "multi_head" and self.attention_size % self.heads:
             raise CaptionerError(
-                f"decoder.attention_size {self.attention_size} is no multiple of decoder.heads {self.heads}"
+                f"decoder.attention_size {self.attention_size} is not a multiple of decoder.heads {self.heads}"
             )
         if self.attention == "adaptive" and self.cell not in CELLS_WITH_MEMORY:
             raise CaptionerError(
