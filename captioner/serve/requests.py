@@ -76,7 +76,7 @@ async def read_upload(request: Request, most: int) -> Asked:
         ServeError: It has no image, too many, or is malformed.
     """
     fields = dict(request.query_params)
-    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+    if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         return await _read_form(request, fields, most)
     content = await request.body()
     if not content:

@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from captioner.errors import CaptionerError
+from captioner.serve.connections import waiting_for
 from captioner.serve.limits import Limits
 
 BACKLOG = 128
@@ -65,8 +66,21 @@ def serve(app: FastAPI, opened: socket.socket, limits: Limits) -> None:
         opened: The bound socket.
         limits: Requests that exceed its time limit are cancelled at shutdown.
     """
-    config = uvicorn.Config(
+    server = uvicorn.Server(configure(app, limits))
+    with closing(opened), _ended_by_sigterm(server):
+        server.run(sockets=[opened])
+
+
+def configure(app: FastAPI, limits: Limits) -> uvicorn.Config:
+    """How uvicorn serves an application.
+
+    Args:
+        app: What answers requests.
+        limits: Clients that take longer than its seconds are given up.
+    """
+    return uvicorn.Config(
         app,
+        http=waiting_for(limits.seconds),
         log_level="warning",
         access_log=False,
         backlog=BACKLOG,
@@ -74,9 +88,6 @@ def serve(app: FastAPI, opened: socket.socket, limits: Limits) -> None:
         server_header=False,
         timeout_graceful_shutdown=math.ceil(limits.seconds),
     )
-    server = uvicorn.Server(config)
-    with closing(opened), _ended_by_sigterm(server):
-        server.run(sockets=[opened])
 
 
 @contextmanager

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
 from captioner.data.folders import SUFFIXES
 from captioner.errors import CaptionerError
 from captioner.sidecars import embedded, forms, xmp_files
-from captioner.sidecars.manifest import Entry, Manifest, Manifests, digest_of, folders_with_manifest
+from captioner.sidecars.manifest import BusyError, Entry, Manifest, Manifests, digest_of, folders_with_manifest
 from captioner.sidecars.targets import Maker, Row, Target
 from captioner.sidecars.xmp import OURS
 
@@ -50,27 +51,43 @@ class _Undo:
         self._report = report
         self._manifests = Manifests()
         self._failed: set[tuple[str, str]] = set()
+        self._refused: set[Path] = set()
 
     def run(self) -> None:
         """Undo all; failures stay in the manifests, for another run."""
         try:
             for folder in folders_with_manifest(self._root) if self._meant is None else (self._root,):
-                manifest = self._manifests.of(folder)
-                if not self._is_trial and manifest.path.exists():
-                    manifest.open()
+                with self._telling(folder):
+                    manifest = self._manifests.of(folder)
+                    if not self._is_trial and manifest.path.exists():
+                        manifest.open()
             self._take_back_marked()
             self._take_back_listed()
-            if not self._is_trial:
-                for manifest in self._manifests:
-                    self._forget(manifest)
+            for manifest in self._manifests:
+                if not self._is_trial and manifest.folder not in self._refused:
+                    with self._telling(manifest.folder):
+                        self._forget(manifest)
         finally:
             self._manifests.close()
+
+    @contextmanager
+    def _telling(self, folder: Path) -> Iterator[None]:
+        """Reports a folder whose manifest cannot be read or written; its files stay, and the others are done."""
+        try:
+            yield
+        except BusyError:
+            raise
+        except CaptionerError as error:
+            self._refused.add(folder)
+            self._report(Row("error", folder, str(error)))
 
     def _take_back_marked(self) -> None:
         """Files with provenance marks, wherever they are."""
         for path in self._files():
             form = xmp_files.FORM if path.suffix.lower() == ".xmp" else embedded.FORM
             if form not in self._names or path.is_symlink() or not self._is_meant(path.name):
+                continue
+            if path.parent in self._refused:
                 continue
             target = forms.of_file(form, path, _NOBODY)
             try:
@@ -84,6 +101,8 @@ class _Undo:
     def _take_back_listed(self) -> None:
         """Files listed in a manifest."""
         for manifest in self._manifests:
+            if manifest.folder in self._refused:
+                continue
             for (form, name), entry in manifest.written.items():
                 if form not in forms.WITH_MARKS and form in self._names and self._is_meant(name):
                     self._undo(forms.of_file(form, self._find(manifest.folder / name, form, entry), _NOBODY), entry)
@@ -97,9 +116,10 @@ class _Undo:
         """
         try:
             row = target.undo(target.version(self._manifests) or entry, self._is_trial)
-        except CaptionerError as error:
+        except (CaptionerError, OSError) as error:
             self._failed.add((target.form, target.path.name))
-            row = Row("error", target.path, str(error))
+            told = f"{target.path}: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+            row = Row("error", target.path, told)
         if row is not None:
             self._report(row)
 

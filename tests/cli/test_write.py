@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -437,6 +438,39 @@ def test_ctrl_c_while_a_manifest_is_let_go(
     monkeypatch.undo()
     assert write(*as_forms("txt"), path=many) == 0
     assert len(captions_of(many)) == 20
+
+
+def test_what_cannot_be_taken_back_keeps_nothing_else(
+    write: Callable[..., int], many: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = state(many)
+    assert write(*as_forms("txt"), path=many) == 0
+    written = state(many / "1")
+    damaged = many / "1" / NAME
+    damaged.write_bytes(b"someone else's\n" + written[NAME])
+    stuck, unlink = many / "2" / "2.txt", Path.unlink
+
+    def fails(path: Path, missing_ok: bool = False) -> None:
+        if path == stuck:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", fails)
+    capsys.readouterr()
+    assert write("--undo", path=many) == 1
+    told = capsys.readouterr().err
+    assert f"{damaged}: line 1 was not written by captioner; move the file away" in told
+    assert f"{stuck}: Permission denied" in told
+    assert "2 failed" in told
+    assert {name for name in state(many) if name.endswith(".txt")} == {
+        *(name for name in before if name.endswith(".txt")),
+        *(f"1/{name}" for name in written if name.endswith(".txt")),
+        "2/2.txt",
+    }
+    monkeypatch.undo()
+    damaged.write_bytes(written[NAME])
+    assert write("--undo", path=many) == 0
+    assert state(many) == before
 
 
 def test_two_at_once_do_not_meet(write: Callable[..., int], photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

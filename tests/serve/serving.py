@@ -21,7 +21,8 @@ from captioner.data.images import ImageSource
 from captioner.decoding import DecodingOptions
 from captioner.errors import CaptionerError
 from captioner.pipeline import Captioner
-from captioner.serve.server import address_of, open_socket
+from captioner.serve.limits import Limits
+from captioner.serve.server import address_of, configure, open_socket
 
 PATIENCE = LONGEST
 """Seconds that a test waits at most, on a machine with much else to do."""
@@ -31,10 +32,10 @@ CLIENT = httpx.Client(timeout=PATIENCE)
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
+def serving(app: FastAPI, limits: Limits | None = None) -> Iterator[str]:
     """Serves an application on the loopback, and gives its address."""
     opened = open_socket("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=PATIENCE))
+    server = uvicorn.Server(configure(app, limits or Limits()))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]}, daemon=True)
     thread.start()
     try:

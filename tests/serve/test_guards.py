@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import http.client
 import json
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from fastapi.responses import StreamingResponse
 from serving import CLIENT, PATIENCE, connect, png, port_of, serving
 
 from captioner.errors import CaptionerError
@@ -109,6 +113,49 @@ def test_a_body_that_does_not_arrive_is_given_up(tiny: Captioner) -> None:
     with serving(create_app(tiny, limits=Limits(seconds=0.5))) as address:
         received = answer_to(address, b"POST /caption HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\nxx")
     assert received.startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("begin", [b"", b"POST /caption HTTP/1.1\r\nHost: x\r\nContent-"])
+@pytest.mark.parametrize("requests", [0, 1])
+def test_a_header_that_does_not_arrive_holds_no_connection(tiny: Captioner, begin: bytes, requests: int) -> None:
+    limits = Limits(seconds=0.3)
+    with serving(create_app(tiny, limits=limits), limits) as address, connect(address) as connection:
+        for _ in range(requests):
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        connection.sendall(begin)
+        with contextlib.suppress(ConnectionResetError):
+            while connection.recv(65536):
+                pass
+
+
+def test_a_client_that_does_not_read_holds_no_connection(tiny: Captioner) -> None:
+    limits = Limits(seconds=0.3)
+    app = create_app(tiny, limits=limits)
+    ended = threading.Event()
+
+    @app.get("/large")
+    async def large() -> StreamingResponse:
+        async def parts() -> AsyncIterator[bytes]:
+            try:
+                while True:
+                    yield bytes(1 << 20)
+                    await asyncio.sleep(0)
+            finally:
+                ended.set()
+
+        return StreamingResponse(parts())
+
+    with serving(app, limits) as address, connect(address) as connection:
+        connection.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert ended.wait(PATIENCE)
+
+
+def test_the_case_of_a_media_type_does_not_matter(small: str) -> None:
+    head = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
+    content = head + png() + b"\r\n--x--\r\n"
+    headers = {"Content-Type": "Multipart/Form-Data; boundary=x"}
+    assert CLIENT.post(f"{small}/caption", content=content, headers=headers).json()["image"] == "a.png"
 
 
 def test_bodies_together_are_limited_and_what_they_held_is_given_back(small: str) -> None:
