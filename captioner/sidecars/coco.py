@@ -14,6 +14,7 @@ from PIL import Image
 from captioner.errors import CaptionerError
 from captioner.sidecars.policy import Captioned
 from captioner.sidecars.tables import CONFIDENCE, FILE_NAME, Table
+from captioner.utils.files import regular_size
 
 FORM = "coco"
 FILE = "captions.json"
@@ -87,6 +88,7 @@ def _new_id(name: str, used: set[int]) -> int:
 
 def _size(picture: Path) -> tuple[int, int] | None:
     try:
+        regular_size(picture)
         with Image.open(picture) as image:
             return image.size
     except Exception:  # Pillow's plug-ins raise almost anything for damaged files

@@ -16,6 +16,7 @@ from captioner.sidecars import jpeg, png, tiff, webp
 from captioner.sidecars.policy import Captioned
 from captioner.sidecars.targets import Maker
 from captioner.sidecars.xmp import DESCRIPTION, IMAGE_DESCRIPTION, Mark, Packet
+from captioner.utils.files import regular_size
 
 _EXIF_DESCRIPTION = 270
 _IPTC_CAPTION = (2, 120)
@@ -87,6 +88,7 @@ def mapped(path: Path) -> Iterator[mmap.mmap]:
         CaptionerError: It cannot be read.
     """
     try:
+        regular_size(path)
         with path.open("rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:
@@ -107,12 +109,17 @@ def words_in_picture(path: Path) -> str:
     except CaptionerError:
         pass  # unsupported or damaged XMP: other fields may still have a description
     # Pillow's plug-ins raise almost anything for damaged files.
-    with contextlib.suppress(Exception), Image.open(path) as image:
+    with contextlib.suppress(Exception), _opened(path) as image:
         found = [image.getexif().get(_EXIF_DESCRIPTION), image.info.get("Description")]
         iptc = IptcImagePlugin.getiptcinfo(image) or {}
         found.append(iptc.get(_IPTC_CAPTION))
         return next(filter(None, map(_words, found)), "")
     return ""
+
+
+def _opened(path: Path) -> Image.Image:
+    regular_size(path)
+    return Image.open(path)
 
 
 def words_in_packet(content: bytes) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from captioner.errors import CaptionerError
-from captioner.utils.files import TEMPORARY_NAME_PART, replacing
+from captioner.utils.files import TEMPORARY_NAME_PART, regular_size, replacing
 
 NAME = ".captioner.jsonl"
 _LINE_START = b'{"captioner": '
@@ -61,6 +61,7 @@ class Manifest:
         self._file: int | None = None
         self._whole = 0
         try:
+            regular_size(self.path)
             content = self.path.read_bytes()
         except FileNotFoundError:
             return

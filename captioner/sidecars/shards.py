@@ -22,7 +22,7 @@ from captioner.sidecars.manifest import Entry, Manifest, Manifests
 from captioner.sidecars.policy import Captioned, Decision, Policy, Slot
 from captioner.sidecars.targets import CHANGED, Maker, Row, Target
 from captioner.sidecars.text_files import TextFile
-from captioner.utils.files import replacing
+from captioner.utils.files import regular_size, replacing
 
 FORM = "tar"
 _MARK = "captioner"
@@ -125,6 +125,7 @@ class Shards:
         return manifest
 
     def _write(self, source: Path, target: Path, manifest: Manifest, stream: Stream) -> None:
+        regular_size(source)
         status = source.stat()
         state = [status.st_size, status.st_mtime_ns]
         if target.exists():
@@ -297,6 +298,7 @@ def _add(out: tarfile.TarFile, member: tarfile.TarInfo, content: bytes) -> None:
 
 
 def _digest(path: Path) -> str:
+    regular_size(path)
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):

@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias
 from captioner.errors import CaptionerError
 from captioner.sidecars.manifest import Entry, Manifests, digest_of, pack, unpack
 from captioner.sidecars.policy import Captioned, Decision, Policy, Slot
-from captioner.utils.files import replacing
+from captioner.utils.files import regular_size, replacing
 
 CHANGED = "was changed since it was written; the text stays as it is"
 LARGEST = 2**28
@@ -292,7 +292,7 @@ def read_file(path: Path) -> bytes | None:
         CaptionerError: It cannot be read, or is too large.
     """
     try:
-        if path.stat().st_size > LARGEST:
+        if regular_size(path) > LARGEST:
             raise CaptionerError(f"{path}: has more than {LARGEST:,} bytes")
         return path.read_bytes()
     except FileNotFoundError:

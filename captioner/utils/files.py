@@ -51,6 +51,19 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def regular_size(path: Path) -> int:
+    """The bytes of a file that can be opened: a pipe would be waited for, and a device has no end.
+
+    Raises:
+        CaptionerError: It is no regular file.
+        OSError: It is not there, or cannot be looked at.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise CaptionerError(f"{path}: is no regular file; move it away")
+    return status.st_size
+
+
 def refuse_to_follow(target: Path, name: str | os.PathLike[str]) -> None:
     """Refuse a target that must not be replaced.
 

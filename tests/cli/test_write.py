@@ -440,6 +440,33 @@ def test_ctrl_c_while_a_manifest_is_let_go(
     assert len(captions_of(many)) == 20
 
 
+def test_pipes_among_the_files_are_not_waited_for(
+    write: Callable[..., int], photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipes = [photos / name for name in ("a.jpg", "0.png.xmp", "1.txt", "notes.md", f"below/{NAME}")]
+    (photos / "below").mkdir()
+    shutil.copyfile(photos / "0.png", photos / "below" / "0.png")
+    for pipe in pipes:
+        os.mkfifo(pipe)
+
+    def too_long(number: int, frame: object) -> None:
+        raise TimeoutError(number)
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(int(processes.LONGEST))
+    try:
+        assert write(*as_forms("txt", "xmp", "coco", "alt", "embedded")) == 1
+        told = capsys.readouterr().err
+        for pipe in pipes:
+            assert f"{pipe}: is no regular file" in told
+        assert (photos / "0.txt").exists()
+        assert write("--undo") == 1
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert not (photos / "0.txt").exists()
+
+
 def test_what_cannot_be_taken_back_keeps_nothing_else(
     write: Callable[..., int], many: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
