@@ -123,6 +123,8 @@ class CocoCaptions:
             print_status()
         known = {image_id for image_id, _ in self._images}
         unlisted = [image_id for image_id in self._texts if image_id not in known]
+        if unlisted:
+            unlisted = self._match_types(unlisted)
         if self._pictures:
             self._tell_unlisted(sorted(unlisted, key=str))
         else:
@@ -138,6 +140,14 @@ class CocoCaptions:
         self._texts.clear()
         self._images.clear()
         return records
+
+    def _match_types(self, unlisted: list[Id]) -> list[Id]:
+        """Gives captions of the image "1" to the image 1, and the other way round; returns those of neither."""
+        known = {str(image_id): image_id for image_id, _ in self._images}
+        for image_id in unlisted:
+            if str(image_id) in known:
+                self._texts.setdefault(known[str(image_id)], []).extend(self._texts.pop(image_id))
+        return [image_id for image_id in unlisted if image_id in self._texts]
 
     def _tell_unlisted(self, images: list[Id]) -> None:
         for image_id in images:

@@ -139,7 +139,12 @@ def join(entries: Iterable[Entry]) -> list[Record]:
 
 def _image(entry: dict[str, Any], columns: Columns, where: str, pictures: bool) -> str:
     if columns.image is not None:
-        return typed(entry[columns.image], str, f'"{columns.image}" of {where}')
+        value = entry[columns.image]
+        if isinstance(value, dict) and isinstance(value.get("path"), str):  # as Hugging Face's data sets write it
+            value = value["path"]
+        elif type(value) is int:  # a name without its ending, as a table holds it
+            value = str(value)
+        return typed(value, str, f'"{columns.image}" of {where}')
     if columns.image_id is None:
         raise CaptionerError(f'{where} has no "image" (its fields: {fields_of(entry)}): add it')
     value = identity(entry[columns.image_id], where)

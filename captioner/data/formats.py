@@ -146,6 +146,15 @@ class Source:
             return self._coco(CocoCaptions(self.captions, self.skipped, self.pictures), content)
         if "images" in content and not _has_captions(content["images"]):
             return self._karpathy(content)
+        if lists and len(lists) == len(content) and all(name.lower() in SPLIT_NAMES for name in lists):
+            return self._entries(
+                (
+                    ({**value, "split": name} if isinstance(value, dict) else value, f"{name}[{n}] of {self.captions}")
+                    for name in lists
+                    for n, value in enumerate(content[name])
+                ),
+                "entry",
+            )
         if lists and (len(lists) == 1 or "images" in lists):
             name = "images" if "images" in lists else lists[0]
             return self._list(content[name], name)

@@ -24,14 +24,14 @@ KIND_NAMES: dict[type, str] = {dict: "an object", list: "a list", str: "a text",
 
 
 def read_text(path: Path) -> str:
-    """Read a text file in UTF-8, or in UTF-16 with the byte-order mark that Excel and PowerShell write.
+    """Read a text file in UTF-8, or in UTF-16 or 32 with the byte-order mark that Excel and PowerShell write.
 
     Raises:
         CaptionerError: The file is missing, unreadable, empty, not text, or in another encoding.
     """
     try:
         content = path.read_bytes()
-        if not content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        if _encoding(content) == "utf-8-sig":
             _refuse_other_kinds(path, content)
         text = content.decode(_encoding(content))
     except UnicodeDecodeError as error:
@@ -43,10 +43,14 @@ def read_text(path: Path) -> str:
         raise CaptionerError(f"cannot read {path}: {reason}; give a caption file that exists") from error
     if not text or text.isspace():
         raise CaptionerError(f"{path} is empty: give a file with captions")
+    if text.count("\0") > len(text) // 4:  # UTF-16 without its mark
+        raise CaptionerError(f"{path} is not UTF-8 text (every other character is NUL): save it as UTF-8")
     return text
 
 
 def _encoding(content: bytes) -> str:
+    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
     return "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ from captioner.data.json_fields import fields_of
 from captioner.data.skip_report import MALFORMED, Skipped
 from captioner.errors import CaptionerError
 
-_EXCEL_DELIMITER = re.compile(r'"?sep=(?P<delimiter>.)"?\s*', re.I)
+_EXCEL_DELIMITER = re.compile(r'"?sep=(?P<delimiter>[^\s"]|\t)"?\s*', re.I)
 """A first line that declares the delimiter to Excel."""
 
 _USUAL = ",;\t|"
@@ -47,13 +48,14 @@ def read_table(text: str, captions: Path, skipped: Skipped, pictures: bool) -> I
     first = 1 + text.count("\n", 0, given.end()) if given else 1
     if given:
         text = text[given.end() :]
-    start = next(line for line in text.splitlines() if line.strip())
+    start = next((line for line in text.splitlines() if line.strip()), "")
     delimiter, header = _header(start, given["delimiter"] if given else None, captions)
     rows = _rows(text, delimiter, captions, first)
     if header is None:
         header = ["image", "caption"]
     else:
         next(rows)
+        header = list(_distinct(header))
     for number, row in rows:
         while len(row) > len(header) and not row[-1]:
             row.pop()
@@ -90,6 +92,14 @@ def _header(line: str, given: str | None, captions: Path) -> tuple[str, list[str
         f"{captions} is a table of {len(names)} columns between {_NAMES.get(mark, repr(mark))}, which begins with "
         f"{fields_of(names)}: {_NEED}"
     )
+
+
+def _distinct(names: Sequence[str]) -> Iterator[str]:
+    """The columns' names, those that were before with a number, as ``caption_2``."""
+    seen: Counter[str] = Counter()
+    for name in names:
+        seen[name] += 1
+        yield name if seen[name] == 1 or not name else f"{name}_{seen[name]}"
 
 
 def _cells(line: str, delimiter: str) -> list[str]:

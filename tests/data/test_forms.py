@@ -42,6 +42,7 @@ FORMS = {
     "names of datasets": table(header=("image_path", "sentence")),
     "an index in front": ",image,caption\n" + "".join(f'{n},{i},"{c}"\n' for n, (i, c) in enumerate(ROWS)),
     "columns by number": 'file_name,caption_1,caption_2\na.jpg,"a red square , plain",a square\nb.jpg,a blue square,\n',
+    "columns of one name": 'image,caption,caption\na.jpg,"a red square , plain",a square\nb.jpg,a blue square,\n',
     "a list in a cell": 'raw,filename\n"[""a red square , plain"", ""a square""]",a.jpg\n"[""a blue square""]",b.jpg\n',
     "without names": "".join(f"{image}\t{caption}\n" for image, caption in ROWS),
     "JSON lines": lines(*({"image": image, "captions": captions} for image, captions in SAME.items())),
@@ -56,6 +57,16 @@ FORMS = {
         {"image": {str(n): i for n, (i, _) in enumerate(ROWS)}, "caption": {str(n): c for n, (_, c) in enumerate(ROWS)}}
     ),
     "captions as objects": lines(*({"image": i, "captions": [{"caption": c} for c in own]} for i, own in SAME.items())),
+    "a list for each split": json.dumps(
+        {"train": [{"image": "a.jpg", "captions": SAME["a.jpg"]}, {"image": "b.jpg", "captions": SAME["b.jpg"]}]}
+    ),
+    "pictures as Hugging Face writes them": lines(*({"image": {"bytes": None, "path": i}, "text": c} for i, c in ROWS)),
+    "COCO's with ids of two types": json.dumps(
+        {
+            "images": [{"id": str(n), "file_name": image} for n, image in enumerate(SAME)],
+            "annotations": [{"image_id": list(SAME).index(image), "caption": caption} for image, caption in ROWS],
+        }
+    ),
     "annotations with names": json.dumps({"annotations": [{"file_name": i, "caption": c} for i, c in ROWS]}),
 }
 
@@ -77,6 +88,30 @@ def test_the_same_content_in_any_form(folder: Path, form: str, encoding: str) ->
     file = folder / "captions"
     file.write_bytes(FORMS[form].encode(encoding))
     assert content(file) == SAME
+
+
+def test_lists_for_splits_and_numbers_for_names(tmp_path: Path) -> None:
+    for name in ("1.jpg", "2.jpg"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    file = tmp_path / "captions.json"
+    file.write_text(json.dumps({"train": [{"image": 1, "text": "a"}], "validation": [{"image": "2.jpg", "text": "b"}]}))
+    assert [(each.image.name, each.split) for each in read_records(file)] == [("1.jpg", "train"), ("2.jpg", "val")]
+
+
+def test_utf_32_and_utf_16_without_its_mark(folder: Path) -> None:
+    file = folder / "captions.csv"
+    file.write_text(table(), encoding="utf-32")
+    assert content(file) == SAME
+    file.write_text(table(), encoding="utf-16-le")
+    with pytest.raises(CaptionerError, match=r"is not UTF-8 text \(every other character is NUL\): save it as UTF-8"):
+        read_records(file)
+
+
+def test_a_delimiter_for_excel_alone_is_no_table(folder: Path) -> None:
+    for text in ("sep=;\n", 'sep="\na.jpg,a dog\n'):
+        (folder / "captions.csv").write_text(text)
+        with pytest.raises(CaptionerError, match="a table needs a column of pictures"):
+            read_records(folder / "captions.csv")
 
 
 def test_quotes_may_stand_where_no_delimiter_needs_them(folder: Path) -> None:
