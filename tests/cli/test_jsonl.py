@@ -149,7 +149,7 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("place", "message"),
-    [("file/captions.jsonl", "exists"), ("folder", "no regular file"), ("pipe", "no regular file")],
+    [("file/captions.jsonl", "exists"), ("folder", "not a regular file"), ("pipe", "not a regular file")],
 )
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, place: str, message: str) -> None:
     (tmp_path / "file").touch()

@@ -1,4 +1,4 @@
-"""Captions inside pictures: all formats, all kinds of metadata, read back by exiftool, exiv2 and Pillow."""
+"""Captions embedded in images: all formats, all kinds of metadata, read back by exiftool, exiv2 and Pillow."""
 
 from __future__ import annotations
 

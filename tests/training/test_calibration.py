@@ -392,10 +392,10 @@ def test_a_model_that_was_not_calibrated_says_so(
     out, _ = captions_of(capsys, "--model", str(checkpoint), photo, "--json")
     assert json.loads(out)["confidence"] is None
     assert main(["caption", "--model", str(checkpoint), photo, "--min-confidence", "0.5"]) == 2
-    assert "--min-confidence needs a model that tells how sure it is" in capsys.readouterr().err
+    assert "--min-confidence needs a model with a confidence" in capsys.readouterr().err
     data = str(calibrated / "data.jsonl")
     assert main(["evaluate", "--model", str(checkpoint), "--data", data, "--split", "val", "--confidence"]) == 2
-    assert "--confidence needs a model that tells how sure it is" in capsys.readouterr().err
+    assert "--confidence needs a model with a confidence" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", ["-0.1", "1.5", "nan"])

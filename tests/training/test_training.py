@@ -225,7 +225,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
         (["--checkpoint.every_n_epochs", "-1"], "train: Invalid value for every_n_epochs=-1"),
         (["--trainer.default_root_dir", "null"], "trainer.default_root_dir is null; name a folder for the run"),
         (["--trainer.accumulate_grad_batches", "0"], "trainer.accumulate_grad_batches is 0; it must be at least 1"),
-        (["--config"], "train: argument -c/--config: expected one argument; captioner train --help tells"),
+        (["--config"], "train: argument -c/--config: expected one argument; captioner train --help lists"),
         (["--model.start.word_vectors", "nowhere.txt"], "word vectors nowhere.txt: no such file; check the path"),
         (["--model.encoder.unfreeze_from", "all", "--data.feature_cache", "f"], "data.feature_cache needs a frozen"),
         (["--trainer.max_steps", "3"], "training would end before the first validation, after 4 batches; raise"),
