@@ -156,7 +156,7 @@ def _read(file: io.BufferedReader | io.BytesIO, name: str, enough: int | None) -
                 try:
                     image = Image.open(file)
                 except UnidentifiedImageError:
-                    raise _OtherKindError("is a HEIC image that is damaged or was cut; get a whole copy") from None
+                    raise _OtherKindError("is a HEIC image that is damaged or truncated; get a complete copy") from None
             else:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - LOOKED_AT))
                 raise _OtherKindError(_tell_kind(start, file.read(), file)) from None
@@ -176,9 +176,9 @@ def _tell_kind(start: bytes, end: bytes, file: io.BufferedReader | io.BytesIO) -
     if kind is not None and kind.name.endswith(" image"):
         if _has_other_pixels(file):
             return f"is {kind.name} with channels that are not read here; convert it to 8 or 16 bits a channel"
-        return f"is {kind.name} that is damaged or was cut; get a whole copy"
+        return f"is {kind.name} that is damaged or truncated; get a complete copy"
     if start[4:12] == b"ftypavif" and features.check("avif"):
-        return "is an AVIF image that is damaged or was cut; get a whole copy"
+        return "is an AVIF image that is damaged or truncated; get a complete copy"
     if kind is not None:
         return kind.tell("give an image file")
     if is_text(start):

@@ -97,7 +97,7 @@ def test_what_is_not_read_is_told_from_what_is_damaged() -> None:
     content = tiff(COLORS / 255, 32, sample_format=3)
     with pytest.raises(CaptionerError, match="TIFF image with channels that are not read here; convert it to 8 or 16"):
         open_image(content)
-    with pytest.raises(CaptionerError, match="is a TIFF image that is damaged or was cut; get a whole copy"):
+    with pytest.raises(CaptionerError, match="is a TIFF image that is damaged or truncated; get a complete copy"):
         open_image(content[:100])
 
 
@@ -107,7 +107,7 @@ def test_a_header_that_was_cut_is_told(kind: str, name: str) -> None:
         pytest.importorskip("pillow_heif").register_heif_opener()
     file = io.BytesIO()
     Image.new("RGB", (64, 64), "red").save(file, kind)
-    with pytest.raises(CaptionerError, match=f"is {name} image that is damaged or was cut; get a whole copy"):
+    with pytest.raises(CaptionerError, match=f"is {name} image that is damaged or truncated; get a complete copy"):
         open_image(file.getvalue()[:14])
 
 
