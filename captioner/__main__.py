@@ -1,4 +1,4 @@
-"""The process: one verb, then its end."""
+"""Entry point of the process."""
 
 import os
 import signal
@@ -10,10 +10,10 @@ from captioner.utils.signals import EXIT_INTERRUPTED, end_at_once
 
 
 def run() -> NoReturn:
-    """Runs the verb that the command line names, and ends the process with its exit code."""
+    """Run the command line, and end the process with its exit code."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored by the shell
         signal.signal(signal.SIGINT, end_at_once)
-    # Only now, so that Ctrl-C is answered meanwhile.
+    # Imported here, so that Ctrl-C is handled meanwhile.
     from captioner.cli import main
     from captioner.utils.runtime import wait_briefly
 
@@ -22,7 +22,7 @@ def run() -> NoReturn:
     if code == EXIT_INTERRUPTED:
         with suppress(OSError):
             sys.stdout.flush()
-        # Python's own end would wait for the photographs that threads are decoding, however long one takes.
+        # Python's own exit would wait for threads that are decoding images.
         os._exit(code)
     sys.exit(code)
 

@@ -22,7 +22,7 @@ _LIGHTNING_PREFIX = "model."
 """Prefix of the parameters of the `CaptionModel` in a Lightning checkpoint."""
 
 _NARROW = {"I8": torch.int8, "F16": torch.float16, "BF16": torch.bfloat16}
-"""Types of matrices in a file, those first beside which others can stand."""
+"""Data types of matrices in a file, the determining ones first."""
 
 _ZIP_MAGIC = b"PK\x03\x04"
 
@@ -96,7 +96,7 @@ def matrix_dtype(path: str | os.PathLike[str]) -> torch.dtype:
 
 
 def _name_one_in(folder: Path) -> str:
-    """Which file of a folder to give: the one that a run leaves in the end, else one that it can go on from."""
+    """Suggest a file in a folder: a run's final checkpoint, else one to resume from."""
     found = [path for end in _ENDINGS for path in sorted(folder.glob(f"*{end}"))]
     return f"give {found[0]}" if found else "it has no checkpoint (.safetensors, .ckpt); give a file"
 

@@ -1,4 +1,4 @@
-"""Pictures of more than 8 bits a channel as 8 bits, where Pillow's own conversion clips, inverts or darkens them."""
+"""Convert images with more than 8 bits per channel to 8 bits, which Pillow itself clips, inverts or darkens."""
 
 from __future__ import annotations
 
@@ -9,45 +9,47 @@ import numpy as np
 from PIL import Image, ImageChops, TiffImagePlugin
 
 _BITS = (8, 10, 12, 14, 16, 24, 32)
-"""Of the values that cameras, microscopes and scanners write, in files of 16 or 32 bits."""
+"""Bit depths of cameras, microscopes and scanners, in files of 16 or 32 bits."""
 
-# Tags of TIFF (TIFF 6.0, section 8), and what some of their values mean.
+# TIFF tags (TIFF 6.0, section 8), and some of their values.
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _MAX_SAMPLE_VALUE, _PLANAR, _SAMPLE_FORMAT = 258, 262, 281, 284, 339
 _WHITE_IS_ZERO = 0
 _PLANES_APART = 2
 _UNSIGNED = 1
 
 _OTHER_ORDER = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
-"""The last letter of a raw mode of 16 bits, for the bytes of each value the other way round."""
+"""Suffix of a 16-bit raw mode for the opposite byte order."""
 
 
 def gray_in_eight_bits(image: Image.Image, file: Image.Image) -> Image.Image:
-    """Makes gray values of more than 8 bits 8 bits: white is the file's own, else the least of `_BITS` that they need.
+    """Scale deep gray values to 8 bits.
+
+    The white level is the file's own, else that of the smallest of `_BITS` that fits.
 
     Args:
-        image: Of one of Pillow's modes I and F.
-        file: The picture as it was opened, which may tell what values mean.
+        image: Image in Pillow's mode I or F.
+        file: The opened file, which may state the white level.
     """
     values = np.asarray(image)
     if image.mode == "F":
         values = np.nan_to_num(values)
         values = (values * 255).round() if values.max() <= 1 else values
     elif _tag(file, _BITS_PER_SAMPLE) == 32 and _tag(file, _SAMPLE_FORMAT, _UNSIGNED) == _UNSIGNED:
-        values = values.view(np.uint32)  # which Pillow takes for signed
+        values = values.view(np.uint32)  # which Pillow reads as signed
     gray = Image.fromarray(_scaled(np.clip(values, 0, 2**32 - 1).astype(np.uint32), _told_white(file)))
-    # Of 8 bits, Pillow does it.
+    # 8 bits are handled by Pillow.
     return ImageChops.invert(gray) if _tag(file, _PHOTOMETRIC) == _WHITE_IS_ZERO else gray
 
 
 def load_colors(image: Image.Image, file: IO[bytes]) -> None:
-    """Loads colors of 16 bits a channel from a TIFF file. Pillow keeps the upper byte of each.
+    """Load a color TIFF with 16 bits per channel, of which Pillow keeps only the upper bytes.
 
-    Planes that stand apart Pillow would take for planes of 8 bits. Where 14 bits or fewer are used, the lower bytes are
-    read too, and white is as in `gray_in_eight_bits`.
+    Pillow would read separate planes as 8 bits. If 14 bits or fewer are used, the lower bytes are read, too, and the
+    white level is chosen as in `gray_in_eight_bits`.
 
     Args:
-        image: The picture, not loaded yet; any other than such a file's stays as it is.
-        file: What it was opened from.
+        image: The image, not loaded yet; other images are left unchanged.
+        file: The file that it was opened from.
     """
     if not isinstance(image, TiffImagePlugin.TiffImageFile) or image.mode not in ("RGB", "RGBA", "CMYK"):
         return
@@ -68,7 +70,7 @@ def load_colors(image: Image.Image, file: IO[bytes]) -> None:
 
 
 def _scaled(values: np.ndarray, white: int) -> np.ndarray:
-    """Whole numbers as 8 bits of the depth that they, or the white that the file tells, need."""
+    """Scale integers to 8 bits, by their own depth or the file's white level."""
     greatest = max(white, int(values.max()))
     bits = next(bits for bits in _BITS if greatest < 1 << bits)
     return (values >> (bits - 8)).astype(np.uint8)
@@ -88,12 +90,12 @@ def _other_order(mode: str) -> str:
 
 
 def _told_white(image: Image.Image) -> int:
-    """The greatest value by the file's own word; 0 without."""
+    """The white level stated by the file; 0 if unknown."""
     told = _tag(image, _MAX_SAMPLE_VALUE)
     return told if isinstance(told, int) and 0 < told < 1 << 32 else 0
 
 
 def _tag(image: Image.Image, number: int, default: int | None = None) -> Any:  # noqa: ANN401 (files hold anything)
-    """A tag of a TIFF image, of several channels that of the first; the default where there is none."""
+    """Read a TIFF tag, for several channels that of the first; the default if it is missing."""
     value = getattr(image, "tag_v2", {}).get(number, default)
     return (value or (default,))[0] if isinstance(value, tuple) else value

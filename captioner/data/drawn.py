@@ -1,4 +1,4 @@
-"""The images that training drew for validation, and those that it left."""
+"""Reproduce the validation split that training draws."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def read_drawn(
     seed: int,
     max_skipped: float,
 ) -> list[Record]:
-    """Reads the part of a caption file that training on it with ``val_share`` and ``val_seed`` has the split for.
+    """Read the records of a split that training draws with ``val_share`` and ``val_seed``.
 
-    What cannot be trained on is passed over first, as training does, and told on standard error.
+    Unusable records are skipped first, as in training, and reported on standard error.
 
     Args:
         captions: The caption file.
-        images: Folder of the images, as `read_records` takes it.
+        images: Folder of the images, as for `read_records`.
         splits: Folder of split files.
-        anywhere: Whether the file may name images outside their folder.
-        split: ``val`` for the images drawn, ``train`` for the others.
+        anywhere: Whether the file may refer to images outside their folder.
+        split: ``val`` for the drawn images, ``train`` for the others.
         share: ``data.val_share`` of the training, in (0, 1).
         seed: ``data.val_seed`` of the training.
-        max_skipped: Share of the images, and of the captions, that may be passed over, in [0, 1].
+        max_skipped: Share of the images, and of the captions, that may be skipped, in [0, 1].
 
     Raises:
-        CaptionerError: The file cannot be used or has a validation split, or the share is not within its bounds.
+        CaptionerError: The file is unusable or has a validation split, or the share is out of range.
     """
     if not 0 < share < 1:
         raise CaptionerError(f"the share drawn for validation is {share}; it must be greater than 0 and less than 1")

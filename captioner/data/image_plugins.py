@@ -1,4 +1,4 @@
-"""What Pillow does not do by itself: read HEIC, and keep the messages of a C library off the terminal."""
+"""Extensions of Pillow: a HEIC decoder, and a filter of a C library's messages."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from PIL import _imaging
 
 
 class MissingDecoderError(Exception):
-    """A format whose decoder is not installed; the text tells how to install it."""
+    """A format whose decoder is not installed; the message says how to install it."""
 
 
 def register_heic() -> None:
-    """Have Pillow read HEIC and HEIF, for the whole process.
+    """Register the decoder of HEIC and HEIF with Pillow, for the whole process.
 
     Raises:
         MissingDecoderError: The decoder, an extra of this package, is not installed.
@@ -29,10 +29,9 @@ def register_heic() -> None:
 
 
 def silence_libtiff() -> None:
-    """Keep libtiff, which Pillow reads TIFF with, from writing on standard error; what is wrong is raised all the same.
+    """Keep Pillow's libtiff from writing to standard error; errors are still raised.
 
-    The library is the one that Pillow is linked with. Where the system does not find its functions through Pillow's own
-    module, as on Windows, nothing changes.
+    No effect where the library's functions are not accessible through Pillow's module, as on Windows.
     """
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(_imaging.__file__)

@@ -1,4 +1,4 @@
-"""Is a confidence what it says? Calibration, and what is gained by keeping the surest captions alone.
+"""Calibration of confidences, and hallucination among the most confident captions.
 
 Reliability and its expected calibration error: Guo et al., ICML 2017, On Calibration of Modern Neural Networks. Risk
 and coverage: El-Yaniv and Wiener, JMLR 2010; Geifman and El-Yaniv, NeurIPS 2017.
@@ -16,23 +16,23 @@ from captioner.metrics.naming import Naming
 from captioner.metrics.ngrams import Floats
 
 BINS = 10
-"""Bins of equal width that confidences are sorted into."""
+"""Number of bins of equal width."""
 
 KEPT = 0.8
-"""Share of photographs that a threshold for everyday use keeps."""
+"""Coverage of the suggested threshold on photographs."""
 
 _COVERAGES = np.linspace(1, 0.05, 20)
 
 
 class Bin(NamedTuple):
-    """Captions of about one confidence.
+    """A bin of captions with similar confidence.
 
     Attributes:
-        low: Least confidence.
-        high: Greatest confidence, which belongs to the next bin but for 1.
-        captions: How many there are.
+        low: Lower edge.
+        high: Upper edge, exclusive except for 1.
+        captions: Number of captions.
         confidence: Their mean confidence.
-        right: Share of them that are right.
+        right: Share of correct captions.
     """
 
     low: float
@@ -43,12 +43,12 @@ class Bin(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What is left when captions below a threshold are dropped.
+    """Coverage and hallucination above a threshold.
 
     Attributes:
         threshold: The threshold.
-        coverage: Share of the captions that are left.
-        chair_i: CHAIRi of these, NaN where they name nothing.
+        coverage: Share of the remaining captions.
+        chair_i: CHAIRi of these, NaN if they name nothing.
         chair_s: CHAIRs of these.
     """
 
@@ -59,12 +59,12 @@ class Kept(NamedTuple):
 
 
 def reliability(confidences: Floats, right: NDArray[np.bool_], bins: int = BINS) -> list[Bin]:
-    """The bins that hold a caption, the least sure first.
+    """Compute the non-empty bins, the least confident first.
 
     Args:
-        confidences: Of each caption, in [0, 1], shape (captions,).
-        right: Whether it is right, shape (captions,).
-        bins: How many of equal width.
+        confidences: Confidence of each caption, in [0, 1], shape (captions,).
+        right: Whether each is correct, shape (captions,).
+        bins: Number of bins of equal width.
     """
     place = np.minimum((confidences * bins).astype(int), bins - 1)
     return [
@@ -75,12 +75,12 @@ def reliability(confidences: Floats, right: NDArray[np.bool_], bins: int = BINS)
 
 
 def expected_calibration_error(confidences: Floats, right: NDArray[np.bool_], bins: int = BINS) -> float:
-    """Mean distance between confidence and share of right captions, over the bins, weighted by their captions.
+    """Expected calibration error: mean distance of confidence and share of correct captions, weighted by bin size.
 
     Args:
-        confidences: Of each caption, in [0, 1], shape (captions,).
-        right: Whether it is right, shape (captions,).
-        bins: How many of equal width.
+        confidences: Confidence of each caption, in [0, 1], shape (captions,).
+        right: Whether each is correct, shape (captions,).
+        bins: Number of bins of equal width.
 
     Returns:
         The error in [0, 1]; NaN without a caption.
@@ -92,23 +92,23 @@ def expected_calibration_error(confidences: Floats, right: NDArray[np.bool_], bi
 
 
 def calibration_error_by_chance(confidences: Floats, samples: int = 200, seed: int = 0, bins: int = BINS) -> float:
-    """The expected calibration error that perfectly calibrated confidences would have, for there are so few captions.
+    """Expected calibration error of perfectly calibrated confidences, due to the finite number of captions.
 
     Args:
-        confidences: Of each caption, in [0, 1], shape (captions,).
-        samples: How often it is drawn whether each caption is right.
-        seed: The same seed gives the same result.
-        bins: How many of equal width.
+        confidences: Confidence of each caption, in [0, 1], shape (captions,).
+        samples: Number of simulations.
+        seed: Seed of the simulations.
+        bins: Number of bins of equal width.
     """
     drawn = np.random.default_rng(seed).random((samples, len(confidences))) < confidences
     return float(np.mean([expected_calibration_error(confidences, right, bins) for right in drawn]))
 
 
 def threshold_keeping(confidences: Floats, share: float = KEPT) -> float:
-    """The greatest threshold that keeps at least a share of the captions.
+    """Compute the greatest threshold that keeps at least a share of the captions.
 
     Args:
-        confidences: Of each caption, in [0, 1], shape (captions,), at least one.
+        confidences: Confidence of each caption, in [0, 1], shape (captions,), at least one.
         share: In (0, 1].
     """
     count = max(1, int(np.ceil(share * len(confidences) - 1e-9)))
@@ -116,11 +116,11 @@ def threshold_keeping(confidences: Floats, share: float = KEPT) -> float:
 
 
 def keep(naming: Naming, confidences: Floats, threshold: float) -> Kept:
-    """What captions name that are at least so sure.
+    """Select the captions with at least a confidence.
 
     Args:
-        naming: Of all captions.
-        confidences: Likewise, in the same order.
+        naming: Objects named by all captions.
+        confidences: Confidences of all captions, in the same order.
         threshold: Captions below are dropped.
     """
     kept = confidences >= threshold
@@ -130,16 +130,16 @@ def keep(naming: Naming, confidences: Floats, threshold: float) -> Kept:
 
 
 def risk_coverage(naming: Naming, confidences: Floats, coverages: Sequence[float] | Floats = _COVERAGES) -> list[Kept]:
-    """What is left at thresholds that keep given shares of the captions.
+    """Compute coverage and hallucination at thresholds for given coverages.
 
     Args:
-        naming: Of all captions.
-        confidences: Likewise, in the same order.
+        naming: Objects named by all captions.
+        confidences: Confidences of all captions, in the same order.
         coverages: The shares.
     """
     return [keep(naming, confidences, threshold_keeping(confidences, float(share))) for share in coverages]
 
 
 def are_right(naming: Naming) -> NDArray[np.bool_]:
-    """Whether each caption names nothing that is not there."""
+    """Whether each caption is free of hallucinations."""
     return np.array([image.named <= image.present for image in naming.images], dtype=bool)

@@ -1,9 +1,8 @@
-"""Does a caption name what is there? Object hallucination over COCO's 80 categories.
+"""Object hallucination over COCO's 80 categories.
 
-CHAIR (Rohrbach et al., EMNLP 2018, Object Hallucination in Image Captioning): of the things that captions name, the
-share that neither a reference nor a box of their image has. A thing counts once a caption, as in the paper's equation,
-however often it is mentioned. Beside it, what a captioner that says little would hide: how many of the things that
-people agree on are named.
+CHAIR (Rohrbach et al., EMNLP 2018, Object Hallucination in Image Captioning): of the objects that captions name, the
+share that neither a reference nor a box of their image has. An object counts once per caption, as in the paper's
+equation. In addition, recall of the objects that references agree on, which short captions would lower.
 """
 
 from __future__ import annotations
@@ -24,7 +23,8 @@ from captioner.text.tokenizer import tokenize
 ImageId = TypeVar("ImageId", bound=Hashable)
 
 _AGREEING = 2
-"""References that have to name a thing for it to be one that a caption should name; of a single reference, that one."""
+"""Number of references that must name an object for it to count as agreed; a single reference is enough if it is the
+only one."""
 
 NAMES = ("CHAIRi", "CHAIRs", "recall", "precision")
 
@@ -34,9 +34,9 @@ class ImageNaming:
     """The categories of one image.
 
     Attributes:
-        named: Those that the caption names.
-        present: Those that a reference or a box has.
-        agreed: Those that at least two references name, or the only one.
+        named: Categories that the caption names.
+        present: Categories that a reference or a box has.
+        agreed: Categories that at least two references name, or the only one.
     """
 
     named: frozenset[str]
@@ -46,7 +46,7 @@ class ImageNaming:
 
 @dataclass(frozen=True)
 class Naming:
-    """What the captions of a set of images name. Shares are in [0, 1], and NaN where nothing is counted.
+    """Objects named by the captions of a set of images. Shares are in [0, 1], and NaN if nothing is counted.
 
     Attributes:
         images: One entry for each image.
@@ -57,27 +57,27 @@ class Naming:
     def corpus(self) -> dict[str, float]:
         """The shares over all images, by the names of `NAMES`.
 
-        ``CHAIRi``: of the named things, those that are not present. ``CHAIRs``: of the captions, those that name such a
-        thing. ``recall``: of the agreed things, those that are named. ``precision``: of the named things, those that
-        are agreed on; a thing that a single reference of several names is neither right nor a hallucination.
+        ``CHAIRi``: share of named objects that are not present. ``CHAIRs``: share of captions that name such an object.
+        ``recall``: share of agreed objects that are named. ``precision``: share of named objects that are agreed on; an
+        object named by only one of several references is neither correct nor a hallucination.
         """
         shares = _shares(self._counts().sum(0, keepdims=True))
         return {name: float(share) for name, share in zip(NAMES, shares[:, 0], strict=True)}
 
     def intervals(self, samples: int = SAMPLES, seed: int = 0) -> dict[str, Interval]:
-        """The 95 % interval of each share, over samples of as many images, drawn with replacement.
+        """Bootstrap 95 % interval of each share, over images.
 
-        Samples in which nothing is counted are left out; an interval is NaN where that is so of all.
+        Samples in which nothing is counted are ignored; an interval is NaN if all are.
 
         Args:
-            samples: How many samples, at least 1.
-            seed: The same seed gives the same intervals.
+            samples: Number of bootstrap samples, at least 1.
+            seed: Seed of the samples.
         """
         drawn = bootstrap_weights(len(self.images), samples, seed) @ self._counts()
         return {name: _interval(shares) for name, shares in zip(NAMES, _shares(drawn), strict=True)}
 
     def categories(self) -> dict[str, dict[str, int]]:
-        """By category, how often it is named, hallucinated, agreed on, and both named and agreed on."""
+        """Count by category how often it is named, hallucinated, agreed on, and both named and agreed on."""
         named = Counter(category for image in self.images for category in image.named)
         wrong = Counter(category for image in self.images for category in image.named - image.present)
         agreed = Counter(category for image in self.images for category in image.agreed)
@@ -115,12 +115,12 @@ def measure_naming(
     references: Mapping[ImageId, Sequence[str]],
     boxes: Mapping[ImageId, Collection[str]] | None = None,
 ) -> Naming:
-    """Compare what captions name with what references name and boxes hold.
+    """Compare objects named by captions with those in references and boxes.
 
     Args:
         candidates: A caption for each image.
         references: The references of each of these images.
-        boxes: The categories that an image has boxes of, where it has been searched for them.
+        boxes: The categories of an image's boxes, if it was annotated.
     """
     found = []
     for image, caption in candidates.items():
@@ -138,7 +138,7 @@ def categories_named(caption: str) -> frozenset[str]:
 
 
 def _interval(shares: Floats) -> Interval:
-    """The interval of the shares that there are."""
+    """The interval of the shares that are not NaN."""
     counted = shares[~np.isnan(shares)]
     return percentile_interval(counted) if len(counted) else Interval(math.nan, math.nan)
 

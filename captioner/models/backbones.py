@@ -64,7 +64,7 @@ def build(name: str, weights: str) -> nn.Module:
 
 
 def _other_names(name: str) -> str:
-    """What a message says about the right names, the nearest first."""
+    """Suggest the right names, the nearest first."""
     import timm
 
     names = [*torchvision_names(), *(TIMM_PREFIX + each for each in timm.list_models())]

@@ -1,8 +1,8 @@
-"""How sure a captioner is: the probability that a caption names nothing that is not there.
+"""Confidence: the probability that everything a caption names is in the image.
 
-Two logistic regressions, a dot product each. One tells photographs from other pictures by the mean feature vector; the
-other tells right captions of photographs from wrong ones by that vector and the caption's `FEATURES`. The confidence is
-the product of the two probabilities. `captioner.training.calibration` fits them.
+Two logistic regressions. One distinguishes photographs from other images by the mean feature vector; the other
+distinguishes correct captions of photographs from wrong ones by that vector and the caption's `FEATURES`. The
+confidence is the product of the two probabilities. `captioner.training.calibration` fits them.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ FEATURES = (
     "least log-odds of concepts",
     "greatest log-odds of a concept",
 )
-"""What is looked at in a caption. Things are words that name one of COCO's 80 categories, each category once, where it
-is named first. Log-probabilities are the decoder's as it wrote; log-odds are those of the decoder's concepts, from the
-picture alone. What there is none of, such as things, or concepts in a decoder without, is 0."""
+"""Features of a caption. Things are words that name one of COCO's 80 categories, counted at their first mention.
+Log-probabilities are the decoder's; log-odds are those of the decoder's concepts, given only the image. Missing values,
+such as those of concepts in a decoder without, are 0."""
 
 _LEAST = 1e-4
-"""Probabilities of concepts are kept this far from 0 and 1, where their log-odds would be infinite."""
+"""Margin of concept probabilities from 0 and 1, where log-odds are infinite."""
 
 
 class Evidence(NamedTuple):
-    """What the confidence in the captions of one picture is computed from.
+    """Inputs of the confidences of one image's captions.
 
     Attributes:
         picture: The mean feature vector, float32, shape (channels,).
@@ -59,8 +59,8 @@ class Confidence(nn.Module):
     Attributes:
         photograph: Weights of the mean feature vector, shape (channels,).
         right: Weights of the mean feature vector, then of the `FEATURES`, shape (channels + features,).
-        things: For each word, 1 + the number of the category that it names, 0 where it names none.
-        networks: How many write together in the ensemble that it was fitted for.
+        things: For each word, 1 + the index of the category that it names, or 0.
+        networks: Number of networks in the ensemble that it was fitted for.
     """
 
     photograph: Tensor
@@ -81,7 +81,7 @@ class Confidence(nn.Module):
         self.register_buffer("networks", torch.ones((), dtype=torch.long))
 
     def forward(self, evidence: Evidence) -> list[float]:
-        """The confidence in each caption of a picture, in [0, 1]."""
+        """Compute the confidence of each caption of an image, in [0, 1]."""
         picture, captions = evidence
         photograph = picture @ self.photograph + self.photograph_bias
         of_picture, of_caption = self.right.split([len(picture), len(FEATURES)])  # type: ignore[no-untyped-call]
@@ -91,11 +91,11 @@ class Confidence(nn.Module):
 
 
 class Suggested(NamedTuple):
-    """What the decoder's concepts make of a picture, before a word is written; both are empty without concepts.
+    """Log-odds of the decoder's concepts for an image; empty without concepts.
 
     Attributes:
         words: Log-odds of each concept, by word id.
-        things: Log-odds of the likeliest concept that names a thing, by the numbers of `Confidence.things`.
+        things: Log-odds of the most likely concept that names a thing, by index as in `Confidence.things`.
     """
 
     words: Mapping[int, float]
@@ -104,11 +104,11 @@ class Suggested(NamedTuple):
 
 @torch.no_grad()
 def suggested(decoder: Decoder | MemberDecoders, grid: Tensor, things: Tensor) -> list[Suggested]:
-    """The concepts of pictures; of several members with concepts, the mean of their probabilities.
+    """Compute the concepts of images, averaging the probabilities of several members.
 
     Args:
         decoder: The decoder.
-        grid: Feature vectors, shape (pictures, cells, channels).
+        grid: Feature vectors, shape (images, regions, channels).
         things: As `Confidence.things`.
     """
     found = [member.concepts for member in decoder.members if member.concepts is not None]
@@ -135,9 +135,9 @@ def caption_features(
 
     Args:
         words: Word ids.
-        log_probabilities: Of each word, then of END where the caption was not cut.
+        log_probabilities: Log-probability of each word, then of END if the caption is complete.
         things: As `Confidence.things`.
-        concepts: Of its picture.
+        concepts: The image's concepts.
     """
     named: dict[int, float] = {}
     for word, log_probability in zip(words, log_probabilities, strict=False):

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 _VOWELS = frozenset("aeiou")
 _CONSONANT_SOUNDS = ("eu", "one", "once", "uni", "use", "usu", "ukulele", "uten", "ufo", "u-")
-"""Beginnings with a vowel's letter and a consonant's sound, as in "a unicycle"."""
+"""Prefixes with a vowel letter but a consonant sound, as in "a unicycle"."""
 _VOWEL_SOUNDS = ("unin", "unim", "unid", "hour", "honest", "honor", "heir", "x-ray", "xray", "mp3", "suv", "rv", "atm")
-"""Beginnings with a vowel's sound in spite of their letter, or in spite of `_CONSONANT_SOUNDS`."""
+"""Prefixes with a vowel sound in spite of their letter, or exceptions from `_CONSONANT_SOUNDS`."""
 
 
 def article_of(word: str) -> str:
@@ -20,7 +20,7 @@ def article_of(word: str) -> str:
 
 
 def fit_articles(words: Sequence[str]) -> list[str]:
-    """The words, each indefinite article in the form that the next word asks for."""
+    """Correct the indefinite articles in a list of words."""
     fitted = list(words)
     for index, (word, following) in enumerate(itertools.pairwise(words)):
         if word in ("a", "an"):
@@ -29,5 +29,5 @@ def fit_articles(words: Sequence[str]) -> list[str]:
 
 
 def wrong_articles(words: Sequence[str]) -> int:
-    """How many indefinite articles have the other form than the next word asks for."""
+    """Count the wrong indefinite articles."""
     return sum(word != fitted for word, fitted in zip(words, fit_articles(words), strict=True))

@@ -1,11 +1,11 @@
-"""Concepts: words that the picture itself suggests, which the decoder attends to and may copy into the caption.
+"""Concepts: words predicted from the image, which the decoder attends to and may copy into the caption.
 
-A linear classifier over the mean feature vector predicts which words a caption of the picture may name (word detectors:
-Fang et al., 2015). A second one keeps what the pretrained CNN knows: the classes that it was trained on, each of which
-stands for an everyday word. The likeliest words become a small memory beside the grid. At every step the decoder
-attends to it (semantic attention: You et al., 2016), and with ``copy`` a gate decides how much of the next word's
-probability is taken from the attention itself (pointer networks: Vinyals et al., 2015; See et al., 2017; for captions
-of unseen things: Yao et al., 2017), so that a word no caption ever taught can be written.
+A linear classifier over the mean feature vector predicts words of the image's captions (word detectors: Fang et al.,
+2015). A second one predicts the classes of the pretrained CNN, each of which stands for an everyday word. The most
+likely words become a small memory in addition to the grid. At every step the decoder attends to it (semantic attention:
+You et al., 2016), and with ``copy`` a gate interpolates the next word's distribution with the attention weights
+(pointer networks: Vinyals et al., 2015; See et al., 2017; for novel objects: Yao et al., 2017), so that words outside
+the training captions can be generated.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from captioner.models.decoder.ops import Linear
 from captioner.text.vocabulary import PAD
 
 CANDIDATES = 12
-"""Concepts of a picture that the decoder attends to."""
+"""Number of concepts that the decoder attends to."""
 
 _LEAST = 1e-4
-"""Probabilities of concepts are kept this far from 0 and 1, where their logits would be infinite."""
+"""Margin of concept probabilities from 0 and 1, where logits are infinite."""
 
 _MASKED = 0.15
-"""Share of the candidates that only copying can write during a training step, so that the gate learns to copy."""
+"""Share of the candidates that only copying can generate in a training step, so that the gate learns to copy."""
 
 
 class Candidates(NamedTuple):
-    """The likeliest concepts of some pictures, K of each.
+    """The K most likely concepts of each image.
 
     Attributes:
         ids: Their words, shape (images, K).
         scores: Logits of their probabilities, shape (images, K).
-        keys: What the decoder's output is compared with, shape (images, K, concept_size).
-        values: What attention mixes, shape (images, K, hidden_size).
+        keys: Attention keys, shape (images, K, concept_size).
+        values: Attention values, shape (images, K, hidden_size).
     """
 
     ids: Tensor
@@ -47,15 +47,15 @@ class Candidates(NamedTuple):
     values: Tensor
 
     def select(self, images: Tensor) -> Candidates:
-        """Chosen images, or the image of each sentence, by index."""
+        """Select images by index, such as the image of each hypothesis."""
         return Candidates(*(part.index_select(0, images) for part in self))
 
 
 class Concepts(nn.Module):
-    """The classifiers, the attention over the likeliest concepts, and the copying gate.
+    """The classifiers, the attention over the most likely concepts, and the copying gate.
 
     Args:
-        config: The decoder's shape; ``concept_words`` and ``concept_classes`` say how many there are.
+        config: The decoder's configuration; ``concept_words`` and ``concept_classes`` are the sizes.
         channels: Length of the encoder's feature vectors.
 
     Attributes:
@@ -118,9 +118,9 @@ class Concepts(nn.Module):
         return words.index_fill(1, torch.zeros(1, dtype=torch.long, device=words.device), 0.0)
 
     def start(self, grid: Tensor) -> Candidates:
-        """The likeliest concepts of pictures, shape (images, cells, channels).
+        """Find the most likely concepts of images, from feature vectors of shape (images, regions, channels).
 
-        No gradient flows to the classifiers from what is written: they learn from `classify`.
+        No gradient flows from the decoder to the classifiers, which are trained on `classify`.
         """
         with torch.no_grad():
             probabilities = self.probabilities(grid)
@@ -130,14 +130,14 @@ class Concepts(nn.Module):
         return Candidates(self.word_ids[which], scores, self.key(vectors), self.value(vectors))
 
     def attend(self, output: Tensor, candidates: Candidates) -> tuple[Tensor, Tensor]:
-        """Attention over concepts.
+        """Attend to the concepts.
 
         Args:
-            output: The core's outputs, shape (sentences, hidden_size).
-            candidates: Of each sentence's picture.
+            output: The core's outputs, shape (hypotheses, hidden_size).
+            candidates: The candidates of each hypothesis's image.
 
         Returns:
-            a_k = softmax(q·k_k / √d + β s_k), shape (sentences, K); and Σ a_k v_k, shaped as the outputs.
+            a_k = softmax(q·k_k / √d + β s_k), shape (hypotheses, K); and Σ a_k v_k, shaped as the outputs.
         """
         precise = self.query.weight.dtype  # a decoder in bfloat16 keeps its concepts in float32, and autocast does not
         query = self.query(output.to(precise))
@@ -147,17 +147,17 @@ class Concepts(nn.Module):
         return weights, mixed.to(output.dtype)
 
     def copy(self, logits: Tensor, output: Tensor, mixed: Tensor, weights: Tensor, candidates: Candidates) -> Tensor:
-        """Shares the next word's probability between the vocabulary and the concepts.
+        """Interpolate the next word's distribution with the attention over concepts.
 
         Args:
-            logits: Of the vocabulary, shape (sentences, vocabulary).
-            output: The core's outputs, shape (sentences, hidden_size).
-            mixed: As `attend` gives it.
-            weights: Likewise.
-            candidates: Of each sentence's picture.
+            logits: Logits over the vocabulary, shape (hypotheses, vocabulary).
+            output: The core's outputs, shape (hypotheses, hidden_size).
+            mixed: The mixed values from `attend`.
+            weights: The weights from `attend`.
+            candidates: The candidates of each hypothesis's image.
 
         Returns:
-            log((1 - g) p + g Σ a_k [the word is concept k's]), shaped as the logits.
+            log((1 - g) p + g Σ a_k [the word is that of concept k]), shaped as the logits.
         """
         assert self.gate is not None
         strongest = (weights * candidates.scores).sum(1, keepdim=True)
