@@ -55,12 +55,12 @@ def regular_size(path: Path) -> int:
     """The bytes of a file that can be opened: a pipe would be waited for, and a device has no end.
 
     Raises:
-        CaptionerError: It is no regular file.
+        CaptionerError: It is not a regular file.
         OSError: It is not there, or cannot be looked at.
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise CaptionerError(f"{path}: is no regular file; move it away")
+        raise CaptionerError(f"{path}: is not a regular file; move it away")
     return status.st_size
 
 

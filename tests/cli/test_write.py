@@ -458,7 +458,7 @@ def test_pipes_among_the_files_are_not_waited_for(
         assert write(*as_forms("txt", "xmp", "coco", "alt", "embedded")) == 1
         told = capsys.readouterr().err
         for pipe in pipes:
-            assert f"{pipe}: is no regular file" in told
+            assert f"{pipe}: is not a regular file" in told
         assert (photos / "0.txt").exists()
         assert write("--undo") == 1
     finally:
