@@ -51,5 +51,14 @@ class Connection(H11Protocol):
 
 
 def waiting_for(seconds: float) -> type[Connection]:
-    """The class of connections with a period of their own."""
-    return type("Connection", (Connection,), {"seconds": seconds})
+    """Make the class of connections with a period of its own.
+
+    Args:
+        seconds: The period.
+    """
+
+    class WaitingFor(Connection):
+        pass
+
+    WaitingFor.seconds = seconds
+    return WaitingFor
