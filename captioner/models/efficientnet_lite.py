@@ -112,7 +112,13 @@ class _Conv2dSame(nn.Conv2d):
         # At stride 2, an even side has one zero less before it than after it. Equal padding on both sides, with a zero
         # before the filter's weights, gives the same sums; padding the images would take longer than the convolution.
         down, across = (int(stride == 2 and n % 2 == 0) for n in images.shape[-2:])
-        weight = functional.pad(self.weight, (across, 0, down, 0)) if across or down else self.weight
+        weight = self.weight
+        if (across or down) and torch.compiler.is_compiling():
+            # Graph formats want kernels that are weights, not computed from them.
+            images = functional.pad(images, (padding - across, padding, padding - down, padding))
+            padding = 0
+        elif across or down:
+            weight = functional.pad(weight, (across, 0, down, 0))
         if self.groups > 1 and self.bias is None:
             return depthwise(images, weight, stride, padding)
         return functional.conv2d(images, weight, self.bias, stride, padding, groups=self.groups)

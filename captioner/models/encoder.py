@@ -175,9 +175,17 @@ class GridEncoder(nn.Module):
             # Convolutions on a CPU are up to 1.5 times as fast in channels-last format.
             images = images.contiguous(memory_format=torch.channels_last)
             at_once = IMAGES_AT_ONCE if images.is_cpu and not torch.is_grad_enabled() else max(1, len(images))
-            maps = [self._map(self.trunk, part) for part in images.split(at_once)]  # type: ignore[no-untyped-call]
-            regions = torch.cat([features.flatten(2).transpose(1, 2) for features in maps])
-            return regions if self.projection is None else self.projection(regions.to(self.projection.weight.dtype))
+            return self._project(torch.cat([self._regions(part) for part in images.split(at_once)]))  # type: ignore[no-untyped-call]
+
+    def encode_at_once(self, images: Tensor) -> Tensor:
+        """Encode all images in one pass, whatever their number, as a traced graph has to; otherwise as `forward`."""
+        return self._project(self._regions(images))
+
+    def _regions(self, images: Tensor) -> Tensor:
+        return self._map(self.trunk, images).flatten(2).transpose(1, 2)
+
+    def _project(self, regions: Tensor) -> Tensor:
+        return regions if self.projection is None else self.projection(regions.to(self.projection.weight.dtype))
 
     def _stages(self) -> Iterator[tuple[str, nn.Module]]:
         """Modules with parameters."""

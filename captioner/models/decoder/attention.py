@@ -131,6 +131,8 @@ class AdditiveAttention(GridAttention):
 
     def compare(self, queries: Tensor, keys: Tensor) -> Tensor:
         """The equation above."""
+        if torch.compiler.is_compiling():  # a graph has no loop over as many images as there are
+            return _quotients(keys.unsqueeze(1), queries.unsqueeze(2)) @ self._weight(keys)
         scores: Tensor = _Scores.apply(keys, queries, self._weight(keys))
         return scores
 

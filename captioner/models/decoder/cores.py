@@ -82,12 +82,13 @@ class Core(nn.Module):
         """Compute the initial state, one sentence per image, from a grid of shape (images, regions, channels)."""
         config = self.config
         cache = self.cache_image(grid)
-        shape = (len(grid), self.cells.num_layers, config.hidden_size)
+        images = grid.shape[0]  # unlike len(), it stays free in a graph that is traced
+        shape = (images, self.cells.num_layers, config.hidden_size)
         if config.image_input == "initial_state":
             parts = torch.tanh(self.initial_state(mean_of_regions(grid))).chunk(self.cells.parts, dim=1)
-            return State(tuple(part.reshape(shape) for part in parts), cache, Layout(len(grid)))
+            return State(tuple(part.reshape(shape) for part in parts), cache, Layout(images))
         nothing = tuple(self.cells.weights(0)[0].new_zeros(shape) for _ in range(self.cells.parts))
-        state = State(nothing, cache, Layout(len(grid)))
+        state = State(nothing, cache, Layout(images))
         if config.image_input == "first_word":
             return self.advance(self.project(self.image_word(mean_of_regions(grid))), state, grid).state
         return state

@@ -84,7 +84,7 @@ class Decoder(nn.Module):
         state, output, attention, _ = self.core.compute_output(self.core.advance(self._project(tokens), state, grid))
         concepts = state.cache.concepts
         if concepts is not None:
-            concepts = concepts.select(state.layout.image(len(output), output.device))
+            concepts = concepts.select(state.layout.image(output.shape[0], output.device))
         return Step(self._tell(output, concepts, None), state, attention)
 
     def forward(self, grid: Tensor, captions: Tensor, inputs: Tensor | None = None) -> TeacherForced:

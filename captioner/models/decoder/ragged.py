@@ -44,7 +44,7 @@ class Layout(NamedTuple):
     def image(self, sentences: int, device: torch.device) -> Tensor:
         """The index of the image that each of so many sentences describes, shape (sentences,)."""
         if self.indices is None:
-            return torch.arange(self.images, device=device).repeat_interleave(sentences // self.images)
+            return torch.arange(sentences, device=device) // (sentences // self.images)
         assert self.sentences is not None
         return self.indices // (len(self.sentences) // self.images)
 
