@@ -12,13 +12,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, needs_training_packages
 
 if TYPE_CHECKING:
     from captioner import visualize
     from captioner.caption import Caption
     from captioner.metrics import score
-    from captioner.pipeline import Captioner, load
+    from captioner.pipeline import Captioner
+    from captioner.runtime.loading import load
 
 __version__ = "0.1.0"
 __all__ = ["Caption", "Captioner", "CaptionerError", "__version__", "load", "score", "visualize"]
@@ -26,7 +27,7 @@ __all__ = ["Caption", "Captioner", "CaptionerError", "__version__", "load", "sco
 _HOME = {
     "Caption": "captioner.caption",
     "Captioner": "captioner.pipeline",
-    "load": "captioner.pipeline",
+    "load": "captioner.runtime.loading",
     "score": "captioner.metrics",
 }
 
@@ -36,7 +37,8 @@ def __getattr__(name: str) -> object:
         return importlib.import_module("captioner.visualize")
     if name not in _HOME:
         raise AttributeError(f"module 'captioner' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    with needs_training_packages(f"captioner.{name}"):
+        return getattr(importlib.import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:

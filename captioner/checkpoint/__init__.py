@@ -4,12 +4,20 @@ The file is safetensors, which holds tensors and text, and no code. Its metadata
 object with the keys ``format``, ``config``, ``words`` and ``card``. An ensemble has a list ``members`` of
 configurations instead of ``config``, and the name of each tensor begins with the index of its member, ``0.``, or with
 ``all.`` if all members share it, such as a CNN that several decoders were trained on.
+
+Names are imported when first used: where the embedded model is can be asked without torch.
 """
 
-from captioner.checkpoint.checkpoint import Checkpoint, refuse_another, refuse_other_words
-from captioner.checkpoint.load import matrix_dtype, read, read_members
-from captioner.checkpoint.save import write
-from captioner.checkpoint.schema import METADATA_KEY
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from captioner.checkpoint.checkpoint import Checkpoint, refuse_another, refuse_other_words
+    from captioner.checkpoint.load import matrix_dtype, read, read_members
+    from captioner.checkpoint.save import write
+    from captioner.checkpoint.schema import METADATA_KEY
 
 __all__ = [
     "METADATA_KEY",
@@ -21,3 +29,20 @@ __all__ = [
     "refuse_other_words",
     "write",
 ]
+
+_HOME = {
+    "METADATA_KEY": "captioner.checkpoint.schema",
+    "Checkpoint": "captioner.checkpoint.checkpoint",
+    "matrix_dtype": "captioner.checkpoint.load",
+    "read": "captioner.checkpoint.load",
+    "read_members": "captioner.checkpoint.load",
+    "refuse_another": "captioner.checkpoint.checkpoint",
+    "refuse_other_words": "captioner.checkpoint.checkpoint",
+    "write": "captioner.checkpoint.save",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'captioner.checkpoint' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

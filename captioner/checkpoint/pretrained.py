@@ -1,14 +1,34 @@
-"""The embedded model, which is part of the package."""
+"""The files of models, among them the embedded one, which is part of the package."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib import resources
+from typing import TypeAlias
+
+from captioner.errors import CaptionerError
+
+FileName: TypeAlias = str | os.PathLike[str]
 
 DEFAULT = "default"
 
 
-def checkpoint_of(model: str | os.PathLike[str]) -> str | os.PathLike[str]:
+def names_of(models: FileName | Sequence[FileName] | None) -> Sequence[FileName]:
+    """The models that were asked for: one, several, or by default the embedded one.
+
+    Raises:
+        CaptionerError: There is none, or one is no path.
+    """
+    names = [DEFAULT] if models is None else [models] if isinstance(models, (str, os.PathLike)) else models
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, (str, os.PathLike)) for name in names):
+        raise CaptionerError(f"a checkpoint is {models!r}; give the path of a file, or a list of them")
+    if not names:
+        raise CaptionerError("the list of checkpoints is empty; name one, or leave it out for the embedded one")
+    return names
+
+
+def checkpoint_of(model: FileName) -> FileName:
     """Path of a model: ``default`` is the embedded one, anything else is a path.
 
     A file named ``default`` is ``./default``.

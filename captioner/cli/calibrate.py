@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     """Caption the images, fit the confidence, and write the model."""
     from captioner.checkpoint import matrix_dtype
     from captioner.checkpoint.pretrained import DEFAULT, checkpoint_of
+    from captioner.pipeline import Captioner
     from captioner.training import calibration
     from captioner.utils.files import refuse_unwritable
 
@@ -64,7 +65,12 @@ def run(args: argparse.Namespace) -> int:
     set_pixel_limit(args)
     others = _pictures(Path(args.nonphotos))
     sources = [_read(args, Path(file)) for file in args.data]
-    model = calibration.with_confidence(load_model(args))
+    loaded = load_model(args)
+    if not isinstance(loaded, Captioner):
+        raise CaptionerError(
+            "an ONNX file cannot be changed; calibrate the checkpoint that it was made of, and export that"
+        )
+    model = calibration.with_confidence(loaded)
     captions: list[str] = []
     references: list[Sequence[str]] = []
     evidence: list[Evidence] = []

@@ -25,8 +25,8 @@ from captioner.utils.console import print_status, printable
 
 if TYPE_CHECKING:
     from captioner.caption import Caption
+    from captioner.captioning import BaseCaptioner
     from captioner.decoding import DecodingOptions
-    from captioner.pipeline import Captioner
 
 SUMMARY = "caption photographs"
 FILES = "photos"
@@ -99,7 +99,7 @@ def _refuse_to_overwrite(args: argparse.Namespace) -> None:
         )
 
 
-def _write(args: argparse.Namespace, names: Sequence[str], model: Captioner, options: DecodingOptions) -> int:
+def _write(args: argparse.Namespace, names: Sequence[str], model: BaseCaptioner, options: DecodingOptions) -> int:
     """Write captions to a file, each line immediately."""
     from captioner.cli.jsonl import Journal
     from captioner.cli.resume import mended, refuse_another_job, what_is_left
@@ -124,7 +124,7 @@ def _write(args: argparse.Namespace, names: Sequence[str], model: Captioner, opt
 
 
 def _stream(
-    args: argparse.Namespace, names: Sequence[str], model: Captioner, options: DecodingOptions
+    args: argparse.Namespace, names: Sequence[str], model: BaseCaptioner, options: DecodingOptions
 ) -> Iterator[Caption | CaptionerError]:
     sources = (standard_input() if name == STANDARD_INPUT else name for name in names)
     return model.stream(sources, options, args.batch_size)

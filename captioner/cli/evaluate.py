@@ -34,12 +34,12 @@ from captioner.errors import CaptionerError
 
 if TYPE_CHECKING:
     from captioner.caption import Caption
+    from captioner.captioning import BaseCaptioner
     from captioner.data.records import Record
     from captioner.decoding import DecodingOptions
     from captioner.metrics import Evaluation
     from captioner.metrics.grounding import Grounding, Scene
     from captioner.metrics.naming import Naming
-    from captioner.pipeline import Captioner
 
 SUMMARY = "caption a split of a data set, score the captions and measure the attention"
 
@@ -212,7 +212,7 @@ def _placed(args: argparse.Namespace, records: Sequence[Record], scenes: dict[st
 
 
 def _generate(
-    model: Captioner, records: Sequence[Record], options: DecodingOptions, batch_size: int, skipped: Skipped
+    model: BaseCaptioner, records: Sequence[Record], options: DecodingOptions, batch_size: int, skipped: Skipped
 ) -> Iterator[tuple[Record, Caption]]:
     """Caption every record's image, skipping unreadable ones."""
     from captioner.utils.counter import counted
@@ -237,7 +237,7 @@ def _score(records: Sequence[Record], captions: Sequence[Caption], output: str |
 
 
 def _ground(
-    model: Captioner, records: Sequence[Record], captions: Sequence[Caption], scenes: dict[Path, Scene], words: str
+    model: BaseCaptioner, records: Sequence[Record], captions: Sequence[Caption], scenes: dict[Path, Scene], words: str
 ) -> Grounding:
     from captioner.metrics.grounding import measure
 
@@ -263,7 +263,7 @@ def _name(records: Sequence[Record], captions: Sequence[Caption], scenes: dict[P
     )
 
 
-def _others(model: Captioner, folder: str, options: DecodingOptions, batch_size: int) -> list[Caption]:
+def _others(model: BaseCaptioner, folder: str, options: DecodingOptions, batch_size: int) -> list[Caption]:
     """Caption images that are no photographs."""
     from captioner.data.folders import find_images
 

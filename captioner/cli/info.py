@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioner.errors import CaptionerError
+from captioner.runtime.names import ONNX
 from captioner.utils.console import printable
 
 if TYPE_CHECKING:
@@ -26,28 +28,59 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the model card."""
-    from captioner import checkpoint
     from captioner.checkpoint.pretrained import DEFAULT, checkpoint_of
 
     if args.model and len(args.model) > 1:
         raise CaptionerError(f"--model is {' and '.join(args.model)}; info shows one checkpoint at a time")
-    path = Path(checkpoint_of(args.model[0] if args.model else DEFAULT))
+    model = args.model[0] if args.model else DEFAULT
+    path = Path(checkpoint_of(model))
+    exported = path.suffix == ONNX or (model == DEFAULT and importlib.util.find_spec("torch") is None)
+    facts = _exported(path.with_suffix(ONNX)) if exported else _checkpoint(path)
+    print(json.dumps(facts) if args.json else "\n".join(map(printable, _lines(facts))))
+    return 0
+
+
+def _exported(path: Path) -> dict[str, Any]:
+    """What an exported model says of itself."""
+    from captioner.runtime.captioner import OnnxCaptioner
+
+    model = OnnxCaptioner(path)
+    known = model.description
+    shapes = [_settings(model, model["decoder"], model["transform"]) for model in known.models]
+    size = sum(file.stat().st_size for file in model.files)
+    return _facts(path, size, known.parameters, known.vocabulary.words, shapes, known.card)
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself, after a look at its weights."""
+    from captioner import checkpoint
+
     members = checkpoint.read_members(path)
     for content in members:
         content.verify()
     # Count each tensor once: members share equal ones.
     weights = {id(value): value for content in members for value in content.weights.values()}.values()
-    size = path.stat().st_size
+    parameters = sum(value.numel() for value in weights if value.is_floating_point())
+    shapes = [_shape(content) for content in members]
+    return _facts(path, path.stat().st_size, parameters, members[0].words, shapes, members[0].card)
+
+
+def _facts(
+    path: Path,
+    size: int,
+    parameters: int,
+    words: Sequence[str],
+    shapes: Sequence[Mapping[str, Any]],
+    card: Mapping[str, Any],
+) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "file": str(path),
         "size": f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB",
-        "parameters": sum(value.numel() for value in weights if value.is_floating_point()),
-        "words": len(members[0].words),
-        **(_shape(members[0]) if len(members) == 1 else {f"model {n}": _shape(m) for n, m in enumerate(members, 1)}),
+        "parameters": parameters,
+        "words": len(words),
+        **(shapes[0] if len(shapes) == 1 else {f"model {n}": shape for n, shape in enumerate(shapes, 1)}),
     }
-    facts |= {name: value for name, value in members[0].card.items() if name not in facts}
-    print(json.dumps(facts) if args.json else "\n".join(map(printable, _lines(facts))))
-    return 0
+    return facts | {name: value for name, value in card.items() if name not in facts}
 
 
 def _shape(content: Checkpoint) -> dict[str, Any]:
@@ -57,11 +90,16 @@ def _shape(content: Checkpoint) -> dict[str, Any]:
     config = content.config
     if isinstance(config, LanguageConfig):
         return {"language model of": config.unit, "decoder": asdict(config.decoder)}
+    return _settings(vars(config), asdict(config.decoder), asdict(config.transform))
+
+
+def _settings(config: Mapping[str, Any], decoder: Mapping[str, Any], transform: Mapping[str, Any]) -> dict[str, Any]:
+    stage, size = config["encoder_stage"], config["feature_size"]
     return {
-        "encoder": config.encoder + (f" to {config.encoder_stage}" if config.encoder_stage else ""),
-        **({"feature size": config.feature_size} if config.feature_size else {}),
-        "decoder": asdict(config.decoder),
-        "preprocessing": asdict(config.transform),
+        "encoder": config["encoder"] + (f" to {stage}" if stage else ""),
+        **({"feature size": size} if size else {}),
+        "decoder": decoder,
+        "preprocessing": transform,
     }
 
 

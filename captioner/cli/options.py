@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from captioner.errors import CaptionerError
 
 if TYPE_CHECKING:
+    from captioner.captioning import BaseCaptioner
     from captioner.decoding import DecodingOptions
-    from captioner.pipeline import Captioner
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, max_pixels: int | None = None) -> None:
@@ -26,6 +26,13 @@ def add_model_arguments(parser: argparse.ArgumentParser, max_pixels: int | None 
         action="append",
         help="checkpoint made by captioner train (default: the embedded one); given again, an ensemble",
     )
+    parser.add_argument(
+        "--backend",
+        default="auto",
+        choices=("auto", "torch", "onnx"),
+        help="what computes: torch, or onnxruntime for the embedded model and .onnx files (default: auto, torch for "
+        "checkpoints where it is installed)",
+    )
     parser.add_argument("--device", default="cpu", help="where the model runs, such as cpu or cuda (default: cpu)")
     # Equal to `captioner.models.inference.PRECISIONS`, which cannot be imported without torch.
     parser.add_argument(
@@ -38,13 +45,14 @@ def add_model_arguments(parser: argparse.ArgumentParser, max_pixels: int | None 
     parser.add_argument("--max-pixels", type=int, default=max_pixels, metavar="N", help=text)
 
 
-def load_model(args: argparse.Namespace) -> Captioner:
+def load_model(args: argparse.Namespace) -> BaseCaptioner:
     """Load the model, and configure the process for heavy use."""
-    from captioner.pipeline import load
+    from captioner.runtime.loading import load
     from captioner.utils.runtime import keep_freed_memory
 
     keep_freed_memory()
-    return load(args.model, args.device, args.precision)
+    model: BaseCaptioner = load(args.model, args.device, args.precision, args.backend)
+    return model
 
 
 def add_drawn_arguments(parser: argparse.ArgumentParser) -> None:

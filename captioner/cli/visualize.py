@@ -24,9 +24,9 @@ from captioner.utils.console import print_status, printable
 
 if TYPE_CHECKING:
     from captioner.caption import Caption
+    from captioner.captioning import BaseCaptioner
     from captioner.data.images import ImageSource
     from captioner.decoding import DecodingOptions
-    from captioner.pipeline import Captioner
     from captioner.visualize.gallery import Photograph
 
 SUMMARY = "draw where the model looked for each word of its caption"
@@ -142,7 +142,7 @@ def _gallery(args: argparse.Namespace, options: DecodingOptions, output: Path) -
     return 1 if failed else 0
 
 
-def _with_maps(model: Captioner, image: ImageSource, caption: Caption, saliency: str | None) -> Caption:
+def _with_maps(model: BaseCaptioner, image: ImageSource, caption: Caption, saliency: str | None) -> Caption:
     if saliency is None:
         return caption
     from captioner.visualize.saliency import gradient_saliency

@@ -21,8 +21,8 @@ from captioner.errors import CaptionerError
 from captioner.utils.console import print_status, printable
 
 if TYPE_CHECKING:
+    from captioner.captioning import BaseCaptioner
     from captioner.data.images import ImageSource
-    from captioner.pipeline import Captioner
     from captioner.sidecars.policy import Captioned, Policy
     from captioner.sidecars.targets import Maker, Row
 
@@ -150,7 +150,7 @@ class _Work:
         name, digest = _identity(args.model)
         self.maker: Maker = Maker(name, __version__)
         self.made_with = hashlib.sha256(f"{digest} {self.options}".encode()).hexdigest()[:16]
-        self._model: Captioner | None = None
+        self._model: BaseCaptioner | None = None
 
     def stream(self, sources: Iterable[ImageSource]) -> Iterator[Captioned | CaptionerError]:
         """Caption images; without any, the model is not loaded."""

@@ -1,19 +1,23 @@
-"""Preprocessing from image to encoder input, shared by training and captioning."""
+"""Preprocessing from image to encoder input, shared by training and captioning.
+
+Scaling needs no torch.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from captioner.data.images import open_image
 from captioner.errors import CaptionerError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LARGEST_SIZE = 8192
 """Largest side of the encoder's input, in pixels: such an image takes 800 MB in float32."""
@@ -92,6 +96,8 @@ class Transform:
         Returns:
             The encoder's input, float32, same shape.
         """
+        import torch
+
         mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1) * 255
         std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1) * 255
         return (pixels - mean).div_(std)
@@ -103,6 +109,8 @@ class Transform:
 
 def to_pixels(image: Image.Image) -> Tensor:
     """Convert an image to RGB values, uint8, shape (3, height, width)."""
+    import torch
+
     return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1)
 
 

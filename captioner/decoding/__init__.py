@@ -1,11 +1,31 @@
 """Decoding with any model that has ``start`` and ``step``: beam search, sampling, and scoring of given captions.
 
 Everything is batched over images and their hypotheses. Decoding sees token ids only: no CNN, file or vocabulary.
+Names are imported when first used: the options alone need no torch.
 """
 
-from captioner.decoding.generate import decode
-from captioner.decoding.hypotheses import Hypothesis
-from captioner.decoding.options import DecodingOptions
-from captioner.decoding.scoring import score_captions
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from captioner.decoding.generate import decode
+    from captioner.decoding.hypotheses import Hypothesis
+    from captioner.decoding.options import DecodingOptions
+    from captioner.decoding.scoring import score_captions
 
 __all__ = ["DecodingOptions", "Hypothesis", "decode", "score_captions"]
+
+_HOME = {
+    "DecodingOptions": "captioner.decoding.options",
+    "Hypothesis": "captioner.decoding.hypotheses",
+    "decode": "captioner.decoding.generate",
+    "score_captions": "captioner.decoding.scoring",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'captioner.decoding' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

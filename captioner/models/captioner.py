@@ -50,6 +50,10 @@ class CaptionModel(nn.Module):
         self.decoder = make_decoder(config.decoder, self.encoder.channels, vocabulary_size)
         self.confidence = Confidence(self.encoder.channels, vocabulary_size) if config.confidence else None
 
+    def encodes_as(self, other: CaptionModel) -> bool:
+        """Whether another model's decoder can use the grids of this model's encoder."""
+        return self.config.transform == other.config.transform and self.encoder.sees_as(other.encoder)
+
     def forward(self, images: Tensor, captions: Tensor) -> TeacherForced:
         """Predict each token of known captions of images (teacher forcing).
 

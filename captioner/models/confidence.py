@@ -7,31 +7,13 @@ confidence is the product of the two probabilities. `captioner.training.calibrat
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from captioner.models.caption_features import FEATURES, Suggested, suggest
 from captioner.models.decoder import Decoder, MemberDecoders
-
-FEATURES = (
-    "mean log-probability",
-    "least log-probability",
-    "words",
-    "things",
-    "mean log-probability of things",
-    "least log-probability of things",
-    "mean log-odds of things",
-    "least log-odds of things",
-    "mean log-odds of concepts",
-    "least log-odds of concepts",
-    "greatest log-odds of a concept",
-)
-"""Features of a caption. Things are words that name one of COCO's 80 categories, counted at their first mention.
-Log-probabilities are the decoder's; log-odds are those of the decoder's concepts, given only the image. Missing values,
-such as those of concepts in a decoder without, are 0."""
 
 _LEAST = 1e-4
 """Margin of concept probabilities from 0 and 1, where log-odds are infinite."""
@@ -83,23 +65,26 @@ class Confidence(nn.Module):
     def forward(self, evidence: Evidence) -> list[float]:
         """Compute the confidence of each caption of an image, in [0, 1]."""
         picture, captions = evidence
-        photograph = picture @ self.photograph + self.photograph_bias
-        of_picture, of_caption = self.right.split([len(picture), len(FEATURES)])  # type: ignore[no-untyped-call]
-        right = captions @ of_caption + picture @ of_picture + self.right_bias
-        confidences: list[float] = (photograph.sigmoid() * right.sigmoid()).tolist()
+        photograph, right = self.of_pictures(picture)
+        confidences: list[float] = (photograph.sigmoid() * (captions @ self.of_features + right).sigmoid()).tolist()
         return confidences
 
+    def of_pictures(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the part of both regressions that depends on the image alone.
 
-class Suggested(NamedTuple):
-    """Log-odds of the decoder's concepts for an image; empty without concepts.
+        Args:
+            pictures: Mean feature vectors, float32, shape (..., channels).
 
-    Attributes:
-        words: Log-odds of each concept, by word id.
-        things: Log-odds of the most likely concept that names a thing, by index as in `Confidence.things`.
-    """
+        Returns:
+            The log-odds of a photograph, and the image's term of the log-odds of a right caption, both of shape (...).
+        """
+        of_picture = self.right[: len(self.photograph)]
+        return pictures @ self.photograph + self.photograph_bias, pictures @ of_picture + self.right_bias
 
-    words: Mapping[int, float]
-    things: Mapping[int, float]
+    @property
+    def of_features(self) -> Tensor:
+        """The weights of the `FEATURES` in the log-odds of a right caption."""
+        return self.right[len(self.photograph) :]
 
 
 @torch.no_grad()
@@ -111,54 +96,29 @@ def suggested(decoder: Decoder | MemberDecoders, grid: Tensor, things: Tensor) -
         grid: Feature vectors, shape (images, regions, channels).
         things: As `Confidence.things`.
     """
+    log_odds, words, of_words = concept_log_odds(decoder, grid), concept_words(decoder), things.int().tolist()
+    return [suggest(words, row, of_words) for row in log_odds.tolist()]
+
+
+def concept_words(decoder: Decoder | MemberDecoders) -> list[int]:
+    """Return the word id of each concept, except the one without a word."""
     found = [member.concepts for member in decoder.members if member.concepts is not None]
-    if not found:
-        return [Suggested({}, {})] * len(grid)
-    probabilities = torch.stack([each.probabilities(grid) for each in found]).mean(0)
-    # Concept 0 stands for no word.
-    log_odds = probabilities[:, 1:].clamp(_LEAST, 1 - _LEAST).logit().cpu()
-    words = found[0].word_ids[1:].cpu()
-    numbers = things.cpu()[words].long()
-    best = torch.full((len(grid), 1 + int(things.max())), -math.inf)
-    best.scatter_reduce_(1, numbers.expand(len(grid), -1), log_odds, "amax")
-    ids, named = words.tolist(), sorted(set(numbers.tolist()) - {0})
-    return [
-        Suggested(dict(zip(ids, row, strict=True)), {number: of_things[number] for number in named})
-        for row, of_things in zip(log_odds.tolist(), best.tolist(), strict=True)
-    ]
+    words: list[int] = found[0].word_ids[1:].tolist() if found else []
+    return words
 
 
-def caption_features(
-    words: Sequence[int], log_probabilities: Sequence[float], things: Sequence[int], concepts: Suggested
-) -> list[float]:
-    """The `FEATURES` of one caption.
+def concept_log_odds(decoder: Decoder | MemberDecoders, grid: Tensor) -> Tensor:
+    """Compute the log-odds of the concepts of images; several members are averaged as probabilities.
 
     Args:
-        words: Word ids.
-        log_probabilities: Log-probability of each word, then of END if the caption is complete.
-        things: As `Confidence.things`.
-        concepts: The image's concepts.
+        decoder: The decoder.
+        grid: Feature vectors, shape (images, regions, channels).
+
+    Returns:
+        In the order of `concept_words`, shape (images, concepts).
     """
-    named: dict[int, float] = {}
-    for word, log_probability in zip(words, log_probabilities, strict=False):
-        if things[word]:
-            named.setdefault(things[word], log_probability)
-    of_things = [concepts.things[thing] for thing in named if thing in concepts.things]
-    of_words = [concepts.words[word] for word in dict.fromkeys(words) if word in concepts.words]
-    return [
-        _mean(log_probabilities),
-        min(log_probabilities, default=0.0),
-        float(len(words)),
-        float(len(named)),
-        _mean(list(named.values())),
-        min(named.values(), default=0.0),
-        _mean(of_things),
-        min(of_things, default=0.0),
-        _mean(of_words),
-        min(of_words, default=0.0),
-        max(concepts.words.values(), default=0.0),
-    ]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values) if values else 0.0
+    found = [member.concepts for member in decoder.members if member.concepts is not None]
+    if not found:
+        return grid.new_zeros(grid.shape[0], 0)
+    probabilities = torch.stack([each.probabilities(grid) for each in found]).mean(0)
+    return probabilities[:, 1:].clamp(_LEAST, 1 - _LEAST).logit()

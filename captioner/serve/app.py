@@ -20,14 +20,14 @@ from captioner.serve.requests import limited
 from captioner.serve.service import Service
 
 if TYPE_CHECKING:
-    from captioner.pipeline import Captioner
+    from captioner.captioning import BaseCaptioner
 
 NAME = "captioner"
 """Default name of the model."""
 
 
 def create_app(
-    captioner: Captioner,
+    captioner: BaseCaptioner,
     *,
     name: str = NAME,
     options: DecodingOptions | None = None,

@@ -21,8 +21,8 @@ from captioner.serve.failures import ServeError
 from captioner.serve.limits import Limits
 
 if TYPE_CHECKING:
+    from captioner.captioning import BaseCaptioner
     from captioner.decoding.options import DecodingOptions
-    from captioner.pipeline import Captioner
 
 Outcome: TypeAlias = "Caption | CaptionerError"
 
@@ -53,7 +53,10 @@ class Batcher:
     """
 
     def __init__(
-        self, captioner: Captioner, limits: Limits, observe: Callable[[int, float], None] = lambda size, seconds: None
+        self,
+        captioner: BaseCaptioner,
+        limits: Limits,
+        observe: Callable[[int, float], None] = lambda size, seconds: None,
     ) -> None:
         self._captioner = captioner
         self._limits = limits

@@ -15,9 +15,9 @@ from fastapi import Request
 from PIL import Image
 
 from captioner.caption import Caption
+from captioner.captioning import with_ids
 from captioner.decoding.options import DecodingOptions
 from captioner.errors import CaptionerError
-from captioner.pipeline import with_ids
 from captioner.serve.batching import Batcher, Outcome
 from captioner.serve.failures import CLIENT_LEFT, ServeError
 from captioner.serve.limits import Limits
@@ -25,7 +25,7 @@ from captioner.serve.metrics import Metrics
 from captioner.serve.requests import Picture, limited, name_picture, too_many
 
 if TYPE_CHECKING:
-    from captioner.pipeline import Captioner
+    from captioner.captioning import BaseCaptioner
 
 Result = TypeVar("Result")
 
@@ -41,7 +41,7 @@ class Service:
         limits: Limits of requests.
     """
 
-    captioner: Captioner
+    captioner: BaseCaptioner
     name: str
     options: DecodingOptions
     limits: Limits

@@ -21,7 +21,8 @@ from captioner.metrics.calibration import (
 from captioner.metrics.grounding import named_categories
 from captioner.metrics.naming import categories_named
 from captioner.metrics.ngrams import Floats
-from captioner.models.confidence import FEATURES, Confidence, Evidence
+from captioner.models.caption_features import FEATURES
+from captioner.models.confidence import Confidence, Evidence
 from captioner.pipeline import Captioner
 from captioner.text.vocabulary import Vocabulary
 

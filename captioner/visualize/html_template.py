@@ -15,20 +15,21 @@ _UNSAFE = {character: f"\\u{ord(character):04x}" for character in "<>&"}
 """JSON escapes of characters that could end the enclosing script element."""
 
 
-def render(template: str, **fields: str) -> str:
-    """Fill a template of the folder ``web``.
+def render(template: str, package: str = "captioner.visualize", **fields: str) -> str:
+    """Fill a template of a package's folder ``web``.
 
     Style and script are inserted unchanged; the document's content security policy lists their hashes, so that no other
     script can run even if a text was not escaped.
 
     Args:
         template: Its name, which is also its script's.
+        package: Where it is.
         **fields: HTML for each ``{{field}}`` of the template; `escape` and `to_json` make it from text and data.
 
     Returns:
         The document.
     """
-    web = resources.files("captioner.visualize") / "web"
+    web = resources.files(package) / "web"
     style, script = ((web / file).read_text(encoding="utf-8") for file in ("style.css", f"{template}.js"))
     fields |= {"style": style, "script": script, "style_hash": _hash(style), "script_hash": _hash(script)}
     document = (web / f"{template}.html").read_text(encoding="utf-8")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import resources
+
 import numpy as np
 from PIL import Image
 
@@ -95,11 +97,12 @@ def paint(photograph: Image.Image, weights: np.ndarray, region: tuple[float, flo
 
 @memoized()
 def palette() -> np.ndarray:
-    """The color map's 256 colors from no attention to most, uint8, shape (256, 3)."""
-    from matplotlib import colormaps
+    """The color map's 256 colors from no attention to most, uint8, shape (256, 3).
 
-    colors: np.ndarray = colormaps[COLOR_MAP](np.arange(256), bytes=True)[:, :3]
-    return colors
+    They are matplotlib's (its color maps are CC0), kept in a file, so that pages need none of it.
+    """
+    colors = (resources.files("captioner.visualize") / "web" / f"{COLOR_MAP}.txt").read_text(encoding="ascii")
+    return np.frombuffer(bytes.fromhex(colors), np.uint8).reshape(-1, 3)
 
 
 def _pixels(start: float, end: float, length: int) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from captioner.caption import Caption
+from captioner.captioning import BaseCaptioner
 from captioner.data.images import ImageSource, open_image
 from captioner.decoding.ensemble import Ensemble
 from captioner.errors import CaptionerError
@@ -23,7 +24,7 @@ CELLS = 14
 """Rows and columns of a map. Gradients of single pixels are noisy, so they are averaged over regions."""
 
 
-def gradient_saliency(model: Captioner, image: ImageSource, caption: Caption) -> Caption:
+def gradient_saliency(model: BaseCaptioner, image: ImageSource, caption: Caption) -> Caption:
     """Replace a caption's attention maps by maps of the input gradient.
 
     The value of a region is the mean over its pixels of the norm of ∂ log p(word) / ∂(R, G, B), given the previous
@@ -40,6 +41,8 @@ def gradient_saliency(model: Captioner, image: ImageSource, caption: Caption) ->
     Raises:
         CaptionerError: The image is unreadable, or members of an ensemble see different parts of it.
     """
+    if not isinstance(model, Captioner):
+        raise CaptionerError("gradients need the checkpoint and torch; open that with torch, or look at attention")
     transforms = [member.config.transform for member in model.members]
     if len({transform.resize for transform in transforms}) > 1:
         raise CaptionerError("the models of this ensemble see other parts of a photograph each; give one of them")

@@ -580,7 +580,8 @@ def test_visualize_without_attention_asks_for_gradients(
             f"from captioner.cli import main; main(['caption', {str(PHOTO)!r}])",
             {"lightning", "matplotlib", "timm", "torchvision", "torch._dynamo", "sympy", "captioner.metrics"},
         ),
-        ("import captioner; captioner.visualize.plot", {"lightning", "matplotlib", "torch._dynamo"}),
+        ("import captioner; captioner.visualize.plot", {"torch", "lightning", "matplotlib"}),
+        ("import captioner; captioner.load(backend='onnx')", {"torch", "lightning", "matplotlib", "onnx"}),
     ],
 )
 def test_nothing_heavy_is_imported_that_is_not_used(program: str, absent: set[str]) -> None:

@@ -19,8 +19,9 @@ from captioner.cli import main
 from captioner.data.transforms import Transform
 from captioner.decoding import DecodingOptions
 from captioner.errors import CaptionerError
+from captioner.models.caption_features import FEATURES, Suggested, caption_features
 from captioner.models.captioner import CaptionerConfig, CaptionModel
-from captioner.models.confidence import FEATURES, Confidence, Evidence, Suggested, caption_features, suggested
+from captioner.models.confidence import Confidence, Evidence, suggested
 from captioner.models.decoder import DecoderConfig, make_decoder
 from captioner.pipeline import Captioner, load
 from captioner.text.vocabulary import SPECIAL_WORDS, Vocabulary

@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 from timing import add_counts, fastest
 
+from captioner.captioning import BATCH_SIZE
 from captioner.data.folders import find_images
 from captioner.data.images import open_image
 from captioner.decoding import DecodingOptions
 from captioner.errors import CaptionerError
-from captioner.pipeline import BATCH_SIZE, load
+from captioner.pipeline import load
 from captioner.utils.runtime import keep_freed_memory
 from captioner.utils.threads import map_in_threads
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "limit: import torch": ["-c", "import torch"],
     "import torch, torchvision": ["-c", "import torch, torchvision"],
     "captioner caption": ["-m", "captioner", "caption", str(PHOTO)],
+    "captioner caption --backend onnx": ["-m", "captioner", "caption", "--backend", "onnx", str(PHOTO)],
     "captioner --help": ["-m", "captioner", "--help"],
 }
 

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from timing import add_counts
 
+from captioner.captioning import BATCH_SIZE
 from captioner.data.folders import find_images
 from captioner.decoding import DecodingOptions
 from captioner.errors import CaptionerError
-from captioner.pipeline import BATCH_SIZE, load
+from captioner.pipeline import load
 from captioner.sidecars.forms import OF_FOLDERS, OF_PICTURES
 from captioner.sidecars.job import Job
 from captioner.sidecars.policy import Captioned, Policy

@@ -1,0 +1,109 @@
+"""A captioner as one HTML file: graphs, words and a program that runs them in a browser, without network."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from captioner.decoding.options import DecodingOptions
+from captioner.errors import CaptionerError
+from captioner.export.onnx_files import write_onnx
+from captioner.runtime.captioner import OnnxCaptioner
+from captioner.runtime.description import FittedConfidence, step_file
+from captioner.text.vocabulary import END, NEVER_WRITTEN, PAD, START, Vocabulary
+from captioner.utils.files import replacing
+from captioner.visualize.html_template import escape, render, to_base64, to_json
+from captioner.visualize.overlay import palette
+
+PACKAGE = "onnxruntime-web"
+"""The npm package whose files become part of a page."""
+
+_SCRIPT, _WASM = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
+_CAPTIONS = 5
+
+
+def write_page(path: str | os.PathLike[str], source: str | os.PathLike[str], runtime: str | os.PathLike[str]) -> None:
+    """Writes a page that captions photographs in a browser, from disk and offline.
+
+    Args:
+        path: The HTML file.
+        source: A safetensors checkpoint of this project, of one model or of an ensemble.
+        runtime: The folder of the npm package ``onnxruntime-web``.
+
+    Raises:
+        CaptionerError: The checkpoint cannot be exported, its models see photographs in several ways, the package is
+            not there, or the file cannot be written.
+    """
+    script, wasm, version = _runtime(Path(runtime))
+    with TemporaryDirectory() as folder:
+        graphs = Path(folder) / "captioner.onnx"
+        write_onnx(graphs, source)
+        known = OnnxCaptioner(graphs).description
+        parts = {"encoder": graphs.read_bytes(), "step": step_file(graphs).read_bytes()}
+    if len(known.transforms) > 1:
+        raise CaptionerError(f"{source}: its models see photographs in several ways; a page needs one way")
+    options = DecodingOptions()
+    facts = {
+        "words": known.vocabulary.words,
+        "vowels": _words_after_an(known.vocabulary),
+        "confidence": None if known.confidence is None else _to_facts(known.confidence),
+        "transform": asdict(known.transforms[0]),
+        "grid": known.grid,
+        "special": {"pad": PAD, "start": START, "end": END, "never": NEVER_WRITTEN},
+        "beam": {
+            "size": options.beam_size,
+            "captions": _CAPTIONS,
+            "maxWords": options.max_words,
+            "penalty": options.length_penalty,
+        },
+    }
+    document = render(
+        "page",
+        package="captioner.export",
+        data=to_json(facts),
+        palette=to_base64(palette().tobytes()),
+        limits=escape(str(known.card.get("limits", ""))),
+        licence=escape(f"{PACKAGE} {version}, MIT License, Copyright (c) Microsoft Corporation"),
+        runtime=_packed(script),
+        wasm=_packed(wasm),
+        **{name: _packed(content) for name, content in parts.items()},
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(document, encoding="utf-8")
+
+
+def _words_after_an(vocabulary: Vocabulary) -> list[int] | None:
+    """Ids of the words before which "a" is "an"; None for a vocabulary whose articles stay as they are."""
+    if "an" not in vocabulary:
+        return None
+    an = vocabulary.id("an")
+    ids = [id_ for id_ in range(len(vocabulary)) if vocabulary.decode([an, id_])[0] == "an"]
+    return None if len(ids) == len(vocabulary) else ids
+
+
+def _to_facts(confidence: FittedConfidence) -> dict[str, Any]:
+    things = {word: thing for word, thing in enumerate(confidence.things) if thing}
+    return {"weights": confidence.weights, "things": things, "concepts": confidence.concepts}
+
+
+def _packed(content: bytes) -> str:
+    return to_base64(gzip.compress(content, 9, mtime=0))
+
+
+def _runtime(folder: Path) -> tuple[bytes, bytes, str]:
+    """The script, the WebAssembly and the version of onnxruntime-web."""
+    try:
+        package = json.loads((folder / "package.json").read_text(encoding="utf-8"))
+        if package["name"] != PACKAGE:
+            raise CaptionerError(f"{folder}: is the package {package['name']}; name the folder of {PACKAGE}")
+        script, wasm = ((folder / "dist" / name).read_bytes() for name in (_SCRIPT, _WASM))
+        return script, wasm, str(package["version"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CaptionerError(
+            f"{folder}: has no {PACKAGE} ({error}); run npm install {PACKAGE}, and name node_modules/{PACKAGE}"
+        ) from error

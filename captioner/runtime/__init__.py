@@ -1,0 +1,1 @@
+"""Captions without torch: an exported captioner on numpy, Pillow and onnxruntime."""

@@ -1,0 +1,91 @@
+"""Which of the two captioners opens a model: the one on torch, or the one on onnxruntime."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from captioner.captioning import BaseCaptioner
+from captioner.checkpoint.pretrained import DEFAULT, FileName, checkpoint_of, names_of
+from captioner.errors import CaptionerError, needs_training_packages
+from captioner.runtime.names import ONNX
+
+if TYPE_CHECKING:
+    import torch
+
+    from captioner.pipeline import Captioner
+
+BACKENDS = ("auto", "torch", "onnx")
+
+
+@overload
+def load(
+    path: FileName | Sequence[FileName] | None = ...,
+    device: str | torch.device = ...,
+    precision: str = ...,
+    backend: Literal["auto", "torch"] = ...,
+) -> Captioner: ...
+@overload
+def load(
+    path: FileName | Sequence[FileName] | None = ...,
+    device: str | torch.device = ...,
+    precision: str = ...,
+    backend: str = ...,
+) -> BaseCaptioner: ...
+def load(
+    path: FileName | Sequence[FileName] | None = None,
+    device: Any = "cpu",
+    precision: str = "float32",
+    backend: str = "auto",
+) -> BaseCaptioner:
+    """Opens a captioner; the embedded one needs no file and no internet.
+
+    Args:
+        path: A checkpoint made by ``captioner train`` or ``captioner export``, or ``default``, the embedded one, which
+            is the default. Several, trained on the same words, write each caption together: an ensemble.
+        device: Where it runs, such as ``cpu`` or ``cuda``.
+        precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 for the decoder on CPUs that multiply it faster.
+        backend: What computes: ``torch``; ``onnx``, onnxruntime, for the embedded model and for ONNX files; ``auto``:
+            onnxruntime for ONNX files and where torch is not installed, else torch.
+
+    Returns:
+        The captioner. Of arrays it takes the channels as red, green, blue: OpenCV's need ``array[..., ::-1]``.
+
+    Raises:
+        CaptionerError: There is no such model, it cannot be read safely, the words of an ensemble differ, there is no
+            such device or precision, or the backend cannot open it.
+    """
+    if backend not in BACKENDS:
+        raise CaptionerError(f"backend {backend!r} is unknown; choose one of {', '.join(BACKENDS)}")
+    files = names_of(path)
+    exported = [file for file in files if Path(file).suffix == ONNX]
+    if backend == "torch" and exported:
+        raise CaptionerError(f"model {exported[0]}: torch opens no ONNX file; give the checkpoint that it was made of")
+    with_torch = importlib.util.find_spec("torch") is not None
+    if backend == "torch" or (backend == "auto" and with_torch and not exported):
+        with needs_training_packages("this model"):
+            from captioner import pipeline
+
+            return pipeline.load(path, device, precision)
+    return _load_exported(files, str(device), precision)
+
+
+def _load_exported(files: Sequence[FileName], device: str, precision: str) -> BaseCaptioner:
+    if len(files) != 1:
+        raise CaptionerError(
+            f"onnxruntime opens one file at a time, not {len(files)}; export them together, as an ensemble"
+        )
+    [file] = files
+    if file != DEFAULT and Path(file).suffix != ONNX:
+        raise CaptionerError(f"model {file}: is no .onnx file, so it needs torch; run pip install 'captioner[train]'")
+    if device != "cpu":
+        raise CaptionerError(
+            f"device {device!r} needs torch and a checkpoint; take cpu, or run pip install 'captioner[train]'"
+        )
+    if precision not in ("auto", "float32"):
+        raise CaptionerError(f"precision {precision!r} needs torch; onnxruntime computes in float32")
+    from captioner.runtime.captioner import OnnxCaptioner
+
+    return OnnxCaptioner(Path(checkpoint_of(DEFAULT)).with_suffix(ONNX) if file == DEFAULT else file)

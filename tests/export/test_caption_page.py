@@ -1,0 +1,176 @@
+"""The page that captions in a browser: Pillow's pixels, Python's captions, and what people do with it."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import captioner
+from captioner.cli import main
+from captioner.data.transforms import Transform
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+ROOT = Path(__file__).parents[2]
+RUNTIME = Path(os.environ.get("ONNXRUNTIME_WEB", ROOT / "node_modules" / "onnxruntime-web"))
+SAMPLES = sorted((ROOT / "data" / "samples").glob("*.jpg"))
+COCO = ROOT.parent / "shared" / "coco" / "val2017"
+LIMIT = 120.0
+"""Seconds that anything in the page may take, on a machine that is busy."""
+
+pytestmark = [
+    pytest.mark.slow,  # to write the page takes half a minute
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium"),
+    pytest.mark.skipif(not RUNTIME.is_dir(), reason=f"{RUNTIME} is not here: npm install onnxruntime-web"),
+]
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "captioner.html"
+    assert main(["export", "--output", str(path), "--onnxruntime-web", str(RUNTIME)]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM)
+        yield browser
+        browser.close()
+
+
+def wait_for(tab: Any, condition: str) -> None:
+    # Not wait_for_function: it evaluates text in the page, which the content security policy refuses.
+    end = time.monotonic() + LIMIT
+    while not tab.evaluate(condition):
+        assert time.monotonic() < end, f"{condition} did not come true: {tab.inner_text('#status')}"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def tab(chromium: Any, page_file: Path) -> Iterator[Any]:
+    """The page, opened from disk, offline; what it writes to its console or asks of the network fails the test."""
+    context = chromium.new_context(viewport={"width": 390, "height": 844}, accept_downloads=True)
+    context.set_offline(True)
+    tab = context.new_page()
+    wrong: list[str] = []
+    tab.on("console", lambda message: wrong.append(message.text))
+    tab.on("pageerror", lambda error: wrong.append(str(error)))
+    tab.on("request", lambda request: wrong.append(request.url) if request.url.startswith("http") else None)
+    tab.goto(page_file.as_uri())
+    wait_for(tab, "document.body.dataset.ready !== undefined")
+    yield tab
+    context.close()
+    assert not wrong
+
+
+def caption_in(tab: Any, files: list[Any]) -> list[dict[str, Any]]:
+    before = tab.evaluate("results.length")
+    tab.set_input_files("#files", files)
+    count = before + len(files)
+    wait_for(tab, f"results.length === {count} && results.every((each) => each.captions || each.error)")
+    found: list[dict[str, Any]] = tab.evaluate(
+        f"results.slice({before}).map((r) => ({{name: r.name, error: r.error, captions: r.captions && "
+        "r.captions.map((c) => ({text: c.text, values: c.values, confidence: c.confidence}))}))"
+    )
+    return found
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize(("width", "height"), [(500, 333), (31, 640), (90, 200), (65, 66), (65, 67), (1, 7)])
+@pytest.mark.parametrize("resize", ["squash", "crop"])
+def test_pixels_are_scaled_as_pillow_scales_them(
+    tab: Any, width: int, height: int, resize: Any, interpolation: Any
+) -> None:
+    image = Image.fromarray(np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    transform = Transform(64, resize, interpolation)
+    rgba = base64.b64encode(image.convert("RGBA").tobytes()).decode()
+    found = tab.evaluate(
+        "([text, width, height, box, side, name]) => Array.from(resize("
+        "Uint8Array.from(atob(text), (c) => c.charCodeAt(0)), width, height, box, side, FILTERS[name]))",
+        [rgba, width, height, list(transform.region(width, height)), 64, interpolation],
+    )
+    np.testing.assert_array_equal(np.reshape(found, (64, 64, 3)), np.asarray(transform.scale(image)))
+
+
+def test_captions_and_alternatives_are_those_of_python(tab: Any) -> None:
+    expected = captioner.load().caption(list(SAMPLES), num_captions=5)
+    for found, caption in zip(caption_in(tab, list(map(str, SAMPLES))), expected, strict=True):
+        every = (caption, *caption.alternatives)
+        assert [each["text"] for each in found["captions"]] == [each.text for each in every]
+        for each, other in zip(found["captions"], every, strict=True):
+            assert each["confidence"] == (other.confidence and pytest.approx(other.confidence, abs=1e-3))
+        assert found["captions"][0]["values"] == pytest.approx(caption.word_log_probabilities, abs=1e-3)
+
+
+@pytest.mark.shared_data
+def test_captions_of_many_photographs_are_those_of_python(tab: Any) -> None:
+    if not COCO.is_dir():
+        pytest.skip(f"{COCO} is not here")
+    photographs = [path for path in sorted(COCO.glob("*.jpg")) if not path.name.startswith(".")][:100]
+    expected = captioner.load().caption(list(photographs))
+    found = caption_in(tab, list(map(str, photographs)))
+    assert [each["captions"][0]["text"] for each in found] == [caption.text for caption in expected]
+
+
+def test_words_show_attention_and_results_can_be_saved(tab: Any) -> None:
+    caption_in(tab, [str(SAMPLES[0])])
+    word = tab.locator("#list li").first.locator(".words button").first
+    canvas = tab.locator("#list li").first.locator("canvas")
+    assert canvas.is_hidden()
+    word.focus()
+    tab.keyboard.press("Enter")
+    assert word.get_attribute("aria-pressed") == "true"
+    assert canvas.is_visible()
+    tab.keyboard.press("Enter")
+    assert canvas.is_hidden()
+    broken = {"name": '=cmd,"x".png', "mimeType": "image/png", "buffer": b"no picture"}
+    [result] = caption_in(tab, [broken])
+    assert result["error"] == "is no image that this browser reads; convert it to JPEG or PNG"
+    assert '=cmd,"x".png: is no image' in tab.inner_text("#status")
+    with tab.expect_download() as download:
+        tab.click("#csv")
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
+    assert rows[-1]["image"] == '\'=cmd,"x".png'  # no program takes it for a formula
+    with tab.expect_download() as download:
+        tab.click("#jsonl")
+    lines = [json.loads(line) for line in Path(download.value.path()).read_text(encoding="utf-8").splitlines()]
+    assert len(lines) == len(rows)
+    assert lines[-2]["caption"] == captioner.load().caption(SAMPLES[0]).text
+    assert lines[-1] == {"image": '=cmd,"x".png', "error": result["error"]}
+
+
+def test_transparent_and_turned_pictures_are_read_as_python_reads_them(tab: Any, tmp_path: Path) -> None:
+    photograph = Image.open(SAMPLES[-1]).convert("RGB")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    photograph.save(tmp_path / "turned.png", exif=turned)
+    clear = photograph.convert("RGBA")
+    clear.putalpha(Image.linear_gradient("L").resize(clear.size).point(lambda value: 255 * (value > 127)))
+    clear.save(tmp_path / "clear.png")
+    files = [tmp_path / "turned.png", tmp_path / "clear.png"]
+    expected = captioner.load().caption(list(files))
+    assert [each["captions"][0]["text"] for each in caption_in(tab, list(map(str, files)))] == [
+        c.text for c in expected
+    ]
+
+
+def test_the_page_is_small_and_allows_no_connection(page_file: Path) -> None:
+    text = page_file.read_text(encoding="utf-8")
+    assert page_file.stat().st_size <= 22_000_000
+    assert "connect-src 'none'" in text
+    assert "https://" not in text[: text.index("<script")]
