@@ -58,6 +58,7 @@ READERS = (
     "json_fields",
     "paths",
     "records",
+    "shards",
     "skip_report",
     "text_files",
 )

@@ -38,7 +38,10 @@ LARGEST_INPUT = 2**29
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     parser.add_argument(
-        "photos", nargs="+", metavar="PHOTO", help="image file, folder of images, or - for one image on standard input"
+        "photos",
+        nargs="+",
+        metavar="PHOTO",
+        help="image file, folder of images, tar shard, or - for one image on standard input",
     )
     add_model_arguments(parser)
     add_decoding_arguments(parser)
@@ -179,7 +182,7 @@ def _photographs(given: list[str]) -> tuple[list[str], list[str]]:
         if name == STANDARD_INPUT or is_address(name):  # Path would remove a slash of a URL
             names.append(name)
             continue
-        found = [os.fspath(path) for path in find_images(name)]
+        found = [os.fspath(path) for path in find_images(name, with_shards=True)]
         if found == [STANDARD_INPUT]:  # a file of that name, as in ./-
             found = [os.path.join(os.curdir, STANDARD_INPUT)]
         names += found

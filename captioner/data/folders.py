@@ -6,6 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from captioner.errors import CaptionerError
+from captioner.utils.tar_files import is_tar, members
+
 SUFFIXES = frozenset(
     {".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"}
     | {".jpx", ".jxl", ".mpo", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".tga", ".tif"}
@@ -22,12 +25,16 @@ GALLERY_END = "_files"
 """Suffix of a gallery's folder."""
 
 
-def find_images(path: str | os.PathLike[str]) -> Iterator[Path]:
+def find_images(path: str | os.PathLike[str], with_shards: bool = False) -> Iterator[Path]:
     """Yield the image files below a folder, sorted; a path that is not a folder is yielded itself.
 
     Files without an extension are recognized by their content. Hidden files and folders and a gallery's thumbnails are
-    skipped; links to folders are not followed, to avoid cycles. A folder that cannot be listed is yielded itself, for
-    `open_image` to report.
+    skipped; links to folders are not followed, to avoid cycles. A folder or tar file that cannot be listed is yielded
+    itself, for `open_image` to report.
+
+    Args:
+        path: The folder, or another path.
+        with_shards: Whether tar files are listed like folders, in the order of their members.
     """
     # A list instead of recursion: folders can be nested deeper than Python's stack.
     waiting = [(Path(path), os.path.isdir(path))]  # unlike Path.is_dir, it never raises
@@ -38,13 +45,26 @@ def find_images(path: str | os.PathLike[str]) -> Iterator[Path]:
         except OSError:
             entries = None
         if entries is None:
-            yield found
+            yield from _inside(found) if with_shards and is_tar(found) else [found]
             continue
         for entry in reversed(entries):
             is_folder = entry.is_dir(follow_symlinks=False)
             below = Path(entry.path)
-            if not entry.name.startswith(".") and (is_folder or _is_image(entry, below)):
+            is_shard = with_shards and is_tar(below)
+            if not entry.name.startswith(".") and (is_folder or is_shard or _is_image(entry, below)):
                 waiting.append((below, is_folder))
+
+
+def _inside(shard: Path) -> list[Path]:
+    try:
+        return [shard / name for name in members(shard) if is_picture(name)]
+    except CaptionerError:
+        return [shard]
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file's name ends like a picture's."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
 def _is_image(entry: os.DirEntry[str], path: Path) -> bool:

@@ -11,6 +11,7 @@ A malformed entry can be skipped; a truncated file or one of another kind is an 
 - JSON lines, lists and objects of entries with common field names (``captioner.data.entries``).
 - A folder: with ``metadata.jsonl`` or ``metadata.csv`` as in Hugging Face's imagefolder, or with a text file next to
 each image.
+- Tar shards in WebDataset's layout (``captioner.data.shards``), one or a folder of them.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ from captioner.data.entries import SPLIT_NAMES, UNSAID, Entry, find_columns, joi
 from captioner.data.folders import find_images
 from captioner.data.json_fields import field, fields_of, identity, json_lines, parse_value, quote, read_text, typed
 from captioner.data.records import Record
+from captioner.data.shards import read_shard
 from captioner.data.skip_report import MALFORMED, Skipped
 from captioner.data.split_files import assign_splits, has_split_files
 from captioner.data.tables import read_table
 from captioner.errors import CaptionerError
+from captioner.utils.tar_files import END, is_tar
 
 METADATA = ("metadata.jsonl", "metadata.csv")
 """Metadata file names of Hugging Face's imagefolder."""
@@ -96,6 +99,8 @@ class Source:
     def _read(self) -> list[Record]:
         if os.path.isdir(self.captions):
             return self._folder()
+        if is_tar(self.captions):
+            return self._captioned([self._shard(self.captions)])
         text = read_text(self.captions)
         if text[_start(text)] != "{" or '"annotations"' not in text or '"images"' not in text:
             return self._text(text)
@@ -239,24 +244,41 @@ class Source:
         return [Record(Path(image), tuple(own), UNSAID, image) for image, own in texts.items()]
 
     def _folder(self) -> list[Record]:
-        """Read the captions of a folder from its metadata files, else from text files next to its images."""
+        """Read the captions of a folder: metadata files, else tar shards and text files next to images."""
         root = self.captions
         found = sorted(path for name in METADATA for path in root.rglob(name))
         if found:
             chosen = {path.parent: path for path in reversed(found)}  # if both exist, one is enough
             return [record for path in sorted(chosen.values()) for record in self._metadata(path)]
-        records = []
-        for picture in find_images(root):
-            beside = next((file for end in CAPTION_SUFFIXES if (file := picture.with_suffix(end)).is_file()), None)
-            image = picture.relative_to(root)
-            lines = read_lines(beside) if beside else []
-            records.append(Record(image, tuple(lines), _split_of_folder(image), image.as_posix()))
+        shards = [self._shard(path) for path in sorted(root.rglob(f"*{END}")) if is_tar(path)]
+        return self._captioned([*shards, self._text_files()])
+
+    def _captioned(self, parts: Iterable[list[Record]]) -> list[Record]:
+        """Join the records of images, at least one of which must have captions."""
+        records = [record for part in parts for record in part]
         if not any(record.captions for record in records):
             raise CaptionerError(
-                f"folder {root}: {len(records)} pictures and no captions: give a caption file, or write metadata.csv "
-                "(file_name,text) or a .txt beside each picture"
+                f"{self.captions}: {len(records)} images and no captions; give a caption file, or write metadata.csv "
+                "(file_name,text) or a .txt beside each picture, in a shard a .txt or .json"
             )
         return records
+
+    def _text_files(self) -> list[Record]:
+        records = []
+        for picture in find_images(self.captions):
+            beside = next((file for end in CAPTION_SUFFIXES if (file := picture.with_suffix(end)).is_file()), None)
+            image = picture.relative_to(self.captions)
+            lines = read_lines(beside) if beside else []
+            records.append(Record(image, tuple(lines), _split_of_folder(image), image.as_posix()))
+        return records
+
+    def _shard(self, path: Path) -> list[Record]:
+        """Read a shard; its JSON, its folder's name or its own name gives the split."""
+        name = Path(path.name) if path == self.captions else path.relative_to(self.captions)
+        folder = _split_of_folder(name)
+        split = _split_in(path.stem, UNSAID) if folder == UNSAID else folder
+        records = join(read_shard(path, name, self.skipped))
+        return [replace(record, split=split) if record.split == UNSAID else record for record in records]
 
     def _metadata(self, path: Path) -> list[Record]:
         below = path.parent.relative_to(self.captions)
@@ -313,8 +335,13 @@ def _split_of_name(captions: Path) -> str:
     if os.path.isdir(captions):
         return SPLIT_NAMES.get(captions.name.lower(), "train")
     name = captions.parent.name if captions.name in METADATA else captions.stem
+    return _split_in(name, "train")
+
+
+def _split_in(name: str, otherwise: str) -> str:
+    """The split that a name has in it."""
     said = SPLIT_WORD.search(name.lower())
-    return split_name(said[1]) if said else "train"
+    return split_name(said[1]) if said else otherwise
 
 
 def _split_of_folder(path: Path) -> str:

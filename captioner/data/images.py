@@ -20,6 +20,7 @@ from captioner.data.image_plugins import MissingDecoderError, register_heic, sil
 from captioner.errors import CaptionerError
 from captioner.utils.file_kinds import LOOKED_AT, identify, is_text
 from captioner.utils.spelling import tell_missing
+from captioner.utils.tar_files import find_member, is_tar, members
 
 ImageSource = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 
@@ -90,9 +91,9 @@ def open_image(source: ImageSource, enough: int | None = None) -> Image.Image:
     bits that fits them.
 
     Args:
-        source: A path, the bytes of an image file, a PIL image, or a uint8 array of shape (height, width),
-            (height, width, 3) or (height, width, 4). Channels are red, green, blue[, opacity]: for OpenCV's BGR arrays,
-            pass ``array[..., ::-1]``.
+        source: A path, which may lead into a tar file (``000000.tar/0001.jpg``), the bytes of an image file, a PIL
+            image, or a uint8 array of shape (height, width), (height, width, 3) or (height, width, 4). Channels are
+            red, green, blue[, opacity]: for OpenCV's BGR arrays, pass ``array[..., ::-1]``.
         enough: Sufficient number of pixels per side: a larger JPEG is decoded at 1/2, 1/4 or 1/8 of its size, which is
             faster, if both sides keep that many.
 
@@ -115,6 +116,10 @@ def open_image(source: ImageSource, enough: int | None = None) -> Image.Image:
         )
     path = Path(source)
     try:
+        if (member := find_member(path)) is not None:
+            return _read(io.BytesIO(member.read()), str(path), enough)
+        if is_tar(path):
+            members(path)  # raises if it cannot be listed
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             os.scandir(path).close()  # raises if the folder cannot be listed

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from captioner.data.folders import SUFFIXES
+from captioner.data.shards import MARK
 from captioner.errors import CaptionerError
 from captioner.sidecars.manifest import Entry, Manifest, Manifests
 from captioner.sidecars.policy import Captioned, Decision, Policy, Slot
@@ -25,7 +26,6 @@ from captioner.sidecars.text_files import TextFile
 from captioner.utils.files import regular_size, replacing
 
 FORM = "tar"
-_MARK = "captioner"
 _LARGEST_TEXT = 2**24
 _CHUNK = 2**20
 
@@ -225,7 +225,7 @@ class Shards:
             "log_probability": caption.log_probability,
         }
         facts = _facts(tar, sample)
-        facts = {"caption": text, _MARK: mark} if facts is None else facts | {_MARK: mark}
+        facts = {"caption": text, MARK: mark} if facts is None else facts | {MARK: mark}
         return {"txt": text.encode(), "json": json.dumps(facts, ensure_ascii=False).encode() + b"\n"}
 
 
@@ -265,7 +265,7 @@ def _slot(tar: tarfile.TarFile, sample: _Sample) -> Slot:
     text = None
     if "txt" in sample.members:
         text = TextFile(_content(tar, sample.members["txt"], _LARGEST_TEXT)).texts.get("caption")
-    mark = (_facts(tar, sample) or {}).get(_MARK)
+    mark = (_facts(tar, sample) or {}).get(MARK)
     written = mark if isinstance(mark, dict) else {}
     return Slot.of(text, written.get("caption"), written.get("before"))
 

@@ -20,6 +20,7 @@ from captioner.data.feature_cache import make_header
 from captioner.data.transforms import Transform, read_scaled, to_pixels
 from captioner.errors import CaptionerError
 from captioner.models.encoder import GridEncoder
+from captioner.utils.tar_files import find_member
 from captioner.utils.threads import map_in_threads
 
 
@@ -38,10 +39,12 @@ def describe_origin(encoder: GridEncoder, transform: Transform, images: Sequence
     stamps = hashlib.sha256()
     for image in images:
         try:
-            status = image.stat()
+            part = find_member(image)
+            status = os.stat(part.file if part else image)
         except OSError as error:
             raise CaptionerError(f"{image}: cannot be read: {error.strerror}") from error
-        stamps.update(f"{image.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        size = part.size if part else status.st_size
+        stamps.update(f"{image.name}\0{size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
     origin = {
         "encoder": encoder.name,
         "weights": hash_weights(encoder),

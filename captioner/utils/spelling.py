@@ -7,6 +7,8 @@ import re
 import unicodedata
 from collections.abc import Mapping
 
+from captioner.utils.tar_files import list_members
+
 _ADDRESS = re.compile(r"(?:^|/)(?:[A-Za-z][A-Za-z0-9+.-]+:/|data:[a-z]+/)", re.I)
 _DRIVE = re.compile(r"(?:^|/)[A-Za-z]:[\\/]")
 
@@ -130,6 +132,8 @@ def _by_spelling(names: frozenset[str]) -> dict[str, str | None]:
 
 def _list(folder: str) -> tuple[frozenset[str], frozenset[str]]:
     """List a folder's files, and which of them are links."""
+    if (inside := list_members(folder)) is not None:
+        return inside, frozenset()
     try:
         with os.scandir(folder or os.curdir) as entries:
             files = [(entry.name, entry.is_symlink()) for entry in entries if not _is_folder(entry)]
