@@ -27,6 +27,7 @@ VERBS = (
     "caption",
     "write",
     "visualize",
+    "pack",
     "train",
     "serve",
     "evaluate",
