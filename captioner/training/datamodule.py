@@ -27,6 +27,7 @@ from captioner.data.filters import not_before, with_pictures, with_words
 from captioner.data.images import limit_pixels
 from captioner.data.records import Record
 from captioner.data.sampler import DrawSampler
+from captioner.data.shards import shard_sizes
 from captioner.data.skip_report import USUAL_SHARE, Skipped
 from captioner.data.split_files import draw_validation
 from captioner.data.transforms import Transform
@@ -139,6 +140,7 @@ class CaptionData(lightning.LightningDataModule):
         if max_pixels is not None:
             limit_pixels(max_pixels)
         self.concepts = concepts
+        self.prepare_data_per_node = False  # machines that train together share the file of the feature cache
         self._seen = (0, 0)
         self._model: Callable[[], CaptionModel]
         self.train: CaptionDataset
@@ -321,7 +323,8 @@ class CaptionData(lightning.LightningDataModule):
             raise CaptionerError(
                 f"a split of {len(dataset)} images is too small for {processes} processes; lower trainer.devices"
             )
-        sampler = DrawSampler(len(dataset), shuffle, seen, rank, processes)
+        shards = shard_sizes(record.image for record in dataset.records) if dataset.cache is None else []
+        sampler = DrawSampler(len(dataset), shuffle, seen, rank, processes, shards)
         return DataLoader(
             dataset,
             self.batch_size,
