@@ -91,3 +91,23 @@ def test_fine_tuning_is_measured_beside_timm_with_the_same_gradients(
         "captioner, bfloat16",
         "limit: forward alone, bfloat16",
     ]
+
+
+def test_training_on_shards_is_measured_with_its_memory(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = "--count 60 --steps 3 --batch-size 4 --workers 1 --step-seconds 0.01"
+    assert run(monkeypatch, capsys, ["shards", *small.split()])[2:] == [
+        "first batch, s",
+        "wait for a batch, median, s",
+        "wait for a batch, longest, s",
+        "memory of this process, GB",
+        "memory with its loaders, GB",
+    ]
+
+
+def test_growth_is_measured_at_three_sizes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    small = "--captions 400 --candidates 40 --features 40"
+    names = run(monkeypatch, capsys, ["size", *small.split()])
+    works = ["captions counted", "candidates scored", "features opened, 1,000 read"]
+    assert names == [work for work in works for _ in range(3)]

@@ -14,7 +14,19 @@ from typing import TypeAlias
 
 import torch
 
-SECTIONS = ("decoding", "features", "fine_tuning", "folder", "scores", "serve", "start", "training", "write")
+SECTIONS = (
+    "decoding",
+    "features",
+    "fine_tuning",
+    "folder",
+    "scores",
+    "serve",
+    "shards",
+    "size",
+    "start",
+    "training",
+    "write",
+)
 
 Row: TypeAlias = "Mapping[str, str | float]"
 
