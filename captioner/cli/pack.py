@@ -21,7 +21,7 @@ SHARD_SIZE = 1000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
+    """Add the verb's arguments."""
     text = "captions of any format that train reads, or a folder with them"
     parser.add_argument("data", nargs="+", metavar="FILE", help=text)
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the shards")
