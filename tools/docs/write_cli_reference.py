@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from unittest import mock
 
-from captioner.cli import VERBS, main as captioner, make_parser
+from captioner.cli import VERBS, make_parser
+from captioner.cli import main as captioner
 from captioner.utils.files import replacing
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli_reference.md"
@@ -56,7 +57,9 @@ def _section(command: str, text: str) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Writes the page."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args(arguments)
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args(
+        arguments
+    )
     with replacing(PAGE) as file:
         file.write_text(reference(), encoding="utf-8")
     return 0
