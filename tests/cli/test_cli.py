@@ -590,9 +590,19 @@ def test_nothing_heavy_is_imported_that_is_not_used(program: str, absent: set[st
     assert not absent & set(done.stdout.split("loaded:")[1].split())
 
 
-def test_the_readme_names_every_verb_and_the_commands_that_ci_runs() -> None:
-    text = README.read_text()
-    assert set(re.findall(r"captioner (\w+)", text)) >= set(VERBS)
-    for command in ("pip install -e '.[dev]'", "captioner caption data/samples", "pytest"):
+def test_the_readme_names_every_verb() -> None:
+    assert set(re.findall(r"captioner (\w+)", README.read_text())) >= set(VERBS)
+
+
+@pytest.mark.parametrize(
+    ("page", "commands"),
+    [
+        ("README.md", ["captioner caption data/samples"]),
+        ("CONTRIBUTING.md", ["pip install -e '.[dev]'", "pytest", "pytest -m slow"]),
+    ],
+)
+def test_ci_runs_the_commands_of_a_page(page: str, commands: list[str]) -> None:
+    text, script = (README.parent / page).read_text(), (README.parent / ".ci" / "run").read_text()
+    for command in commands:
         assert command in text
-        assert command in (README.parent / ".ci" / "run").read_text()
+        assert command.replace("pytest", "pytest -n 2 --dist loadfile") in script

@@ -29,10 +29,12 @@ EVALUATION: dict[str, Any] = {
 def test_the_table_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     file, readme = tmp_path / "evaluation.json", tmp_path / "README.md"
     file.write_text(json.dumps(EVALUATION))
-    readme.write_text("before\n" + write_results.BEGIN + "| old |\n" + write_results.END + "after\n")
+    marks = write_results.BEGIN_PRINTED + "old captions\n" + write_results.END_PRINTED
+    readme.write_text(marks + "before\n" + write_results.BEGIN + "| old |\n" + write_results.END + "after\n")
     assert write_results.main([str(file), "--readme", str(readme)]) == 0
     text = readme.read_text()
-    assert text.startswith("before\n" + write_results.BEGIN + "| Flickr8k test, 1,000 images, beam 5 | BLEU-1 |")
+    assert text.startswith(write_results.BEGIN_PRINTED + "```text\ndata/samples/astronaut.jpg\t")
+    assert "before\n" + write_results.BEGIN + "| Flickr8k test, 1,000 images, beam 5 | BLEU-1 |" in text
     assert "MB) | 65.4 | 23.4 | 60.0 |\n" in text
     assert "| 95 % interval | 64.0 to 67.0 | 22.0 to 25.0 |  |\n" in text
     assert text.endswith(write_results.END + "after\n")

@@ -57,9 +57,7 @@ def _section(command: str, text: str) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Writes the page."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args(
-        arguments
-    )
+    argparse.ArgumentParser(description=__doc__).parse_args(arguments)
     with replacing(PAGE) as file:
         file.write_text(reference(), encoding="utf-8")
     return 0

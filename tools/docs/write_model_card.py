@@ -53,10 +53,8 @@ def card() -> str:
         "Written by `python tools/docs/write_model_card.py` from the checkpoint itself, as `captioner info` tells it.",
         "",
     ]
-    for name in (
-        *(key for key in HEADINGS if key in content.card),
-        *(key for key in content.card if key not in HEADINGS),
-    ):
+    first = [name for name in HEADINGS if name in content.card]
+    for name in first + [name for name in content.card if name not in HEADINGS]:
         lines += [f"## {HEADINGS.get(name, name[:1].upper() + name[1:])}", "", *_told(content.card[name]), ""]
     return "\n".join([*lines, "## The network", "", *_told(facts), ""])
 
@@ -86,9 +84,7 @@ def _plain(value: Any) -> str:  # noqa: ANN401 (a JSON value)
 
 def main(arguments: Sequence[str]) -> int:
     """Writes the card."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args(
-        arguments
-    )
+    argparse.ArgumentParser(description=__doc__).parse_args(arguments)
     with replacing(PAGE) as file:
         file.write_text(card(), encoding="utf-8")
     return 0

@@ -1,4 +1,4 @@
-"""Writes the README's table of scores from what ``captioner evaluate --meteor --json`` printed.
+"""Writes the README's table of scores from what ``captioner evaluate --meteor --json`` printed, and its first captions.
 
 python tools/embedded/write_results.py docs/embedded_evaluation.json
 """
@@ -12,11 +12,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from captioner import load
 from captioner.checkpoint.pretrained import DEFAULT, checkpoint_of
 from captioner.utils.files import replacing
 
 README = Path(__file__).parents[2] / "README.md"
 BEGIN, END = "<!-- written by tools/embedded/write_results.py -->\n", "<!-- end -->\n"
+BEGIN_PRINTED = "<!-- printed by captioner caption data/samples, written by tools/embedded/write_results.py -->\n"
+END_PRINTED = "<!-- end of what is printed -->\n"
+SAMPLES = README.parent / "data" / "samples"
 SCORES = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "METEOR", "CIDEr")
 
 
@@ -52,21 +56,29 @@ def test_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def replace_table(text: str, new: str) -> str:
-    """A text with what stands between the marks replaced.
+def printed() -> str:
+    """What ``captioner caption data/samples`` prints, as a block of Markdown; computed in float32."""
+    photographs = sorted(SAMPLES.glob("*.jpg"))
+    captions = load().caption(photographs)
+    lines = [f"data/samples/{path.name}\t{caption.text}" for path, caption in zip(photographs, captions, strict=True)]
+    return "\n".join(["```text", *lines, "```", ""])
+
+
+def replace_between(begin: str, end: str, text: str, new: str) -> str:
+    """A text with what stands between two marks replaced.
 
     Raises:
         ValueError: The marks are not there.
     """
-    before, _, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise ValueError(f"the marks {BEGIN.strip()} and {END.strip()} are missing")
-    return f"{before}{BEGIN}{new}{END}{after}"
+    before, _, rest = text.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise ValueError(f"the marks {begin.strip()} and {end.strip()} are missing")
+    return f"{before}{begin}{new}{end}{after}"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Writes the table."""
+    """Writes both."""
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     text = "what captioner evaluate printed of the embedded model"
@@ -75,7 +87,8 @@ def main(arguments: Sequence[str]) -> int:
     args = parser.parse_args(arguments)
     try:
         new = table(json.loads(args.evaluation.read_text(encoding="utf-8")))
-        text = replace_table(args.readme.read_text(encoding="utf-8"), new)
+        text = replace_between(BEGIN, END, args.readme.read_text(encoding="utf-8"), new)
+        text = replace_between(BEGIN_PRINTED, END_PRINTED, text, printed())
     except (OSError, ValueError, KeyError) as error:
         print(f"write_results: {args.evaluation} or {args.readme} cannot be used: {error}", file=sys.stderr)
         return 2
