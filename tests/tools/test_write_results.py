@@ -38,7 +38,8 @@ def test_the_table_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     assert "MB) | 65.4 | 23.4 | 60.0 |\n" in text
     assert "| 95 % interval | 64.0 to 67.0 | 22.0 to 25.0 |  |\n" in text
     assert text.endswith(write_results.END + "after\n")
-    assert "old" not in text
+    assert "| old |" not in text
+    assert "old captions" not in text
     assert write_results.main([str(file), "--readme", str(readme)]) == 0
     assert readme.read_text() == text
 
