@@ -22,20 +22,20 @@ BEFORE_FENCED_CODE = 28
 BEFORE_ESCAPES = 185
 
 
-class _Blocks(Preprocessor):
+class _Blocks(Preprocessor):  # type: ignore[misc]
     def run(self, lines: list[str]) -> list[str]:
         def drawn(found: re.Match[str]) -> str:
-            return "\n" + self.md.htmlStash.store(convert(found[1], display="block")) + "\n"
+            return f"\n{self.md.htmlStash.store(convert(found[1], display='block'))}\n"
 
         return FENCE.sub(drawn, "\n".join(lines)).split("\n")
 
 
-class _Inline(InlineProcessor):
-    def handleMatch(self, m: re.Match[str], data: str) -> tuple[Element | str, int, int]:  # type: ignore[override]  # noqa: N802
+class _Inline(InlineProcessor):  # type: ignore[misc]
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[Element | str, int, int]:  # noqa: N802
         return self.md.htmlStash.store(convert(m[1])), m.start(0), m.end(0)
 
 
-class MathML(Extension):
+class MathML(Extension):  # type: ignore[misc]
     """Registers both."""
 
     def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802
