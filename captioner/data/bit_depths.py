@@ -6,7 +6,7 @@ import sys
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image, ImageChops, TiffImagePlugin
+from PIL import Image, ImageChops, ImageFile, TiffImagePlugin
 
 _BITS = (8, 10, 12, 14, 16, 24, 32)
 """Bit depths of cameras, microscopes and scanners, in files of 16 or 32 bits."""
@@ -64,7 +64,7 @@ def load_colors(image: Image.Image, file: IO[bytes]) -> None:
     lower = Image.open(file)
     assert isinstance(lower, TiffImagePlugin.TiffImageFile)
     _tell_depth_of_planes(lower)
-    lower.tile = [tile._replace(args=(_other_order(tile.args[0]), *tile.args[1:])) for tile in lower.tile]
+    lower.tile = [_with_mode(tile, _other_order(_mode(tile))) for tile in lower.tile]
     values = upper.astype(np.uint32) << 8 | np.asarray(lower)
     image.paste(Image.fromarray(_scaled(values, _told_white(image))))
 
@@ -80,9 +80,18 @@ def _tell_depth_of_planes(image: TiffImagePlugin.TiffImageFile) -> None:
     if _tag(image, _PLANAR) == _PLANES_APART:
         order = ";16B" if image.tag_v2.prefix == b"MM" else ";16L"
         image.tile = [
-            tile._replace(args=(tile.args[0] + order, *tile.args[1:])) if tile.codec_name == "raw" else tile
-            for tile in image.tile
+            _with_mode(tile, _mode(tile) + order) if tile.codec_name == "raw" else tile for tile in image.tile
         ]
+
+
+def _mode(tile: ImageFile._Tile) -> str:
+    assert isinstance(tile.args, tuple)
+    return str(tile.args[0])
+
+
+def _with_mode(tile: ImageFile._Tile, mode: str) -> ImageFile._Tile:
+    assert isinstance(tile.args, tuple)
+    return tile._replace(args=(mode, *tile.args[1:]))
 
 
 def _other_order(mode: str) -> str:

@@ -79,8 +79,8 @@ class DrawSampler(Sampler[Draw]):
         """Return every image once, in random order."""
         if len(self.shards) <= _MIXED:
             return torch.randperm(self.size, generator=generator)
-        images = torch.arange(self.size).split(list(self.shards))
-        turns = torch.randperm(len(images), generator=generator).split(_MIXED)
+        images = torch.arange(self.size).split(list(self.shards))  # type: ignore[no-untyped-call]
+        turns = torch.randperm(len(images), generator=generator).split(_MIXED)  # type: ignore[no-untyped-call]
         together = [torch.cat([images[shard] for shard in turn.tolist()]) for turn in turns]
         return torch.cat([each[torch.randperm(len(each), generator=generator)] for each in together])
 

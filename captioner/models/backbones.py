@@ -120,7 +120,7 @@ def packaged_classifier(name: str) -> nn.Linear:
     """
     weight, bias = list(_read_state(_packaged_file(name), name).values())[-2:]  # in the order of the layers
     classes, channels = weight.shape
-    classifier = nn.utils.skip_init(nn.Linear, channels, classes)
+    classifier: nn.Linear = nn.utils.skip_init(nn.Linear, channels, classes)  # type: ignore[no-untyped-call]
     classifier.load_state_dict({"weight": weight, "bias": bias})
     return classifier
 

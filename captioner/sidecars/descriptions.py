@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from PIL import Image, IptcImagePlugin
+from PIL import Image, ImageFile, IptcImagePlugin
 
 import captioner.data.images  # noqa: F401 (keeps Pillow from telling of damaged files)
 from captioner.errors import CaptionerError
@@ -117,7 +117,7 @@ def words_in_picture(path: Path) -> str:
     return ""
 
 
-def _opened(path: Path) -> Image.Image:
+def _opened(path: Path) -> ImageFile.ImageFile:
     regular_size(path)
     return Image.open(path)
 

@@ -402,7 +402,8 @@ def test_killed_at_any_moment_nothing_is_torn_doubled_or_lost(checkpoint: Path, 
 
 
 def test_ctrl_c_leaves_whole_files_and_the_same_command_goes_on(checkpoint: Path, many: Path) -> None:
-    command = [*processes.CAPTIONER, "write", many, "--model", checkpoint, "--batch-size", "4", *as_forms("txt")]
+    captioner: list[str | Path] = [*processes.CAPTIONER, "write", many, "--model", checkpoint]
+    command = [*captioner, "--batch-size", "4", *as_forms("txt")]
     with processes.started(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         processes.wait_until((many / NAME).exists, process)
         process.send_signal(signal.SIGINT)

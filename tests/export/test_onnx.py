@@ -258,14 +258,14 @@ def test_an_onnx_model_is_used_like_a_checkpoint(
     assert main(["caption", str(photos), "--model", str(kept / "model.safetensors")]) == 0
     assert capsys.readouterr().out == printed
     for way in (["--min-confidence", "0.5", "--json"], ["--num-captions", "2"]):
-        printed = []
+        results = []
         for each in (model, str(kept / "model.safetensors")):
             assert main(["caption", str(photos), "--model", each, *way]) == 0
-            printed.append(capsys.readouterr())
-        assert [entry for entry in printed[0].out.split() if "." not in entry] == [
-            entry for entry in printed[1].out.split() if "." not in entry
+            results.append(capsys.readouterr())
+        assert [entry for entry in results[0].out.split() if "." not in entry] == [
+            entry for entry in results[1].out.split() if "." not in entry
         ]
-        assert printed[0].err == printed[1].err
+        assert results[0].err == results[1].err
     assert main(["write", str(photos), "--as", "txt", "--model", model]) == 0
     expected = captioner.load(kept / "model.safetensors").caption(photos / "1.png").text
     assert (photos / "1.txt").read_text().strip() == expected

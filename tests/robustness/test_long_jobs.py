@@ -85,7 +85,7 @@ run()
 
 @pytest.mark.parametrize("moment", ["captioner.cli", "torch", "captioner.pipeline", "atexit"])
 def test_ctrl_c_at_start_and_at_the_end_leaves_no_traceback(checkpoint: Path, photos: Path, moment: str) -> None:
-    command = [sys.executable, "-c", CTRL_C_AT, moment, "caption", photos, "--model", checkpoint]
+    command: list[str | Path] = [sys.executable, "-c", CTRL_C_AT, moment, "caption", photos, "--model", checkpoint]
     done = processes.run(command, capture_output=True)
     assert done.stderr == b"captioner: interrupted\n"
     assert done.returncode == 130

@@ -121,7 +121,7 @@ def test_the_server_needs_no_torch(environment: Environment) -> None:
     assert "pip install 'captioner[serve]'" in environment.run("serve", "--port", "0").stderr
     environment.install("[serve]")
     expected = captioner.load(backend="torch").caption(PHOTO)
-    command = [environment.folder / "bin" / "captioner", "serve", "--port", "0"]
+    command: list[str | Path] = [environment.folder / "bin" / "captioner", "serve", "--port", "0"]
     with started(command, stderr=subprocess.PIPE, text=True, cwd=environment.folder) as process:
         assert process.stderr is not None
         address = process.stderr.readline().split("serving at ")[1].strip()

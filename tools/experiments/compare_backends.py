@@ -18,7 +18,7 @@ from typing import Any
 import captioner
 from captioner import Caption, CaptionerError
 from captioner.captioning import BaseCaptioner
-from captioner.data.images import find_images
+from captioner.data.folders import find_images
 from captioner.decoding import DecodingOptions
 from captioner.text.function_words import FUNCTION_WORDS
 
