@@ -32,7 +32,8 @@ def test_the_notebook_runs_and_shows_what_it_says(outputs: dict[str, list[Any]])
     assert "text/html" in outputs["caption"][0]["data"]
     assert any("image/png" in output.get("data", {}) for output in outputs["plot"])
     assert len(outputs["best"][0]["text"].splitlines()) == 3
-    assert len(outputs["own"][0]["text"].splitlines()) == 5
+    photographs = list((NOTEBOOK.parents[1] / "data" / "samples").glob("*.jpg"))
+    assert len(outputs["own"][0]["text"].splitlines()) == len(photographs) > 1
     assert "'CIDEr'" in outputs["score"][0]["data"]["text/plain"]
 
 
