@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from train_embedded import CARD, END, PHASES, Mean, Shortened
+from train_embedded import CARD, END, PHASES, Phase, Shortened
 
 from captioner import checkpoint
 from captioner.checkpoint.pretrained import DEFAULT, checkpoint_of
-from captioner.checkpoint.quantization import are_rounded
 from captioner.models.captioner import CaptionerConfig
 from captioner.training.run import parse
 
@@ -48,33 +47,23 @@ def test_a_configuration_is_the_model_it_is_named_after(
 
 @pytest.mark.usefixtures("without_instantiation")
 def test_what_trains_the_embedded_model_is_parsed() -> None:
-    members: dict[str, int] = {}
+    made: set[str] = set()
     for name, phase in PHASES.items():
-        if isinstance(phase, Mean):
-            [made] = {members[run] for run in phase.runs}
-            assert max(phase.members, default=0) < made
-            members[name] = len(phase.members) or made
-        elif isinstance(phase, Shortened):
-            members[name] = members[phase.run]
+        if isinstance(phase, Phase):
+            assert phase.before is None or phase.before in made
+            parse(["--config", str(CONFIGS / phase.config), *phase.changes.split()])
         else:
-            assert all(before in members for before in (*phase.before, *phase.teachers))
-            config = parse(["--config", str(CONFIGS / phase.config), *phase.changes.split()]).config
-            members[name] = config["model"]["decoder"]["members"]
-            assert len(phase.before) in (0, 1, members[name])
-    assert members[END] == 1
+            assert phase.run in made
+        made.add(name)
+    assert isinstance(PHASES[END], Phase)
     assert json.loads(CARD.read_text()).keys() == {"description", "trained with", "speed", "limits", "licence"}
 
 
 def test_the_embedded_file_is_what_its_recipe_makes() -> None:
     content = checkpoint.read(checkpoint_of(DEFAULT))
-    kernels = {tensor: weight for tensor, weight in content.weights.items() if weight.ndim > 2}
-    means = [part for part in PHASES.values() if isinstance(part, Mean)]
-    [rounded] = {mean.rounded for mean in means if mean.rounded and mean.members}
-    wanted = {tensor for tensor in kernels if tensor.startswith(rounded)}
-    assert {tensor for tensor, weight in kernels.items() if are_rounded(weight)} == wanted != set()
     [size] = {part.size for part in PHASES.values() if isinstance(part, Shortened)}
     assert isinstance(content.config, CaptionerConfig)
-    assert (content.config.feature_size, content.config.decoder.members) == (size, 1)
+    assert (content.config.feature_size, content.config.decoder.concepts) == (size, "copy")
     card = json.loads(CARD.read_text())
     assert {key: content.card[key] for key in card} == card
 

@@ -26,7 +26,10 @@ def write(folder: Path, name: str, *rows: dict[str, Any]) -> None:
 def sources(tmp_path: Path) -> Path:
     row = {"captions": ["a dog"], "split": "train", "human": True, "tags": [["dog", 0.9]]}
     write(
-        tmp_path / "first", "captions.jsonl", {**row, "image": "a/1.png"}, {**row, "image": "a/2.png", "split": "val"}
+        tmp_path / "first",
+        "captions.jsonl",
+        {**row, "image": "a/1.png"},
+        {**row, "image": "a/2.png", "split": "val", "human": False},
     )
     (tmp_path / "first" / "flickr8k_tags.jsonl").write_text('{"image": "f.png", "tags": [["cat", 0.5]]}\n')
     write(tmp_path / "second", "captions.jsonl", {**row, "image": "b/1.png", "replaces": "a/1.png"})
@@ -52,6 +55,8 @@ def test_the_sets_are_put_together_without_what_is_replaced(sources: Path, capsy
     assert records[0].image.parent.parent.name == "more"
     assert records[2].captions == ("A cat .", "One cat")
     assert records[2].tags == (("cat", 0.5),)
+    by_people = read_records(sources / "out" / "by_people.jsonl", anywhere=True)
+    assert [record.image for record in by_people] == [records[0].image, records[2].image]
 
 
 def test_a_folder_without_its_file_is_named(sources: Path, capsys: pytest.CaptureFixture[str]) -> None:

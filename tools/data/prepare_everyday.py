@@ -5,7 +5,8 @@
 ``--everyday`` is a folder with ``captions.jsonl`` and ``flickr8k_tags.jsonl``, ``--more`` one with further pictures in
 the same form (``captions.jsonl``, whose rows may say which picture of the first they replace), ``--flickr8k`` the
 folder of Flickr8k with Karpathy's splits. Afterwards ``data/everyday`` holds ``captions.jsonl``, with the detector's
-tags, and a link to each of the three folders; no picture is copied.
+tags, ``by_people.jsonl``, the rows whose captions people wrote, and a link to each of the three folders; no picture is
+copied.
 """
 
 from __future__ import annotations
@@ -54,12 +55,17 @@ def prepare(everyday: Path, more: Path, flickr8k: Path, output: Path) -> Counter
         link = output / name
         link.unlink(missing_ok=True)
         link.symlink_to(folder.resolve())
+    _write(output / "captions.jsonl", rows)
+    _write(output / "by_people.jsonl", [row for row in rows if row["human"]])
+    return Counter(row["split"] for row in rows)
+
+
+def _write(file: Path, rows: Sequence[dict[str, Any]]) -> None:
     kept = ("image", "captions", "split", "source", "human", "tags")
-    with replacing(output / "captions.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
+    with replacing(file) as temporary, temporary.open("w", encoding="utf-8") as lines:
         for row in rows:
             line = {name: row[name] for name in kept if name in row}
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
-    return Counter(row["split"] for row in rows)
+            lines.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def _flickr8k(file: Path, tags: dict[str, Any]) -> Iterator[dict[str, Any]]:
