@@ -56,7 +56,14 @@ def test_what_trains_the_embedded_model_is_parsed() -> None:
             assert phase.run in made
         made.add(name)
     assert isinstance(PHASES[END], Phase)
-    assert json.loads(CARD.read_text()).keys() == {"description", "trained with", "speed", "limits", "licence"}
+    assert json.loads(CARD.read_text()).keys() == {
+        "description",
+        "trained with",
+        "trained on",
+        "speed",
+        "limits",
+        "licence",
+    }
 
 
 def test_the_embedded_file_is_what_its_recipe_makes() -> None:
