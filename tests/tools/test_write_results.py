@@ -18,11 +18,10 @@ from captioner.models.captioner import CaptionerConfig
 EVALUATION: dict[str, Any] = {
     "split": "test",
     "images": 1000,
-    "BLEU-1": 0.6543,
     "BLEU-4": 0.2345,
     "CIDEr": 0.6,
-    "intervals": {"BLEU-1": [0.64, 0.67], "BLEU-4": [0.22, 0.25]},
-    "diversity": {"vocabulary": 9},
+    "intervals": {"BLEU-4": [0.22, 0.25]},
+    "naming": {"CHAIRi": 0.1, "recall": 0.5, "precision": 0.9, "intervals": {"CHAIRi": [0.05, 0.15]}},
 }
 
 
@@ -31,26 +30,26 @@ def test_the_table_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     file.write_text(json.dumps(EVALUATION))
     marks = write_results.BEGIN_PRINTED + "old captions\n" + write_results.END_PRINTED
     readme.write_text(marks + "before\n" + write_results.BEGIN + "| old |\n" + write_results.END + "after\n")
-    assert write_results.main([str(file), "--readme", str(readme)]) == 0
+    assert write_results.main([f"Some={file}", "--readme", str(readme)]) == 0
     text = readme.read_text()
     assert text.startswith(write_results.BEGIN_PRINTED + "```text\ndata/samples/astronaut.jpg\t")
-    assert "before\n" + write_results.BEGIN + "| Flickr8k test, 1,000 images, beam 5 | BLEU-1 |" in text
-    assert "MB) | 65.4 | 23.4 | 60.0 |\n" in text
-    assert "| 95 % interval | 64.0 to 67.0 | 22.0 to 25.0 |  |\n" in text
-    assert text.endswith(write_results.END + "after\n")
+    assert "before\n" + write_results.BEGIN + "| embedded model (" in text
+    row = "| Some, 1,000 images | 23.4 (22.0 to 25.0) |  | 60.0 | 10.0 (5.0 to 15.0) | 50.0 | 90.0 |\n"
+    assert row + write_results.END + "after\n" in text
     assert "| old |" not in text
     assert "old captions" not in text
-    assert write_results.main([str(file), "--readme", str(readme)]) == 0
+    assert write_results.main([f"Some={file}", "--readme", str(readme)]) == 0
     assert readme.read_text() == text
+    assert write_results.main([f"Some={file}", f"Other={file}", "--readme", str(readme)]) == 0
+    assert row + row.replace("Some", "Other") in readme.read_text()
 
 
-def test_a_second_evaluation_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_evaluation_without_a_name_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, readme = tmp_path / "evaluation.json", tmp_path / "README.md"
-    file.write_text(json.dumps(EVALUATION))
     readme.write_text(write_results.BEGIN + write_results.END)
     with pytest.raises(SystemExit):
-        write_results.main([*[str(file)] * 2, "--readme", str(readme)])
-    assert f"unrecognized arguments: {file}" in capsys.readouterr().err
+        write_results.main([str(file), "--readme", str(readme)])
+    assert f"'{file}' is not of the form NAME=EVALUATION.json" in capsys.readouterr().err
     assert readme.read_text() == write_results.BEGIN + write_results.END
 
 
@@ -58,7 +57,7 @@ def test_a_readme_without_marks_is_left_alone(tmp_path: Path, capsys: pytest.Cap
     file, readme = tmp_path / "evaluation.json", tmp_path / "README.md"
     file.write_text(json.dumps(EVALUATION))
     readme.write_text("no marks\n")
-    assert write_results.main([str(file), "--readme", str(readme)]) == 2
+    assert write_results.main([f"Some={file}", "--readme", str(readme)]) == 2
     assert "are missing" in capsys.readouterr().err
     assert readme.read_text() == "no marks\n"
 

@@ -198,7 +198,7 @@ def evaluate(model: Path, captions: Path, images: str | None, anywhere: bool) ->
         chosen = ["--model", str(model), "--data", str(captions), "--precision", "float32"]
         chosen += ["--images", images] if images else []
         chosen += ["--images-anywhere"] if anywhere else []
-        code = captioner(["evaluate", *chosen, "--json", *java])
+        code = captioner(["evaluate", *chosen, "--naming", "--json", *java])
     if code:
         raise CaptionerError(f"{model}: could not be evaluated on {captions}")
     scores: dict[str, object] = json.loads(printed.getvalue())

@@ -1,6 +1,8 @@
-"""Writes the README's table of scores from what ``captioner evaluate --meteor --json`` printed, and its first captions.
+"""Writes the README's table of scores from outputs of ``captioner evaluate --naming --json``, and its first captions.
 
-python tools/embedded/write_results.py docs/embedded_evaluation.json
+    python tools/embedded/write_results.py "COCO val2017=coco.json" "Flickr8k test=flickr8k.json"
+
+The embedded model's evaluations are ``docs/embedded_coco.json`` and ``docs/embedded_flickr8k.json``.
 """
 
 from __future__ import annotations
@@ -21,38 +23,41 @@ BEGIN, END = "<!-- written by tools/embedded/write_results.py -->\n", "<!-- end 
 BEGIN_PRINTED = "<!-- printed by captioner caption data/samples, written by tools/embedded/write_results.py -->\n"
 END_PRINTED = "<!-- end of what is printed -->\n"
 SAMPLES = README.parent / "data" / "samples"
-SCORES = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "METEOR", "CIDEr")
+SCORES = ("BLEU-4", "METEOR", "CIDEr")
+NAMING = ("CHAIRi", "recall", "precision")
 
 
-def table(scores: Mapping[str, Any]) -> str:
-    """The table in Markdown: the embedded model's scores × 100, and below them their 95 % intervals.
+def table(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
+    """The table in Markdown: the embedded model's scores × 100 with 95 % intervals, one row for each set of images.
 
     Args:
-        scores: What ``captioner evaluate --json`` printed.
+        evaluations: What ``captioner evaluate --json`` printed, by name of the images.
     """
-    names = [name for name in SCORES if name in scores]
     megabytes = Path(checkpoint_of(DEFAULT)).stat().st_size / 1e6
-    intervals = scores["intervals"]
-    spans = [
-        f"{100 * intervals[name][0]:.1f} to {100 * intervals[name][1]:.1f}" if name in intervals else ""
-        for name in names
-    ]
-    rows = [
-        [f"Flickr8k {scores['split']}, {scores['images']:,} images, beam 5", *names],
-        ["---"] * (1 + len(names)),
-        [f"embedded model ({megabytes:.1f} MB)", *(f"{100 * scores[name]:.1f}" for name in names)],
-        ["95 % interval", *spans],
-    ]
+    header = [f"embedded model ({megabytes:.1f} MB), beam 5", *SCORES, *NAMING]
+    rows = [header, ["---"] * len(header)]
+    for name, scores in evaluations.items():
+        naming = scores.get("naming", {})
+        cells = [*(_cell(scores, score) for score in SCORES), *(_cell(naming, score) for score in NAMING)]
+        rows.append([f"{name}, {scores['images']:,} images", *cells])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
+def _cell(scores: Mapping[str, Any], name: str) -> str:
+    if name not in scores:
+        return ""
+    value, interval = f"{100 * scores[name]:.1f}", scores["intervals"].get(name)
+    return value if interval is None else f"{value} ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
+
+
 def test_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """The same for the model's card."""
-    intervals = {name: [round(bound, 3) for bound in span[:2]] for name, span in scores["intervals"].items()}
+    """The scores on one set of images, for the model's card."""
+    every = {**scores, **scores.get("naming", {})}
+    spans = {**scores["intervals"], **scores.get("naming", {}).get("intervals", {})}
     return {
-        "data": f"Flickr8k, Karpathy's {scores['images']:,} {scores['split']} images, 5 references each, beam 5",
-        **{name: round(scores[name], 4) for name in SCORES if name in scores},
-        "95 % intervals": intervals,
+        "images": f"{scores['images']:,} of split {scores['split']}, beam 5",
+        **{name: round(every[name], 4) for name in (*SCORES, *NAMING) if name in every},
+        "95 % intervals": {name: [round(bound, 3) for bound in span[:2]] for name, span in spans.items()},
     }
 
 
@@ -77,20 +82,27 @@ def replace_between(begin: str, end: str, text: str, new: str) -> str:
     return f"{before}{begin}{new}{end}{after}"
 
 
+def _named(given: str) -> tuple[str, str]:
+    name, found, file = given.partition("=")
+    if not found:
+        raise argparse.ArgumentTypeError(f"{given!r} is not of the form NAME=EVALUATION.json")
+    return name, file
+
+
 def main(arguments: Sequence[str]) -> int:
     """Writes both."""
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    text = "what captioner evaluate printed of the embedded model"
-    parser.add_argument("evaluation", type=Path, metavar="EVALUATION.json", help=text)
+    text = "name of the images, and what captioner evaluate printed of the embedded model"
+    parser.add_argument("evaluations", nargs="+", type=_named, metavar="NAME=EVALUATION.json", help=text)
     parser.add_argument("--readme", type=Path, default=README, metavar="FILE", help="the file to change")
     args = parser.parse_args(arguments)
     try:
-        new = table(json.loads(args.evaluation.read_text(encoding="utf-8")))
+        new = table({name: json.loads(Path(file).read_text(encoding="utf-8")) for name, file in args.evaluations})
         text = replace_between(BEGIN, END, args.readme.read_text(encoding="utf-8"), new)
         text = replace_between(BEGIN_PRINTED, END_PRINTED, text, printed())
     except (OSError, ValueError, KeyError) as error:
-        print(f"write_results: {args.evaluation} or {args.readme} cannot be used: {error}", file=sys.stderr)
+        print(f"write_results: the evaluations or {args.readme} cannot be used: {error}", file=sys.stderr)
         return 2
     with replacing(args.readme) as file:
         file.write_text(text, encoding="utf-8")
