@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import write_results
 from make_shapes import write_shapes
-from train_embedded import END
+from train_embedded import END, PHASES, Phase
 from train_embedded import main as train_embedded
 
 from captioner import checkpoint
@@ -90,6 +90,9 @@ def test_the_embedded_model_is_trained_from_nothing_and_gone_on_with(
     assert (content.config.decoder.members, content.config.feature_size) == (1, 512)
     scores = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert content.card["test scores"]["BLEU-4"] == pytest.approx(scores["BLEU-4"], abs=1e-4)
+    phases = content.card["phases"]
+    assert list(phases) == [name for name, part in PHASES.items() if isinstance(part, Phase)]
+    assert all(phase["encoder trained"] == "from 12" and phase["training images"] == 32 for phase in phases.values())
     training = checkpoint.read(tmp_path / "run" / END / "captioner.safetensors").card["training"]
     assert training["encoder trained"] == "from 12"
     assert training["self-critical"] > 0

@@ -161,6 +161,12 @@ def _records(run: Path) -> list[Record]:
     )
 
 
+def _trained(run: Path) -> dict[str, Any]:
+    """What a run learned from, and how, for the card."""
+    card = checkpoint.read(run / LAST).card
+    return {**card["data"], **card["training"]}
+
+
 def _data(run: Path) -> dict[str, Any]:
     """What a run learned from, as its configuration has it."""
     data: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["data"]
@@ -217,6 +223,7 @@ def main(arguments: Sequence[str]) -> int:
     target, card = args.output / WHOLE, json.loads(CARD.read_text(encoding="utf-8"))
     try:
         train_phases(PHASES, args.output, args.text, overrides)
+        card["phases"] = {name: _trained(args.output / name) for name, part in PHASES.items() if isinstance(part, Phase)}
         whole = checkpoint.read(args.output / END / LAST)
         checkpoint.write(target, replace(whole, card={**whole.card, **card}), dtype=torch.int8)
         data = _data(args.output / END)
