@@ -234,7 +234,7 @@ def test_a_device_that_is_not_there_is_named(checkpoint: Path) -> None:
 
 
 def test_the_embedded_model_captions_photographs() -> None:
-    assert Path(checkpoint_of(DEFAULT)).stat().st_size <= 15e6
+    assert Path(checkpoint_of(DEFAULT)).stat().st_size <= 20e6
     model = captioner.load()
     captions = model.caption(sorted(SAMPLES.glob("*.jpg")))
     assert all(3 <= len(caption.words) <= 20 for caption in captions)

@@ -223,7 +223,9 @@ def main(arguments: Sequence[str]) -> int:
     target, card = args.output / WHOLE, json.loads(CARD.read_text(encoding="utf-8"))
     try:
         train_phases(PHASES, args.output, args.text, overrides)
-        card["phases"] = {name: _trained(args.output / name) for name, part in PHASES.items() if isinstance(part, Phase)}
+        card["phases"] = {
+            name: _trained(args.output / name) for name, part in PHASES.items() if isinstance(part, Phase)
+        }
         whole = checkpoint.read(args.output / END / LAST)
         checkpoint.write(target, replace(whole, card={**whole.card, **card}), dtype=torch.int8)
         data = _data(args.output / END)

@@ -44,7 +44,7 @@ def table(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _cell(scores: Mapping[str, Any], name: str) -> str:
-    if name not in scores:
+    if scores.get(name) is None:  # of no thing that is named there is no share
         return ""
     value, interval = f"{100 * scores[name]:.1f}", scores["intervals"].get(name)
     return value if interval is None else f"{value} ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
@@ -56,7 +56,7 @@ def test_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
     spans = {**scores["intervals"], **scores.get("naming", {}).get("intervals", {})}
     return {
         "images": f"{scores['images']:,} of split {scores['split']}, beam 5",
-        **{name: round(every[name], 4) for name in (*SCORES, *NAMING) if name in every},
+        **{name: round(every[name], 4) for name in (*SCORES, *NAMING) if every.get(name) is not None},
         "95 % intervals": {name: [round(bound, 3) for bound in span[:2]] for name, span in spans.items()},
     }
 
