@@ -47,7 +47,7 @@ def _cell(scores: Mapping[str, Any], name: str) -> str:
     if scores.get(name) is None:  # of no thing that is named there is no share
         return ""
     value, interval = f"{100 * scores[name]:.1f}", scores["intervals"].get(name)
-    return value if interval is None else f"{value} ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
+    return value if not interval else f"{value} ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
 
 
 def test_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def test_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "images": f"{scores['images']:,} of split {scores['split']}, beam 5",
         **{name: round(every[name], 4) for name in (*SCORES, *NAMING) if every.get(name) is not None},
-        "95 % intervals": {name: [round(bound, 3) for bound in span[:2]] for name, span in spans.items()},
+        "95 % intervals": {name: [round(bound, 3) for bound in span[:2]] for name, span in spans.items() if span},
     }
 
 
