@@ -67,7 +67,8 @@ def cooccurrence_vectors(texts: Iterable[Sequence[int]], words: int) -> Tensor:
     information = (matrix / expected.clamp(min=1e-9)).clamp(min=1e-9).log().clamp(min=0)
     left, values, _ = torch.svd_lowrank(information, q=min(SIZE, words), niter=3)
     vectors: Tensor = left * values.sqrt()
-    return vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1e-6)
+    vectors /= vectors.norm(dim=1, keepdim=True).clamp(min=1e-6)
+    return vectors
 
 
 def predict(vectors: Tensor, known: Tensor, taught: Tensor) -> Tensor:
@@ -83,7 +84,8 @@ def predict(vectors: Tensor, known: Tensor, taught: Tensor) -> Tensor:
     """
     extended = torch.cat([vectors, torch.ones(len(vectors), 1)], dim=1)
     x, y = extended[taught], known[taught]
-    return extended @ torch.linalg.solve(x.T @ x + _RIDGE * torch.eye(x.shape[1]), x.T @ y)
+    weights: Tensor = torch.linalg.solve(x.T @ x + _RIDGE * torch.eye(x.shape[1]), x.T @ y)
+    return extended @ weights
 
 
 def fill(whole: checkpoint.Checkpoint, captions: Sequence[str], texts: Sequence[str]) -> checkpoint.Checkpoint:
