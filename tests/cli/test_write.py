@@ -584,7 +584,7 @@ def test_confidence_decides_where_there_is_one(
         (["--as", "txt", "--min-confidence", "2"], "--min-confidence is 2.0; it must be from 0 to 1"),
         (["--as", "txt", "--append", "--overwrite"], "not allowed with argument"),
         (["--as", "pdf"], "invalid choice"),
-        (["--as", "alt"], "holds no HTML or Markdown files"),
+        (["--as", "alt"], "has no HTML or Markdown files"),
         (["--as", "tar", "--output", "x"], "no .tar file is given"),
     ],
 )
