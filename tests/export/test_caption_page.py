@@ -171,6 +171,6 @@ def test_transparent_and_turned_pictures_are_read_as_python_reads_them(tab: Any,
 
 def test_the_page_is_small_and_allows_no_connection(page_file: Path) -> None:
     text = page_file.read_text(encoding="utf-8")
-    assert page_file.stat().st_size <= 22_000_000
+    assert page_file.stat().st_size <= 24_000_000
     assert "connect-src 'none'" in text
     assert "https://" not in text[: text.index("<script")]
