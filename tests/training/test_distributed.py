@@ -113,7 +113,8 @@ def test_the_scores_are_those_of_one_process(config: Path, tmp_path: Path) -> No
     assert scores(tmp_path / "one")["CIDEr"] > 0.1
     # The first process alone writes and speaks.
     assert out == f"{tmp_path / 'two' / 'captioner.safetensors'}\n"
-    assert [line.split(":")[0] for line in err.splitlines()] == ["captioner"] * 3 + ["epoch 1", "epoch 2"]
+    told = [line.split(":")[0] for line in err.splitlines() if ", step " not in line]
+    assert told == ["captioner"] * 3 + ["epoch 1", "epoch 2"]
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == sorted(
         path.name for path in (tmp_path / "one").iterdir()
     )

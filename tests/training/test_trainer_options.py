@@ -278,7 +278,7 @@ def test_resume_alone_goes_on_with_the_runs_own_configuration(
     assert main(["train", "--resume", str(moved / "last.ckpt"), "--trainer.max_epochs", "2"]) == 0
     printed = capsys.readouterr()
     assert printed.out == f"{moved / 'captioner.safetensors'}\n"
-    assert [line.split(":")[0] for line in printed.err.splitlines() if line.startswith("epoch")] == ["epoch 2"]
+    assert [line.split(":")[0] for line in printed.err.splitlines() if line.startswith("epoch 2:")] == ["epoch 2"]
     assert yaml.safe_load((moved / "config.yaml").read_text())["trainer"]["default_root_dir"] == str(moved)
     assert main(["train", "--resume", str(moved), "--trainer.max_epochs", "3"]) == 0
     (moved / "config.yaml").unlink()

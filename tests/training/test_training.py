@@ -43,7 +43,8 @@ def test_a_run_leaves_a_captioner_and_what_is_needed_to_go_on(
     data, plan, *epochs = printed.err.splitlines()
     assert data.startswith("captioner: training images: ")
     assert plan.startswith("captioner: trains on cpu, ")
-    assert [line.split(":")[0] for line in epochs] == ["epoch 1", "epoch 2"]
+    # On a slow machine lines of progress stand between them.
+    assert [line.split(":")[0] for line in epochs if ", step " not in line] == ["epoch 1", "epoch 2"]
     assert {"best.ckpt", "last.ckpt", "config.yaml", "tensorboard"} <= {path.name for path in folder.iterdir()}
     assert list((folder / "tensorboard").glob("events.*"))
 
