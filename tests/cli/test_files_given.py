@@ -81,7 +81,7 @@ def test_iterators_are_taken_like_lists(tiny: Captioner, photos: Path) -> None:
     assert tiny.caption(photos.glob("*.gif")) == []
     with pytest.raises(CaptionerError, match="is a folder; give an image file, or a list such as sorted"):
         tiny.caption(str(photos))
-    with pytest.raises(CaptionerError, match="BytesIO is no image"):
+    with pytest.raises(CaptionerError, match="BytesIO is not an image"):
         tiny.caption(io.BytesIO(b""))
 
 

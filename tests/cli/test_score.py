@@ -63,7 +63,7 @@ def test_a_table_for_people(files: list[str], capsys: pytest.CaptureFixture[str]
     out, err = capsys.readouterr()
     assert "a.json: 3 images, PTB tokens" in out
     assert f"CIDEr        {captioner.score(RESULTS, REFERENCES)['CIDEr']:8.4f}" in out
-    assert "CIDEr of 3 images does not compare" in err
+    assert "CIDEr of 3 images is not comparable" in err
 
 
 def test_two_files_are_compared(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

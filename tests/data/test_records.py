@@ -105,7 +105,7 @@ def test_a_line_without_split_gets_the_given_one() -> None:
         ),
         ("[1]", "x.jsonl, line 2 is [1]: it must be an object"),
         ('{"captions": ["a"]}', 'x.jsonl, line 2 has no "image" (its fields: '),
-        ('{"image": 3, "captions": ["a"]}', '"image" of x.jsonl, line 2 is 3: it must be a text'),
+        ('{"image": 3.5, "captions": ["a"]}', '"image" of x.jsonl, line 2 is 3.5: it must be a text'),
         ('{"image": "a.jpg"}', 'x.jsonl, line 2 has no "captions" (its fields: '),
         ('{"image": "a.jpg", "captions": 5}', '"captions" of x.jsonl, line 2 is 5: it must be a text or a'),
         ('{"image": "a.jpg", "captions": [null]}', "a caption of x.jsonl, line 2 is null: it must be a text"),
