@@ -60,7 +60,7 @@ def with_dirt(folder: Path) -> Path:
         {"image": "huge.png", "captions": ["a black wall"]},
         {"image": "mute.jpg", "captions": ["  ", "…!", "🐕😀", "&nbsp; &quot;"]},
         {"image": "long.jpg", "captions": ["dog " * 10_000]},
-        {"image": 7, "captions": ["seven"]},
+        {"image": 7.5, "captions": ["seven"]},
         {"image": "none.jpg"},
         {"image": "lost.jpg", "captions": ["a dog"], "split": "held"},
         {**clean[0], "captions": ["another caption of the same"]},

@@ -83,7 +83,7 @@ def test_members_stay_and_captions_come(tmp_path: Path) -> None:
         ("write", "000"),
         ("write", "sub/002"),
     ]
-    assert "003: the given bytes: is not an image" in next(row.text for row in rows if row.action == "error")
+    assert "003: the given bytes: is not a readable image" in next(row.text for row in rows if row.action == "error")
     new = members(tmp_path / "out" / "a.tar")
     assert {name: new[name] for name in MEMBERS if name != "sub/002.json"} == {
         name: content for name, content in MEMBERS.items() if name != "sub/002.json"
