@@ -50,7 +50,7 @@ def test_half_a_heic_is_told(heic: Path) -> None:
     whole = heic.read_bytes()
     for length in (16, 100, len(whole) // 2, len(whole) - 10):
         heic.write_bytes(whole[:length])
-        with pytest.raises(CaptionerError, match=r"photo\.heic: is (damaged|no image)"):
+        with pytest.raises(CaptionerError, match=r"photo\.heic: is a HEIC image that is damaged or truncated"):
             open_image(heic)
 
 
