@@ -363,7 +363,7 @@ def test_info_tells_of_one_model_and_says_so(checkpoint: Path, capsys: pytest.Ca
 def test_info_tells_what_the_embedded_model_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
     text = capsys.readouterr().out
-    for part in ("tf_efficientnet_lite0", "flickr8k", "CIDEr", "limits", "licence"):
+    for part in ("tf_efficientnet_lite0", "by_people.jsonl", "Flickr8k", "CIDEr", "limits", "licence"):
         assert part in text
     assert main(["info", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
