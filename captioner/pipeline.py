@@ -20,7 +20,7 @@ from captioner.data.transforms import to_pixels
 from captioner.decoding import DecodingOptions, Hypothesis, decode, score_captions
 from captioner.errors import CaptionerError, first_line
 from captioner.models.caption_features import caption_features
-from captioner.models.captioner import CaptionModel
+from captioner.models.captioner import CaptionModel, attention_grid, confidence_of
 from captioner.models.confidence import Evidence, suggested
 from captioner.models.decoder import Decoder, MemberDecoders
 from captioner.models.encoder import GridEncoder
@@ -75,23 +75,20 @@ class Captioner(BaseCaptioner):
             encoder = next((ready.encoder for one, ready in before if one.encodes_as(member)), None)
             self._prepared.append(prepare(member, self._dtypes, encoder))
         self.model = model
-        views = [(m.encoder.grid_shape(m.config.transform.size), m.config.transform.resize) for m in self.members]
+        grid_shape = model.encoder.grid_shape(model.config.transform.size)
         transforms = list(dict.fromkeys(member.config.transform for member in self.members))
-        super().__init__(vocabulary, card, transforms, views[0][0], torch.get_num_threads())
-        # Maps of different grids or parts of the image cannot be averaged.
-        self._one_view = len(set(views)) == 1
+        super().__init__(vocabulary, card, transforms, grid_shape, torch.get_num_threads())
+        self._shows_attention = attention_grid(self.members) is not None
 
     @property
     def shows_attention(self) -> bool:
         """Whether its captions have attention maps: all members need attention of the same kind."""
-        kinds = [each.config.decoder.attention for each in self.members]
-        return self._one_view and "none" not in kinds and len({kind == "adaptive" for kind in kinds}) == 1
+        return self._shows_attention
 
     @property
     def tells_confidence(self) -> bool:
-        """Whether its captions have a confidence, which is fitted to a single network."""
-        confidence = self.model.confidence
-        return confidence is not None and int(confidence.networks) == len(self.members)
+        """Whether its captions have a confidence, which is fitted to all its networks together."""
+        return confidence_of(self.members) is not None
 
     def stream_with_evidence(
         self, images: Iterable[ImageSource], options: DecodingOptions | None = None, batch_size: int = BATCH_SIZE
@@ -162,8 +159,8 @@ class Captioner(BaseCaptioner):
         ]
 
     def _confidences(self, evidence: Evidence | None) -> list[float] | None:
-        confidence = self.model.confidence
-        if confidence is None or evidence is None or not self.tells_confidence:
+        confidence = confidence_of(self.members)
+        if confidence is None or evidence is None:
             return None
         confidences: list[float] = confidence(evidence)
         return confidences

@@ -17,8 +17,9 @@ from torch.utils._pytree import tree_map
 
 from captioner.data.transforms import Transform
 from captioner.errors import CaptionerError, first_line
-from captioner.models.captioner import CaptionModel
-from captioner.models.confidence import Confidence, concept_log_odds
+from captioner.export.weights import replace_all
+from captioner.models.captioner import CaptionModel, confidence_of
+from captioner.models.confidence import concept_log_odds
 from captioner.models.decoder import Decoder, State, Step, average_log_probabilities
 from captioner.models.decoder.concepts import Candidates
 from captioner.models.decoder.ragged import Layout
@@ -148,12 +149,6 @@ class _Encoding(nn.Module):
         return (*parts, *of_pictures, concept_log_odds(self.distinct[0].decoder, grids[0]))
 
 
-def confidence_of(models: Sequence[CaptionModel]) -> Confidence | None:
-    """The confidence in the captions that networks write together; None where it was not fitted to all of them."""
-    confidence = models[0].confidence
-    return confidence if confidence is not None and int(confidence.networks) == len(models) else None
-
-
 class _Stepping(nn.Module):
     """A word of each hypothesis and the state in; log-probabilities, attention and the next state out.
 
@@ -258,9 +253,7 @@ def _drop_unused_state(encoder: onnx.ModelProto, step: onnx.ModelProto) -> None:
     used = {name for node in step.graph.node for name in node.input}
     unused = [value.name for value in step.graph.input if value.name not in used]
     for values in (step.graph.input, encoder.graph.output):
-        kept = [value for value in values if value.name not in unused]
-        del values[:]
-        values.extend(kept)
+        replace_all(values, [value for value in values if value.name not in unused])
     _drop_unused_nodes(encoder)
 
 
@@ -271,9 +264,6 @@ def _drop_unused_nodes(model: onnx.ModelProto) -> None:
         if needed.intersection(node.output):
             kept.append(node)
             needed.update(node.input)
-    del graph.node[:]
-    graph.node.extend(reversed(kept))
+    replace_all(graph.node, reversed(kept))
     for values in (graph.initializer, graph.input):
-        used = [value for value in values if value.name in needed]
-        del values[:]
-        values.extend(used)
+        replace_all(values, [value for value in values if value.name in needed])

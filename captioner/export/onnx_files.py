@@ -18,12 +18,11 @@ import onnx
 
 from captioner import __version__, checkpoint
 from captioner.errors import CaptionerError
-from captioner.export.graphs import Graphs, confidence_of, make_graphs
+from captioner.export.graphs import Graphs, make_graphs
 from captioner.export.weights import StoredWeights, Weight, fill_in
-from captioner.models.captioner import CaptionModel
+from captioner.models.captioner import CaptionModel, attention_grid, confidence_of
 from captioner.models.confidence import concept_words
-from captioner.runtime.description import FORMAT, METADATA_KEY, checksum, step_file
-from captioner.runtime.names import ATTENTION
+from captioner.runtime.description import FORMAT, METADATA_KEY, FittedConfidence, checksum, step_file
 from captioner.utils.files import replacing
 
 
@@ -73,15 +72,11 @@ def _stored(stored: StoredWeights, models: Sequence[CaptionModel], graphs: Graph
 
 def _describe(members: list[checkpoint.Checkpoint], models: list[CaptionModel], graphs: Graphs) -> dict[str, Any]:
     """What is to be known beside the graphs, in plain JSON values."""
-    views = {(m.encoder.grid_shape(m.config.transform.size), m.config.transform.resize) for m in models}
     weights = {id(value): value for member in members for value in member.weights.values()}.values()
-    attends = any(value.name == ATTENTION for value in graphs.step.graph.output)
-    kinds = {model.config.decoder.attention == "adaptive" for model in models}
     return {
         "models": [asdict(model.config) for model in models],
         "inputs": [asdict(transform) for transform in graphs.transforms],
-        # Maps over other cells, or of another part of the photograph, have no mean.
-        "grid": next(iter(views))[0] if attends and len(views) == 1 and len(kinds) == 1 else None,
+        "grid": attention_grid(models),
         "parameters": sum(value.numel() for value in weights if value.is_floating_point()),
         "words": members[0].words,
         "confidence": _describe_confidence(models),
@@ -93,12 +88,8 @@ def _describe_confidence(models: Sequence[CaptionModel]) -> dict[str, Any] | Non
     confidence = confidence_of(models)
     if confidence is None:
         return None
-    things: list[int] = confidence.things.tolist()
-    return {
-        "weights": confidence.of_features.tolist(),
-        "things": {word: thing for word, thing in enumerate(things) if thing},
-        "concepts": concept_words(models[0].decoder),
-    }
+    weights, things = confidence.of_features.tolist(), confidence.things.tolist()
+    return FittedConfidence(tuple(weights), tuple(things), tuple(concept_words(models[0].decoder))).facts()
 
 
 def _tidy(model: onnx.ModelProto, metadata: Mapping[str, Any]) -> None:

@@ -8,13 +8,12 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from captioner.decoding.options import DecodingOptions
 from captioner.errors import CaptionerError
 from captioner.export.onnx_files import write_onnx
 from captioner.runtime.captioner import OnnxCaptioner
-from captioner.runtime.description import FittedConfidence, step_file
+from captioner.runtime.description import step_file
 from captioner.text.vocabulary import END, NEVER_WRITTEN, PAD, START, Vocabulary
 from captioner.utils.files import replacing
 from captioner.visualize.html_template import escape, render, to_base64, to_json
@@ -51,7 +50,7 @@ def write_page(path: str | os.PathLike[str], source: str | os.PathLike[str], run
     facts = {
         "words": known.vocabulary.words,
         "vowels": _words_after_an(known.vocabulary),
-        "confidence": None if known.confidence is None else _to_facts(known.confidence),
+        "confidence": None if known.confidence is None else known.confidence.facts(),
         "transform": asdict(known.transforms[0]),
         "grid": known.grid,
         "special": {"pad": PAD, "start": START, "end": END, "never": NEVER_WRITTEN},
@@ -84,11 +83,6 @@ def _words_after_an(vocabulary: Vocabulary) -> list[int] | None:
     an = vocabulary.id("an")
     ids = [id_ for id_ in range(len(vocabulary)) if vocabulary.decode([an, id_])[0] == "an"]
     return None if len(ids) == len(vocabulary) else ids
-
-
-def _to_facts(confidence: FittedConfidence) -> dict[str, Any]:
-    things = {word: thing for word, thing in enumerate(confidence.things) if thing}
-    return {"weights": confidence.weights, "things": things, "concepts": confidence.concepts}
 
 
 def _packed(content: bytes) -> str:

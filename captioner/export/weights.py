@@ -130,8 +130,8 @@ def fill_in(graph: onnx.ModelProto, weights: Mapping[str, Weight], external: boo
     for node in graph.graph.node:
         for place, name in enumerate(node.input):
             node.input[place] = names.get(name, name)
-    _replace(graph.graph.input, own)
-    _replace(graph.graph.node, [*nodes, *graph.graph.node])
+    replace_all(graph.graph.input, own)
+    replace_all(graph.graph.node, [*nodes, *graph.graph.node])
 
 
 def _read_as(weight: Weight, kind: int, external: bool) -> tuple[list[TensorProto], list[onnx.NodeProto]]:
@@ -156,7 +156,8 @@ def _read_as(weight: Weight, kind: int, external: bool) -> tuple[list[TensorProt
     ]
 
 
-def _replace(field: Any, content: Iterable[Any]) -> None:  # noqa: ANN401 (a repeated field of a protobuf message)
+def replace_all(field: Any, content: Iterable[Any]) -> None:  # noqa: ANN401 (a repeated field of a protobuf message)
+    """Replace what a repeated field of a message holds."""
     content = list(content)
     del field[:]
     field.extend(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -66,3 +67,20 @@ class CaptionModel(nn.Module):
         """
         result: TeacherForced = self.decoder(self.encoder(images), captions)
         return result
+
+
+def confidence_of(models: Sequence[CaptionModel]) -> Confidence | None:
+    """Return the confidence in captions of an ensemble; None unless it was fitted to these networks together."""
+    confidence = models[0].confidence
+    return confidence if confidence is not None and int(confidence.networks) == len(models) else None
+
+
+def attention_grid(models: Sequence[CaptionModel]) -> tuple[int, int] | None:
+    """Return rows and columns of an ensemble's attention maps; None if it has none.
+
+    Maps over other regions, or of another part of the image, cannot be averaged, nor those with and without a sentinel.
+    """
+    views = {(each.encoder.grid_shape(each.config.transform.size), each.config.transform.resize) for each in models}
+    kinds = [each.config.decoder.attention for each in models]
+    alike = len(views) == 1 and len({kind == "adaptive" for kind in kinds}) == 1
+    return next(iter(views))[0] if alike and "none" not in kinds else None

@@ -62,6 +62,11 @@ class FittedConfidence:
         if len(self.weights) != len(FEATURES) or not all(0 <= word < len(self.things) for word in self.concepts):
             raise ValueError("confidence")
 
+    def facts(self) -> dict[str, Any]:
+        """Return it in plain JSON values, with the things by word id, without the words that name none."""
+        things = {word: thing for word, thing in enumerate(self.things) if thing}
+        return {"weights": self.weights, "things": things, "concepts": self.concepts}
+
 
 @dataclass(frozen=True)
 class Description:
