@@ -69,7 +69,7 @@ def is_picture(name: str) -> bool:
 
 def _is_image(entry: os.DirEntry[str], path: Path) -> bool:
     if path.suffix:
-        return path.suffix.lower() in SUFFIXES and not _is_thumbnail(path)
+        return is_picture(path.name) and not _is_thumbnail(path)
     try:
         if not entry.is_file():
             return False

@@ -25,7 +25,8 @@ CAPTION_ENDINGS = ("txt", "caption")
 MARK = "captioner"
 """The entry of a sample's JSON that tells what of its text ``captioner write`` wrote."""
 
-_LARGEST_TEXT = 2**24
+LARGEST_TEXT = 2**24
+"""Bytes of the longest text or JSON of a sample that is read."""
 
 
 def read_shard(file: Path, name: Path, skipped: Skipped) -> Iterator[Entry]:
@@ -43,7 +44,7 @@ def read_shard(file: Path, name: Path, skipped: Skipped) -> Iterator[Entry]:
         CaptionerError: The shard cannot be read.
     """
     for key, sample in _samples(members(file)).items():
-        picture = next((ending for ending in sample if f".{ending.lower()}" in SUFFIXES), None)
+        picture = picture_of(sample)
         if picture is None:
             continue
         where = f"{key} of {file}"
@@ -51,6 +52,20 @@ def read_shard(file: Path, name: Path, skipped: Skipped) -> Iterator[Entry]:
             yield read_entry(_fields(sample, (name / f"{key}.{picture}").as_posix(), where), where, skipped)
         except CaptionerError as error:
             skipped.image(MALFORMED, f"{key}.{picture}", error)
+
+
+def split_member(name: str) -> tuple[str, str] | None:
+    """Split a member's name into that of its sample and its ending; None for a member that belongs to no sample."""
+    folder, _, last = name.rpartition("/")
+    stem, dot, ending = last.partition(".")
+    if not (stem and dot):
+        return None
+    return f"{folder}/{stem}" if folder else stem, ending
+
+
+def picture_of(endings: Iterable[str]) -> str | None:
+    """Find the ending of a sample's picture; None without a picture."""
+    return next((ending for ending in endings if f".{ending.lower()}" in SUFFIXES), None)
 
 
 def shard_sizes(pictures: Iterable[Path]) -> list[int]:
@@ -71,10 +86,9 @@ def _shard_of(picture: Path) -> str | None:
 def _samples(found: Mapping[str, Part]) -> dict[str, dict[str, Part]]:
     samples: dict[str, dict[str, Part]] = {}
     for name, part in found.items():
-        folder, slash, last = name.rpartition("/")
-        stem, dot, ending = last.partition(".")
-        if stem and dot:
-            samples.setdefault(f"{folder}{slash}{stem}", {})[ending] = part
+        if place := split_member(name):
+            sample, ending = place
+            samples.setdefault(sample, {})[ending] = part
     return samples
 
 
@@ -99,8 +113,8 @@ def _fields(sample: Mapping[str, Part], image: str, where: str) -> dict[str, Any
 
 
 def _text(part: Part, where: str) -> str:
-    if part.size > _LARGEST_TEXT:
-        raise CaptionerError(f"the text of {where} has {part.size:,} bytes, more than {_LARGEST_TEXT:,}: shorten it")
+    if part.size > LARGEST_TEXT:
+        raise CaptionerError(f"the text of {where} has {part.size:,} bytes, more than {LARGEST_TEXT:,}: shorten it")
     try:
         return part.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:

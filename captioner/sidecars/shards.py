@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from captioner.data.folders import SUFFIXES
-from captioner.data.shards import MARK
+from captioner.data.shards import LARGEST_TEXT, MARK, picture_of, split_member
 from captioner.errors import CaptionerError
 from captioner.sidecars.manifest import Entry, Manifest, Manifests
 from captioner.sidecars.policy import Captioned, Decision, Policy, Slot
@@ -26,7 +25,6 @@ from captioner.sidecars.text_files import TextFile
 from captioner.utils.files import regular_size, replacing
 
 FORM = "tar"
-_LARGEST_TEXT = 2**24
 _CHUNK = 2**20
 
 Stream: TypeAlias = Callable[[Iterable[bytes]], Iterator[Captioned | CaptionerError]]
@@ -42,7 +40,8 @@ class _Sample:
 
     @property
     def picture(self) -> tarfile.TarInfo | None:
-        return next((member for end, member in self.members.items() if f".{end.lower()}" in SUFFIXES), None)
+        end = picture_of(self.members)
+        return None if end is None else self.members[end]
 
 
 class Shard(Target):
@@ -250,21 +249,19 @@ def _samples(tar: tarfile.TarFile) -> list[_Sample]:
     """Yield the samples of a shard, in order; a member that is not a file, or has no dot, is a separate one."""
     samples: list[_Sample] = []
     for member in tar:
-        folder, _, name = member.name.rpartition("/")
-        stem, dot, end = name.partition(".")
-        whole = f"{folder}/{stem}" if folder else stem
-        is_part = member.isreg() and dot and stem
+        place = split_member(member.name) if member.isreg() else None
+        name, end = place or (member.name, "")
         last = samples[-1] if samples else None
-        if last is None or not is_part or last.name != whole or end in last.members:
-            samples.append(_Sample(whole if is_part else member.name))
-        samples[-1].members[end if is_part else ""] = member
+        if last is None or place is None or last.name != name or end in last.members:
+            samples.append(_Sample(name))
+        samples[-1].members[end] = member
     return samples
 
 
 def _slot(tar: tarfile.TarFile, sample: _Sample) -> Slot:
     text = None
     if "txt" in sample.members:
-        text = TextFile(_content(tar, sample.members["txt"], _LARGEST_TEXT)).texts.get("caption")
+        text = TextFile(_content(tar, sample.members["txt"], LARGEST_TEXT)).texts.get("caption")
     mark = (_facts(tar, sample) or {}).get(MARK)
     written = mark if isinstance(mark, dict) else {}
     return Slot.of(text, written.get("caption"), written.get("before"))
@@ -275,7 +272,7 @@ def _facts(tar: tarfile.TarFile, sample: _Sample) -> dict[str, Any] | None:
     if "json" not in sample.members:
         return None
     try:
-        facts = json.loads(_content(tar, sample.members["json"], _LARGEST_TEXT))
+        facts = json.loads(_content(tar, sample.members["json"], LARGEST_TEXT))
     except (ValueError, RecursionError):
         facts = None
     if not isinstance(facts, dict):
