@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioner.cli.options import set_pixel_limit
+from captioner.data.shard_writer import SHARD_SIZE, plan_shards, write_shard
 from captioner.data.skip_report import USUAL_SHARE, Skipped
 from captioner.errors import CaptionerError
 from captioner.utils.console import printable
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 SUMMARY = "write a data set as tar shards, to train on from few large files"
 FILES = "data"
-SHARD_SIZE = 1000
-"""That of `captioner.data.shard_writer`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the shards; those that a former run has written stay."""
-    from captioner.data.shard_writer import plan_shards, write_shard
     from captioner.utils.counter import counted
 
     output = Path(args.output)
@@ -63,12 +61,11 @@ def run(args: argparse.Namespace) -> int:
 def _read(args: argparse.Namespace, file: Path, before: list[Record]) -> list[Record]:
     """The usable records of a file, after those of files before it."""
     from captioner.data.caption_files import read_records
-    from captioner.data.filters import not_before, with_pictures
+    from captioner.data.filters import usable
 
     skipped = Skipped(file, args.max_skipped)
     folder, splits = (Path(path) if path else None for path in (args.images, args.splits))
     records = read_records(file, folder, splits, anywhere=args.images_anywhere, skipped=skipped)
-    records = not_before(with_pictures(records, skipped), before, skipped)
-    skipped.refuse_too_many(len(records), sum(len(record.captions) for record in records))
+    records = usable(records, skipped, before)
     skipped.report()
     return records

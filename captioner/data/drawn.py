@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from captioner.data.caption_files import read_records
-from captioner.data.filters import with_pictures, with_words
+from captioner.data.filters import usable, with_words
 from captioner.data.records import Record
 from captioner.data.skip_report import Skipped
 from captioner.data.split_files import draw_validation
@@ -49,7 +49,6 @@ def read_drawn(
     records = read_records(captions, images, splits, anywhere=anywhere, wanted=DRAWN_SPLITS, skipped=skipped)
     if any(record.split == "val" for record in records):
         raise CaptionerError(f"{captions}: has a split 'val', beside which none is drawn; leave out the share")
-    records = with_pictures(with_words(records, skipped), skipped)
-    skipped.refuse_too_many(len(records), sum(len(record.captions) for record in records))
+    records = usable(with_words(records, skipped), skipped)
     skipped.report()
     return [record for record in draw_validation(records, share, seed) if record.split == split]

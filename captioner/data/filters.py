@@ -101,6 +101,28 @@ def not_before(records: Sequence[Record], before: Sequence[Record], skipped: Ski
     return fresh
 
 
+def usable(
+    records: Sequence[Record],
+    skipped: Skipped,
+    before: Sequence[Record] = (),
+    report: Callable[[int], None] | None = None,
+) -> list[Record]:
+    """Keep what `with_pictures` and `not_before` keep of a file, and refuse the file if too much of it was skipped.
+
+    Args:
+        records: The records of one file.
+        skipped: Collects the others.
+        before: The records of earlier files.
+        report: As for `with_pictures`.
+
+    Raises:
+        CaptionerError: A larger share of the file is unusable than may be skipped.
+    """
+    kept = not_before(with_pictures(records, skipped, report), before, skipped)
+    skipped.refuse_too_many(len(kept), sum(len(record.captions) for record in kept))
+    return kept
+
+
 def with_pictures(
     records: Sequence[Record], skipped: Skipped, report: Callable[[int], None] | None = None
 ) -> list[Record]:

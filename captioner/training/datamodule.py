@@ -23,7 +23,7 @@ from captioner.data.caption_files import read_records
 from captioner.data.concepts import ConceptWords, wanted_words
 from captioner.data.dataset import CaptionDataset, collate
 from captioner.data.feature_cache import FeatureCache
-from captioner.data.filters import not_before, with_pictures, with_words
+from captioner.data.filters import usable, with_words
 from captioner.data.images import limit_pixels
 from captioner.data.records import Record
 from captioner.data.sampler import DrawSampler
@@ -309,9 +309,7 @@ class CaptionData(lightning.LightningDataModule):
         records = with_words(records, skipped)
         is_first = getattr(rank_zero_only, "rank", 0) == 0
         with counting("Checking images", len(records)) if is_first else nullcontext() as report:
-            records = with_pictures(records, skipped, report)
-        records = not_before(records, before, skipped)
-        skipped.refuse_too_many(len(records), sum(len(record.captions) for record in records))
+            records = usable(records, skipped, before, report)
         rank_zero_only(skipped.report)()
         rank_zero_only(tell_unspaced)((caption for record in records for caption in record.captions), file)
         return records
