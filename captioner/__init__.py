@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from captioner.errors import CaptionerError, needs_training_packages
+from captioner.utils.lazy_names import from_home
 
 if TYPE_CHECKING:
     from captioner import visualize
@@ -32,13 +33,14 @@ _HOME = {
 }
 
 
+_from_home = from_home(__name__, _HOME)
+
+
 def __getattr__(name: str) -> object:
     if name == "visualize":
         return importlib.import_module("captioner.visualize")
-    if name not in _HOME:
-        raise AttributeError(f"module 'captioner' has no attribute {name!r}")
     with needs_training_packages(f"captioner.{name}"):
-        return getattr(importlib.import_module(_HOME[name]), name)
+        return _from_home(name)
 
 
 def __dir__() -> list[str]:

@@ -10,8 +10,9 @@ Names are imported when first used: where the embedded model is can be asked wit
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from captioner.utils.lazy_names import from_home
 
 if TYPE_CHECKING:
     from captioner.checkpoint.checkpoint import Checkpoint, refuse_another, refuse_other_words
@@ -41,8 +42,4 @@ _HOME = {
     "write": "captioner.checkpoint.save",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'captioner.checkpoint' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+__getattr__ = from_home(__name__, _HOME)

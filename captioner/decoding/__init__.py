@@ -6,8 +6,9 @@ Names are imported when first used: the options alone need no torch.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from captioner.utils.lazy_names import from_home
 
 if TYPE_CHECKING:
     from captioner.decoding.generate import decode
@@ -24,8 +25,4 @@ _HOME = {
     "score_captions": "captioner.decoding.scoring",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'captioner.decoding' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+__getattr__ = from_home(__name__, _HOME)
