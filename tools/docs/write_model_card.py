@@ -22,7 +22,6 @@ HEADINGS = {
     "description": "What it is",
     "limits": "What it cannot do",
     "licence": "License",
-    "license": "License",
     "data": "Training data",
     "trained with": "How it was trained",
     "training": "Training run",

@@ -179,20 +179,25 @@ def _first(data: Mapping[str, Any]) -> Path:
     return Path(captions if isinstance(captions, str) else captions[0])
 
 
+def _arguments(data: Mapping[str, Any]) -> list[str]:
+    """Arguments that name what a run learned from."""
+    images = ["--images", data["images"]] if data["images"] else []
+    anywhere = ["--images-anywhere"] if data["images_anywhere"] else []
+    return ["--data", str(_first(data)), *images, *anywhere]
+
+
 def calibrate(model: Path, data: Mapping[str, Any], nonphotos: Path) -> None:
     """Fits a model's confidence on the validation images, and writes the model with it.
 
     Raises:
         CaptionerError: The images cannot be captioned.
     """
-    chosen = ["--model", str(model), "--output", str(model), "--data", str(_first(data)), "--nonphotos", str(nonphotos)]
-    chosen += ["--images", data["images"]] if data["images"] else []
-    chosen += ["--images-anywhere"] if data["images_anywhere"] else []
-    if captioner(["calibrate", *chosen]):
+    chosen = ["--model", str(model), "--output", str(model), "--nonphotos", str(nonphotos)]
+    if captioner(["calibrate", *chosen, *_arguments(data)]):
         raise CaptionerError(f"{model}: could not be calibrated on {_first(data)} and {nonphotos}")
 
 
-def evaluate(model: Path, captions: Path, images: str | None, anywhere: bool) -> dict[str, object]:
+def evaluate(model: Path, data: Mapping[str, Any]) -> dict[str, object]:
     """The scores of a model on the test images, with METEOR where Java is.
 
     Raises:
@@ -201,12 +206,10 @@ def evaluate(model: Path, captions: Path, images: str | None, anywhere: bool) ->
     printed = io.StringIO()
     java = ["--meteor"] if shutil.which("java") else []
     with contextlib.redirect_stdout(printed):
-        chosen = ["--model", str(model), "--data", str(captions), "--precision", "float32"]
-        chosen += ["--images", images] if images else []
-        chosen += ["--images-anywhere"] if anywhere else []
+        chosen = ["--model", str(model), "--precision", "float32", *_arguments(data)]
         code = captioner(["evaluate", *chosen, "--naming", "--json", *java])
     if code:
-        raise CaptionerError(f"{model}: could not be evaluated on {captions}")
+        raise CaptionerError(f"{model}: could not be evaluated on {_first(data)}")
     scores: dict[str, object] = json.loads(printed.getvalue())
     return scores
 
@@ -232,7 +235,7 @@ def main(arguments: Sequence[str]) -> int:
         if args.nonphotos is not None:
             calibrate(target, data, args.nonphotos)
             whole = checkpoint.read(target)
-        scores = evaluate(target, _first(data), data["images"], data["images_anywhere"])
+        scores = evaluate(target, data)
         with replacing(args.output / "evaluation.json") as file:
             file.write_text(json.dumps(scores, indent=1), encoding="utf-8")
         card["test scores"] = test_scores(scores)
