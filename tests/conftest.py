@@ -101,6 +101,17 @@ def shapes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return folder
 
 
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """The browser, for tests that have the marks `browser.NEEDS_CHROMIUM`."""
+    from browser import CHROMIUM, playwright
+
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM)
+        yield browser
+        browser.close()
+
+
 @pytest.fixture
 def without_instantiation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """COCO, Flickr8k and weights are not here: configurations alone are tried, in a folder without runs."""

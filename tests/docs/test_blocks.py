@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 import matplotlib
 import pytest
 from markdown_it import MarkdownIt
-from processes import run
+from processes import commands_of_pages, run
 
 from captioner.pipeline import Captioner
 
@@ -122,21 +120,7 @@ def test_python_examples_run(page: Path, folder: Path, monkeypatch: pytest.Monke
 @pytest.mark.slow
 @pytest.mark.parametrize("block", [b for b in TO_RUN if b.language == "sh"], ids=lambda block: block.name)
 def test_commands_run(block: Block, folder: Path) -> None:
-    bin_ = folder / "bin"
-    bin_.mkdir()
-    for name, line in (
-        ("python", f"exec '{sys.executable}' \"$@\""),
-        ("captioner", f"exec '{sys.executable}' -m captioner \"$@\""),
-        ("pip", "true"),
-    ):
-        (bin_ / name).write_text(f"#!/bin/sh\n{line}\n")
-        (bin_ / name).chmod(0o755)
-    environment = {
-        **os.environ,
-        "PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "HOME": str(folder),
-    }
+    environment = commands_of_pages(folder / "bin") | {"HOME": str(folder)}
     done = run(
         ["bash", "-ec", block.text],
         LONGEST_BLOCK,

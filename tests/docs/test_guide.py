@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from processes import run
+from processes import commands_of_pages, run
 
 from captioner.models.decoder.config import Attention, Cell, ImageInput
 
@@ -73,17 +72,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     folder = tmp_path_factory.mktemp("guide")
     for name in ("configs", "tools"):
         (folder / name).symlink_to(ROOT / name)
-    # The commands as they are called after installation, in this test's Python. Nothing is installed anew.
-    commands = folder / "bin"
-    commands.mkdir()
-    for name, line in (
-        ("python", f"exec '{sys.executable}' \"$@\""),
-        ("captioner", f"exec '{sys.executable}' -m captioner \"$@\""),
-        ("pip", "true"),
-    ):
-        (commands / name).write_text(f"#!/bin/sh\n{line}\n")
-        (commands / name).chmod(0o755)
-    environment = {**os.environ, "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    environment = commands_of_pages(folder / "bin")
     outcome = Told(folder)
     for block in blocks(GUIDE.read_text()):
         done = run(

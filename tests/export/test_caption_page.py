@@ -7,7 +7,6 @@ import csv
 import io
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,14 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browser import NEEDS_CHROMIUM
 from PIL import Image
 
 import captioner
 from captioner.cli import main
 from captioner.data.transforms import Transform
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ROOT = Path(__file__).parents[2]
 RUNTIME = Path(os.environ.get("ONNXRUNTIME_WEB", ROOT / "node_modules" / "onnxruntime-web"))
 SAMPLES = sorted((ROOT / "data" / "samples").glob("*.jpg"))
@@ -32,8 +30,7 @@ LIMIT = 120.0
 
 pytestmark = [
     pytest.mark.slow,  # to write the page takes half a minute
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium"),
+    *NEEDS_CHROMIUM,
     pytest.mark.skipif(not RUNTIME.is_dir(), reason=f"{RUNTIME} is not here: npm install onnxruntime-web"),
 ]
 
@@ -43,14 +40,6 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "captioner.html"
     assert main(["export", "--output", str(path), "--onnxruntime-web", str(RUNTIME)]) == 0
     return path
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM)
-        yield browser
-        browser.close()
 
 
 def wait_for(tab: Any, condition: str) -> None:

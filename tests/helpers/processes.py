@@ -63,6 +63,24 @@ def run(
     return done
 
 
+def commands_of_pages(folder: Path) -> dict[str, str]:
+    """An environment in which the commands of pages are this test's Python and captioner; pip installs nothing.
+
+    Args:
+        folder: Where they are written to.
+    """
+    folder.mkdir()
+    for name, line in (
+        ("python", f"exec '{sys.executable}' \"$@\""),
+        ("captioner", f"exec '{sys.executable}' -m captioner \"$@\""),
+        ("pip", "true"),
+    ):
+        (folder / name).write_text(f"#!/bin/sh\n{line}\n")
+        (folder / name).chmod(0o755)
+    root = Path(__file__).parents[2]
+    return {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(root)}
+
+
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
     """Waits for something that a command is to do; fails where it ends before, as it does past its limit."""
     while not condition():

@@ -5,25 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import NEEDS_CHROMIUM, playwright
 from PIL import Image
 from serving import Gated, png, serving
 
 from captioner.pipeline import Captioner
 from captioner.serve.app import create_app
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium"),
-]
+pytestmark = NEEDS_CHROMIUM
 TOKEN = "correct-horse"
 MILLISECONDS = 60_000
 """Longest wait of the browser."""
@@ -33,14 +28,6 @@ MILLISECONDS = 60_000
 def address(tiny: Captioner) -> Iterator[str]:
     with serving(create_app(tiny)) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

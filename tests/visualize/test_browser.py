@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browser import NEEDS_CHROMIUM, playwright
 from PIL import Image
 
 from captioner.caption import Caption
@@ -20,12 +20,7 @@ from captioner.visualize.gallery import Photograph, write_gallery
 from captioner.visualize.overlay import palette, spread
 from captioner.visualize.page import draw_page
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium"),
-]
+pytestmark = NEEDS_CHROMIUM
 
 WORDS = ("a", "dog", "runs", "on", "grass")
 REGION = (0.2, 0.0, 0.8, 1.0)
@@ -40,14 +35,6 @@ def make_caption(words: tuple[str, ...], seed: int = 0, alternatives: tuple[Capt
 
 
 CAPTION = make_caption(WORDS, alternatives=(make_caption(("two", "cats"), 1),))
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
