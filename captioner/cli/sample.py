@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
         top_k=args.top_k,
         top_p=args.top_p,
         max_words=args.max_words,
+        no_repeat_ngram=0,
         seed=args.seed,
     )
     model, vocabulary = checkpoint.read(args.model).build_language_model()

@@ -56,7 +56,7 @@ class DecodingOptions:
     length_penalty: float = 0.9
     length_normalization: Literal["average", "gnmt"] = "average"
     min_words: int = 0
-    no_repeat_ngram: int = 0
+    no_repeat_ngram: int = 2
     forbidden_words: tuple[Word, ...] = ()
     required_words: tuple[Word, ...] = ()
     bad_endings: tuple[Word, ...] = ()

@@ -59,6 +59,7 @@ def write_page(path: str | os.PathLike[str], source: str | os.PathLike[str], run
             "captions": _CAPTIONS,
             "maxWords": options.max_words,
             "penalty": options.length_penalty,
+            "repeat": options.no_repeat_ngram,
         },
     }
     document = render(

@@ -21,10 +21,11 @@ from table_decoder import (
     real_decoder,
     score,
     spoken,
+    unconstrained,
 )
 from torch import Tensor
 
-from captioner.decoding import DecodingOptions, decode
+from captioner.decoding import decode
 from captioner.models.decoder import State, Step
 from captioner.text.vocabulary import END, PAD, START, UNKNOWN
 
@@ -45,7 +46,7 @@ def test_a_beam_as_wide_as_the_space_equals_brute_force(
     seed: int, normalization: Literal["average", "gnmt"], penalty: float
 ) -> None:
     decoder = TableDecoder(seed, images=2)
-    options = DecodingOptions(130, 10, 4, penalty, normalization)
+    options = unconstrained(130, 10, 4, penalty, normalization)
 
     def normalizer(length: int) -> float:
         return float(((5 + length) / 6 if normalization == "gnmt" else length) ** penalty)
@@ -68,7 +69,7 @@ def test_a_beam_of_one_is_greedy(seed: int) -> None:
         allowed = logits[0].clone()
         allowed[[PAD, START, UNKNOWN]] = -math.inf
         words.append(int(allowed.argmax()))
-    [[hypothesis]] = decode(decoder, grid, DecodingOptions(beam_size=1, max_words=8))
+    [[hypothesis]] = decode(decoder, grid, unconstrained(beam_size=1, max_words=8))
     assert spoken(hypothesis) == words[1:]
 
 
@@ -82,7 +83,7 @@ def test_a_beam_of_one_is_greedy(seed: int) -> None:
 )
 def test_a_batch_equals_single_calls(seed: int, images: int, beam: int, max_words: int, penalty: float) -> None:
     decoder = TableDecoder(seed, images)
-    options = DecodingOptions(beam, beam, max_words, penalty)
+    options = unconstrained(beam, beam, max_words, penalty)
     together = decode(decoder, grid_of(images), options)
     for image in range(images):
         [alone] = decode(decoder, grid_of(images)[image : image + 1], options)
@@ -96,10 +97,10 @@ def test_a_batch_equals_single_calls(seed: int, images: int, beam: int, max_word
 )
 def test_stopping_early_never_changes_the_outcome(seed: int, beam: int, wanted: int, penalty: float) -> None:
     decoder, wanted = TableDecoder(seed, images=2), min(wanted, beam)
-    options = DecodingOptions(beam, wanted, 6, penalty)
+    options = unconstrained(beam, wanted, 6, penalty)
     early = decode(decoder, grid_of(2), options)
     # Asked for the whole beam, an image stays until all its hypotheses are finished.
-    patient = decode(decoder, grid_of(2), DecodingOptions(beam, beam, 6, penalty))
+    patient = decode(decoder, grid_of(2), unconstrained(beam, beam, 6, penalty))
     assert [[h.words for h in each] for each in early] == [[h.words for h in each[:wanted]] for each in patient]
 
 
@@ -108,7 +109,7 @@ def test_stopping_early_never_changes_the_outcome(seed: int, beam: int, wanted: 
 def test_hypotheses_are_distinct_sorted_and_score_what_they_say(seed: int) -> None:
     decoder = TableDecoder(seed, images=1)
     [hypotheses] = decode(
-        decoder, grid_of(1), DecodingOptions(beam_size=6, num_captions=6, max_words=5, length_penalty=0)
+        decoder, grid_of(1), unconstrained(beam_size=6, num_captions=6, max_words=5, length_penalty=0)
     )
     sentences = [tuple(spoken(h)) for h in hypotheses]
     assert len(set(sentences)) == len(sentences)
@@ -121,7 +122,7 @@ def test_hypotheses_are_distinct_sorted_and_score_what_they_say(seed: int) -> No
 
 def test_attention_belongs_to_the_words_of_its_own_sentence() -> None:
     decoder = TableDecoder(7, images=1)
-    [hypotheses] = decode(decoder, grid_of(1), DecodingOptions(beam_size=6, num_captions=6, max_words=5))
+    [hypotheses] = decode(decoder, grid_of(1), unconstrained(beam_size=6, num_captions=6, max_words=5))
     for hypothesis in hypotheses:
         past, expected = 0, []
         for word in [START, *hypothesis.words][: len(hypothesis.words)]:
@@ -134,7 +135,7 @@ def test_attention_belongs_to_the_words_of_its_own_sentence() -> None:
 
 def test_a_beam_that_never_ends_returns_the_best_open_sentence() -> None:
     decoder = NeverEnding(3, images=1)
-    [[hypothesis]] = decode(decoder, grid_of(1), DecodingOptions(beam_size=81, max_words=4))
+    [[hypothesis]] = decode(decoder, grid_of(1), unconstrained(beam_size=81, max_words=4))
     best = max(itertools.product(SPOKEN, repeat=4), key=lambda s: sum(score(decoder, 0, list(s))))
     assert hypothesis.words == list(best)
 
@@ -144,11 +145,11 @@ def test_a_broken_network_ends_too(beam: int) -> None:
     decoder, grid = real_decoder(5, 10), torch.randn(3, 9, 10)
     with torch.no_grad():
         decoder.output_bias.fill_(math.nan)
-    assert len(decode(decoder, grid, DecodingOptions(beam, max_words=8))) == 3
+    assert len(decode(decoder, grid, unconstrained(beam, max_words=8))) == 3
 
 
 def test_fewer_sentences_than_asked_for_are_returned_without_padding() -> None:
-    [hypotheses] = decode(TableDecoder(1, images=1), grid_of(1), DecodingOptions(20, 20, max_words=1))
+    [hypotheses] = decode(TableDecoder(1, images=1), grid_of(1), unconstrained(20, 20, max_words=1))
     assert sorted(spoken(h) for h in hypotheses) == [[END], *([word] for word in SPOKEN)]
 
 
@@ -158,7 +159,7 @@ def test_a_wider_beam_finds_nothing_worse_once_it_holds_the_space(seed: int, max
     # A narrow beam may by luck beat one a little wider; one that holds every sentence beats them all.
     decoder, grid = TableDecoder(seed, images=1), grid_of(1)
     best = [
-        decode(decoder, grid, DecodingOptions(beam, 1, max_words, 0.0))[0][0].log_probability
+        decode(decoder, grid, unconstrained(beam, 1, max_words, 0.0))[0][0].log_probability
         for beam in (1, 2, 5, 4**max_words)
     ]
     assert max(best) == pytest.approx(best[-1], abs=1e-5)
@@ -176,7 +177,7 @@ class EndingLate(TableDecoder):
 
 
 def test_finished_sentences_stay_finished_while_others_grow() -> None:
-    [hypotheses] = decode(EndingLate(0, 1), grid_of(1), DecodingOptions(2, 2, 6, 0.0))
+    [hypotheses] = decode(EndingLate(0, 1), grid_of(1), unconstrained(2, 2, 6, 0.0))
     assert [spoken(h) for h in hypotheses] == [[END], [4] * 6]
 
 
@@ -192,7 +193,7 @@ METHODS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_a_real_decoder_writes_for_a_batch_what_it_writes_for_each_image(method: dict[str, Any]) -> None:
     decoder, grid = real_decoder(5, 10), 4 * torch.randn(20, 65, 10, generator=torch.Generator().manual_seed(6))
-    options = DecodingOptions(max_words=8, **method)
+    options = unconstrained(max_words=8, **method)
     with torch.no_grad():
         decoder.output_bias[END] += 1
     written = decode(decoder, grid, options)
@@ -212,7 +213,7 @@ def test_a_real_decoder_writes_for_a_batch_what_it_writes_for_each_image(method:
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_a_gpu_writes_what_the_cpu_writes(method: dict[str, Any]) -> None:
     decoder, grid = real_decoder(5, 10), torch.randn(6, 9, 10)
-    options = DecodingOptions(max_words=8, **method)
+    options = unconstrained(max_words=8, **method)
     here, there = decode(decoder, grid, options), decode(decoder.cuda(), grid.cuda(), options)
     assert [[h.words for h in each] for each in there] == [[h.words for h in each] for each in here]
 
@@ -221,7 +222,7 @@ def test_a_gpu_writes_what_the_cpu_writes(method: dict[str, Any]) -> None:
 def test_only_sentences_that_go_on_are_read(beam: int) -> None:
     decoder, plain = CountingDecoder(beam, images=12), CountingDecoder(beam, images=12)
     # With all of the beam wanted, no image is done before all of its sentences are finished.
-    options = DecodingOptions(beam, beam, max_words=8)
+    options = unconstrained(beam, beam, max_words=8)
     decode(decoder, grid_of(12), options)
     for image in range(12):
         banked_beam(plain, image, options)
@@ -229,7 +230,7 @@ def test_only_sentences_that_go_on_are_read(beam: int) -> None:
 
 
 def test_many_images_are_written_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    decoder, options = TableDecoder(5, images=7), DecodingOptions(3, 3, 5)
+    decoder, options = TableDecoder(5, images=7), unconstrained(3, 3, 5)
     together = decode(decoder, grid_of(7), options)
     monkeypatch.setattr("captioner.decoding.generate.HYPOTHESES_AT_ONCE", 6)
     assert [[h.words for h in each] for each in decode(decoder, grid_of(7), options)] == [
@@ -238,4 +239,4 @@ def test_many_images_are_written_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_no_image_has_no_caption() -> None:
-    assert decode(TableDecoder(0, images=1), grid_of(0), DecodingOptions()) == []
+    assert decode(TableDecoder(0, images=1), grid_of(0), unconstrained()) == []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from table_decoder import SPOKEN, TableDecoder, all_sentences, banked_beam, grid_of, score, spoken
+from table_decoder import SPOKEN, TableDecoder, all_sentences, banked_beam, grid_of, score, spoken, unconstrained
 
 from captioner.decoding import DecodingOptions, decode
 from captioner.errors import CaptionerError
@@ -34,6 +34,7 @@ A, B, C = SPOKEN
 CASES: list[dict[str, Any]] = [
     {"min_words": 2},
     {"min_words": 4},
+    {"no_repeat_ngram": 0},
     {"no_repeat_ngram": 1},
     {"no_repeat_ngram": 2},
     {"no_repeat_ngram": 3},
@@ -64,7 +65,7 @@ def test_a_beam_as_wide_as_the_space_equals_brute_force(case: dict[str, Any], se
 @pytest.mark.parametrize("required", [(), (A,), (B, C), (A, B, C)], ids=len)
 @pytest.mark.parametrize("beam", [1, 2, 3, 5])
 def test_a_narrow_beam_keeps_what_a_plain_search_keeps(beam: int, required: tuple[int, ...]) -> None:
-    options = DecodingOptions(beam, beam, max_words=5, required_words=required)
+    options = unconstrained(beam, beam, max_words=5, required_words=required)
     for seed in range(5):
         decoder = TableDecoder(seed, images=3)
         for image, hypotheses in enumerate(decode(decoder, grid_of(3), options)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from table_decoder import SPOKEN, TableDecoder, grid_of, score, spoken
+from table_decoder import SPOKEN, TableDecoder, grid_of, score, spoken, unconstrained
 
 from captioner.decoding import DecodingOptions, decode
 from captioner.text.vocabulary import END
@@ -41,9 +41,7 @@ def diverse_beam_search(decoder: TableDecoder, image: int, options: DecodingOpti
 )
 def test_groups_are_those_of_the_paper(seed: int, shape: tuple[int, int], penalty: float) -> None:
     beam, groups = shape
-    options = DecodingOptions(
-        beam, beam, max_words=4, length_penalty=0, diverse_groups=groups, diversity_penalty=penalty
-    )
+    options = unconstrained(beam, beam, max_words=4, length_penalty=0, diverse_groups=groups, diversity_penalty=penalty)
     decoder = TableDecoder(seed, images=2)
     for image, hypotheses in enumerate(decode(decoder, grid_of(2), options)):
         expected = {tuple(s) for group in diverse_beam_search(decoder, image, options) for s in group}
@@ -58,7 +56,7 @@ def test_groups_are_those_of_the_paper(seed: int, shape: tuple[int, int], penalt
 def test_what_fills_up_a_group_takes_no_sentences_place(seed: int, forbidden: tuple[int, ...]) -> None:
     decoder = TableDecoder(seed, images=1)
     # With one word to say, a group of six has more room than there are sentences.
-    options = DecodingOptions(
+    options = unconstrained(
         12, 12, max_words=6, length_penalty=0, forbidden_words=forbidden, diverse_groups=2, diversity_penalty=0.5
     )
     [hypotheses] = decode(decoder, grid_of(1), options)
@@ -68,7 +66,7 @@ def test_what_fills_up_a_group_takes_no_sentences_place(seed: int, forbidden: tu
 
 def test_each_groups_best_comes_before_its_others() -> None:
     for seed in range(20):
-        options = DecodingOptions(6, 3, max_words=4, length_penalty=0, diverse_groups=3, diversity_penalty=1.0)
+        options = unconstrained(6, 3, max_words=4, length_penalty=0, diverse_groups=3, diversity_penalty=1.0)
         decoder = TableDecoder(seed, images=1)
         groups = [
             sorted(group, key=lambda sentence: -sum(score(decoder, 0, sentence)))
@@ -81,7 +79,7 @@ def test_each_groups_best_comes_before_its_others() -> None:
 
 def test_each_group_has_its_caption_among_those_returned() -> None:
     for seed in range(10):
-        options = DecodingOptions(3, 3, max_words=5, length_penalty=0, diverse_groups=3, diversity_penalty=100.0)
+        options = unconstrained(3, 3, max_words=5, length_penalty=0, diverse_groups=3, diversity_penalty=100.0)
         [hypotheses] = decode(TableDecoder(seed, images=1), grid_of(1), options)
         first_words = [spoken(h)[0] for h in hypotheses]
         assert len(set(first_words)) == 3  # under so great a penalty no group begins as another

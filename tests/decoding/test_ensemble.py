@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from table_decoder import TableDecoder, all_sentences, grid_of, real_decoder, score, spoken
+from table_decoder import TableDecoder, all_sentences, grid_of, real_decoder, score, spoken, unconstrained
 
-from captioner.decoding import DecodingOptions, decode, score_captions
+from captioner.decoding import decode, score_captions
 from captioner.text.vocabulary import END, START
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_wide_beam_of_an_ensemble_equals_brute_force_over_mean_scores(seed: int) -> None:
     members = [TableDecoder(10 * seed + n, images=2) for n in range(3)]
-    options = DecodingOptions(beam_size=130, num_captions=5, max_words=4)
+    options = unconstrained(beam_size=130, num_captions=5, max_words=4)
     for image, hypotheses in enumerate(decode(members, [grid_of(2)] * 3, options)):
         scored = [
             (s, [sum(each) / 3 for each in zip(*(score(m, image, s) for m in members), strict=True)])
@@ -26,7 +26,7 @@ def test_a_wide_beam_of_an_ensemble_equals_brute_force_over_mean_scores(seed: in
 
 
 def test_a_model_in_chorus_with_itself_is_itself() -> None:
-    decoder, options = TableDecoder(4, images=3), DecodingOptions(3, 3, 6)
+    decoder, options = TableDecoder(4, images=3), unconstrained(3, 3, 6)
     alone = decode(decoder, grid_of(3), options)
     chorus = decode([decoder, decoder], [grid_of(3)] * 2, options)
     for one, two in zip(alone, chorus, strict=True):
@@ -41,16 +41,16 @@ def test_a_model_in_chorus_with_itself_is_itself() -> None:
 def test_members_may_look_at_other_grids() -> None:
     decoders = [real_decoder(1, 10), real_decoder(2, 6)]
     grids = [torch.randn(4, 9, 10), torch.randn(4, 4, 6)]
-    together = decode(decoders, grids, DecodingOptions(3, 2, 8))
+    together = decode(decoders, grids, unconstrained(3, 2, 8))
     for image in range(4):
-        [alone] = decode(decoders, [grid[image : image + 1] for grid in grids], DecodingOptions(3, 2, 8))
+        [alone] = decode(decoders, [grid[image : image + 1] for grid in grids], unconstrained(3, 2, 8))
         assert [h.words for h in alone] == [h.words for h in together[image]]
         assert alone[0].attention is None
 
 
 def test_a_given_caption_scores_what_it_scored_when_it_was_written() -> None:
     decoder, grid = real_decoder(3, 10), torch.randn(2, 9, 10)
-    for image, hypotheses in enumerate(decode(decoder, grid, DecodingOptions(4, 4, 6))):
+    for image, hypotheses in enumerate(decode(decoder, grid, unconstrained(4, 4, 6))):
         longest = max(len(spoken(h)) for h in hypotheses)
         captions = torch.zeros(1, len(hypotheses), longest + 1, dtype=torch.long)
         for row, hypothesis in enumerate(hypotheses):

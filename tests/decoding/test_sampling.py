@@ -10,9 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from table_decoder import SPOKEN, WORDS, TableDecoder, all_sentences, grid_of, score, spoken
+from table_decoder import SPOKEN, WORDS, TableDecoder, all_sentences, grid_of, score, spoken, unconstrained
 
-from captioner.decoding import DecodingOptions, decode
+from captioner.decoding import decode
 from captioner.decoding.sampling import filter_logits
 
 
@@ -29,7 +29,7 @@ def test_a_batch_equals_single_calls(
     seed: int, images: int, count: int, temperature: float, top_k: int, top_p: float
 ) -> None:
     decoder = TableDecoder(seed, images)
-    options = DecodingOptions(
+    options = unconstrained(
         num_captions=count, max_words=7, sample=True, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
     )
     together = decode(decoder, grid_of(images), options)
@@ -44,7 +44,7 @@ def test_a_batch_equals_single_calls(
 
 def test_sentences_come_as_often_as_they_are_likely() -> None:
     decoder, draws = TableDecoder(3, images=1, sharpness=1.0), 20_000
-    [hypotheses] = decode(decoder, grid_of(1), DecodingOptions(num_captions=draws, max_words=2, sample=True))
+    [hypotheses] = decode(decoder, grid_of(1), unconstrained(num_captions=draws, max_words=2, sample=True))
     counts = Counter(tuple(spoken(h)) for h in hypotheses)
     # The model would also say words that are never written: what is drawn is its distribution over the others.
     shares = {}
@@ -62,7 +62,7 @@ def test_sentences_come_as_often_as_they_are_likely() -> None:
 
 
 def test_the_best_come_first() -> None:
-    options = DecodingOptions(num_captions=9, max_words=6, sample=True, length_penalty=0)
+    options = unconstrained(num_captions=9, max_words=6, sample=True, length_penalty=0)
     [hypotheses] = decode(TableDecoder(1, images=1), grid_of(1), options)
     scores = [h.log_probability for h in hypotheses]
     assert scores == sorted(scores, reverse=True)
@@ -71,7 +71,7 @@ def test_the_best_come_first() -> None:
 def test_seeds_differ() -> None:
     decoder = TableDecoder(1, images=1)
     drawn = {
-        tuple(decode(decoder, grid_of(1), DecodingOptions(max_words=6, sample=True, seed=seed))[0][0].words)
+        tuple(decode(decoder, grid_of(1), unconstrained(max_words=6, sample=True, seed=seed))[0][0].words)
         for seed in range(20)
     }
     assert len(drawn) > 5
@@ -80,8 +80,8 @@ def test_seeds_differ() -> None:
 @pytest.mark.parametrize("limit", [{"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-4}], ids=str)
 def test_without_choice_it_is_greedy(limit: dict[str, float]) -> None:
     decoder, grid = TableDecoder(2, images=3), grid_of(3)
-    greedy = decode(decoder, grid, DecodingOptions(beam_size=1, max_words=6))
-    drawn = decode(decoder, grid, DecodingOptions(max_words=6, sample=True, **limit))  # type: ignore[arg-type]
+    greedy = decode(decoder, grid, unconstrained(beam_size=1, max_words=6))
+    drawn = decode(decoder, grid, unconstrained(max_words=6, sample=True, **limit))  # type: ignore[arg-type]
     assert [h[0].words for h in drawn] == [h[0].words for h in greedy]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -18,6 +19,9 @@ from captioner.text.vocabulary import END, START
 
 WORDS = 7  # the four special ones and three to speak of
 SPOKEN = range(4, WORDS)
+
+unconstrained = partial(DecodingOptions, no_repeat_ngram=0)
+"""Options under which every sentence may be written."""
 
 
 class TableDecoder:

@@ -29,6 +29,7 @@ CASES: list[dict[str, Any]] = [
     {"length_penalty": 2.5, "beam_size": 3},
     {"length_normalization": "gnmt", "num_captions": 2},
     {"min_words": 4, "max_words": 6},
+    {"no_repeat_ngram": 0},
     {"no_repeat_ngram": 1, "num_captions": 2},
     {"no_repeat_ngram": 2, "min_words": 5},
     {"forbidden_words": [A, B]},

@@ -53,7 +53,7 @@ def test_the_loss_is_reinforce_with_the_mean_of_the_others(members: int) -> None
     loss, mean, *_ = self_critical_loss(decoder, grid, [0, 1], reward, samples=3, seed=7)
     assert decoder.training
 
-    options = DecodingOptions(sample=True, num_captions=3, max_words=20, seed=7)
+    options = DecodingOptions(sample=True, num_captions=3, max_words=20, no_repeat_ngram=0, seed=7)
     drawn = decode(decoder.eval(), grid, options)
     total, words, rewards = torch.tensor(0.0), 0, []
     for image, group in enumerate(drawn):

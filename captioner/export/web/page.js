@@ -184,6 +184,13 @@ function greatest(values, offset, length, count) {
   return found;
 }
 
+// The words that would end a sequence of this size that a hypothesis has already.
+function repeating(words, size) {
+  if (!size) return [];
+  const begun = words.slice(words.length - size + 1);
+  return words.filter((_, end) => end >= size - 1 && begun.every((word, place) => word === words[end - size + 1 + place]));
+}
+
 async function write(pixels) {
   const { special, beam } = facts, side = facts.transform.size;
   const encoded = await encoder.run({ pixels: new ort.Tensor("uint8", pixels, [1, side, side, 3]) });
@@ -213,7 +220,7 @@ async function write(pixels) {
         continue;
       }
       row++;
-      for (const word of special.never) values[row * vocabulary + word] = -Infinity;
+      for (const word of [...special.never, ...repeating(each.words, beam.repeat)]) values[row * vocabulary + word] = -Infinity;
       const map = cells ? told.attention.data.slice(row * cells, (row + 1) * cells) : null;
       for (const [value, word] of greatest(values, row * vocabulary, vocabulary, beam.size)) {
         candidates.push({

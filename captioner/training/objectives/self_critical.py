@@ -113,8 +113,9 @@ def self_critical_loss(
     Returns:
         The loss and the samples.
     """
-    options = DecodingOptions(sample=True, num_captions=samples, max_words=MAX_WORDS, seed=seed)
-    # Without dropout, here and below: samples must come from the distribution that is differentiated.
+    # No words are ruled out here, and there is no dropout below: samples must come from the distribution that is
+    # differentiated.
+    options = DecodingOptions(sample=True, num_captions=samples, max_words=MAX_WORDS, no_repeat_ngram=0, seed=seed)
     decoder.eval()
     drawn = [[_closed(each) for each in group] for group in decode(decoder, grid, options)]
     rewards = torch.tensor([reward(place, group) for place, group in zip(places, drawn, strict=True)])
