@@ -20,6 +20,7 @@ from PIL import Image
 import captioner
 from captioner.cli import main
 from captioner.data.transforms import Transform
+from captioner.export.page import to_text
 
 ROOT = Path(__file__).parents[2]
 RUNTIME = Path(os.environ.get("ONNXRUNTIME_WEB", ROOT / "node_modules" / "onnxruntime-web"))
@@ -158,8 +159,17 @@ def test_transparent_and_turned_pictures_are_read_as_python_reads_them(tab: Any,
     ]
 
 
+def test_text_of_any_bytes_passes_the_parser(chromium: Any, tmp_path: Path) -> None:
+    text = to_text(np.arange(2**16, dtype="<u2").tobytes() + b"x")
+    (tmp_path / "page.html").write_bytes(f"<script type=text/plain>{text}</script>".encode("utf-16"))
+    tab = chromium.new_page()
+    tab.goto((tmp_path / "page.html").as_uri())
+    assert tab.evaluate("document.querySelector('script').textContent === " + json.dumps(text))
+    tab.close()
+
+
 def test_the_page_is_small_and_allows_no_connection(page_file: Path) -> None:
-    text = page_file.read_text(encoding="utf-8")
-    assert page_file.stat().st_size <= 24_000_000
+    text = page_file.read_text(encoding="utf-16")
+    assert page_file.stat().st_size <= 20_000_000
     assert "connect-src 'none'" in text
     assert "https://" not in text[: text.index("<script")]
