@@ -50,8 +50,8 @@ def load_model(args: argparse.Namespace) -> BaseCaptioner:
     from captioner.runtime.loading import load
     from captioner.utils.runtime import keep_freed_memory
 
-    keep_freed_memory()
     model: BaseCaptioner = load(args.model, args.device, args.precision, args.backend)
+    keep_freed_memory()  # after loading, whose blocks are needed only once
     return model
 
 

@@ -38,6 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--token-file", metavar="FILE", help=text)
     text = "let scripts of this site ask, such as https://photos.example (CORS; default: none); may be given again"
     parser.add_argument("--cors", metavar="ORIGIN", action="append", default=[], help=text)
+    text = "offer this page of captioner export --output FILE.html, which captions in the browser, at /page.html"
+    parser.add_argument("--page", metavar="FILE", help=text)
     parser.add_argument("--name", default="captioner", help="what clients call the model (default: captioner)")
     add_model_arguments(parser, max_pixels=MAX_PIXELS)
     add_decoding_arguments(parser)
@@ -72,7 +74,9 @@ def run(args: argparse.Namespace) -> int:
     set_pixel_limit(args)
     opened = open_socket(args.host, args.port)
     model = load_model(args)
-    app = create_app(model, name=args.name, options=options, limits=limits, token=token, origins=args.cors)
+    app = create_app(
+        model, name=args.name, options=options, limits=limits, token=token, origins=args.cors, page=args.page
+    )
     if token is None and args.host not in LOOPBACK:
         print_status(f"captioner: whoever reaches {args.host} can use this server; --token-file asks for a token")
     opened.listen(BACKLOG)  # whoever reads the next line may connect

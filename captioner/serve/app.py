@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -34,6 +36,7 @@ def create_app(
     limits: Limits | None = None,
     token: str | None = None,
     origins: Sequence[str] = (),
+    page: str | os.PathLike[str] | None = None,
 ) -> FastAPI:
     """Build the application that serves a captioner.
 
@@ -44,12 +47,13 @@ def create_app(
         limits: Limits of requests.
         token: The required bearer token; None requires none.
         origins: Origins that may access this server from scripts (CORS), such as ``https://photos.example``.
+        page: A page of ``captioner export`` to offer, which captions in the browser; see `captioner.export.page`.
 
     Returns:
         The ASGI application.
 
     Raises:
-        CaptionerError: The options exceed the limits.
+        CaptionerError: The options exceed the limits, or the page is none.
     """
     service = Service(captioner, name, limited(options or DecodingOptions()), limits or Limits())
 
@@ -63,7 +67,7 @@ def create_app(
     app = FastAPI(title="captioner", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     for interface in (native, ollama_api, openai_api):
         app.include_router(interface.make_router(service))
-    app.include_router(pages.make_router(app))
+    app.include_router(pages.make_router(app, None if page is None else Path(page)))
     add_handlers(app)
     # The middleware added last handles a request first.
     app.add_middleware(LimitBodies, limits=service.limits)

@@ -12,9 +12,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from captioner.serve.failures import CLIENT_LEFT, ServeError, respond
 from captioner.serve.limits import Limits
 
-OPEN_PATHS = ("/", "/health")
+OPEN_PATHS = ("/", "/page.html", "/health")
 OPEN_FOLDER = "/web/"
-"""Together with `OPEN_PATHS`, the paths without token: the page, which asks for it, and the health check."""
+"""Together with `OPEN_PATHS`, the paths without token: the page, which asks for it, that which needs no server, and the
+health check."""
 
 
 class RequireToken:

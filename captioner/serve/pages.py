@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse
 
+from captioner.errors import CaptionerError
 from captioner.serve.failures import ServeError
 from captioner.utils.caching import memoized
 from captioner.visualize.html_template import escape, to_base64
@@ -20,7 +22,17 @@ POLICY = (
 )
 HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
-PATHS = ("/", "/docs", "/openapi.json")
+PAGE = "/page.html"
+PAGE_HEADERS = {**HEADERS, "Content-Security-Policy": "frame-ancestors 'none'", "Cache-Control": "no-cache"}
+"""The page that captions in the browser has a stricter policy of its own, which allows its inline script by hash."""
+
+LINK = '<a href="page.html">Caption in this browser: pictures are not sent to the server</a>'
+GENERATOR = '<meta name="generator" content="captioner">'
+"""By which pages of ``captioner export`` are recognized."""
+
+_CURE = "make a page with captioner export --output captioner.html"
+
+PATHS = ("/", "/docs", "/openapi.json", PAGE)
 """Paths of the pages, and of the OpenAPI schema."""
 
 FILES = {
@@ -32,19 +44,34 @@ FILES = {
 """Files of the pages: the package whose folder ``web`` has the file, and its media type."""
 
 
-def make_router(app: FastAPI) -> APIRouter:
+def make_router(app: FastAPI, page: Path | None = None) -> APIRouter:
     """Build the routes of the pages.
 
     Args:
         app: The application whose interfaces are documented.
+        page: A page of ``captioner export`` that captions in the browser, if one is to be offered.
+
+    Raises:
+        CaptionerError: The page cannot be read, or is another file.
     """
     router = APIRouter(include_in_schema=False)
+    fields = {"palette": to_base64(palette().tobytes()), "page": ""}
+    if page is not None:
+        _check(page)
+        fields["page"] = LINK
+
+        @router.get(PAGE)
+        async def in_browser() -> FileResponse:
+            """The page that captions in the browser."""
+            return FileResponse(page, media_type="text/html; charset=utf-16", headers=PAGE_HEADERS)
 
     @router.get("/")
     async def index() -> HTMLResponse:
         """The web page."""
         document = _read("captioner.serve", "index.html")
-        return HTMLResponse(document.replace("{{palette}}", to_base64(palette().tobytes())), headers=HEADERS)
+        for name, value in fields.items():
+            document = document.replace(f"{{{{{name}}}}}", value)
+        return HTMLResponse(document, headers=HEADERS)
 
     @router.get("/web/{name}")
     async def web(name: str) -> Response:
@@ -61,6 +88,16 @@ def make_router(app: FastAPI) -> APIRouter:
         return HTMLResponse(_document(app.openapi()), headers=HEADERS)
 
     return router
+
+
+def _check(page: Path) -> None:
+    try:
+        with page.open("rb") as file:
+            head = file.read(4096).decode("utf-16", "ignore")
+    except OSError as error:
+        raise CaptionerError(f"page {page}: {error.strerror}; {_CURE}") from error
+    if GENERATOR not in head:
+        raise CaptionerError(f"page {page}: does not caption in a browser; {_CURE}")
 
 
 @memoized()

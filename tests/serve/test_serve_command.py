@@ -92,6 +92,8 @@ def test_sigterm_finishes_what_is_begun_and_takes_nothing_new(checkpoint: Path, 
         (["--token-file", "nothing.txt"], "nothing.txt: No such file"),
         (["--token-file", os.devnull], "has no token"),
         (["--model", "nothing.safetensors"], "nothing.safetensors"),
+        (["--page", "nothing.html"], "page nothing.html: No such file or directory; make a page with captioner export"),
+        (["--page", os.devnull], f"page {os.devnull}: does not caption in a browser; make a page"),
         (["--cors", ""], "cors is an empty text"),
     ],
 )

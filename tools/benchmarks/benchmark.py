@@ -1,6 +1,7 @@
 """Measures speed: ``python tools/benchmarks/benchmark.py SECTION``, one module ``bench_SECTION.py`` a section.
 
 A section has ``SUMMARY``, ``add_arguments(parser)`` and ``measure(args)``, which returns rows with the same keys.
+It may have ``targets(rows)``: rows of what was to be reached, and what was.
 """
 
 from __future__ import annotations
@@ -41,21 +42,22 @@ def main() -> None:
         section.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N", help="CPU threads")
         section.add_argument("--json", action="store_true", help="print one JSON object")
         module.add_arguments(section)
-        section.set_defaults(measure=module.measure)
+        section.set_defaults(measure=module.measure, targets=getattr(module, "targets", None))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rows: list[Row] = args.measure(args)
-    settings = {name: value for name, value in vars(args).items() if name not in ("measure", "json")}
+    tables = {"rows": rows, **({"targets": args.targets(rows)} if args.targets else {})}
+    settings = {name: value for name, value in vars(args).items() if name not in ("measure", "targets", "json")}
     machine = {
         "torch": torch.__version__,
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "python": platform.python_version(),
     }
     if args.json:
-        print(json.dumps({**settings, **machine, "rows": rows}))
+        print(json.dumps({**settings, **machine, **tables}))
     else:
         print(" ".join(f"{name}={value}" for name, value in {**settings, **machine}.items()))
-        print(table(rows))
+        print("\n\n".join(map(table, tables.values())))
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -2,6 +2,7 @@
 // Photographs in, captions out, in the browser alone: scaling as Pillow does it, two graphs, a beam search.
 
 const facts = JSON.parse(document.getElementById("data").textContent);
+const ESCAPE = "=".charCodeAt(0);
 const WRONG_IMAGE = "is no image that this browser reads; convert it to JPEG or PNG";
 const byId = (id) => document.getElementById(id);
 let ort, encoder, step;
@@ -9,12 +10,13 @@ let ort, encoder, step;
 // What is packed in the page.
 
 function bytes(id) {
-  const text = byId(id).textContent;
-  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
-  const binary = atob(text);
-  const content = new Uint8Array(binary.length);
-  for (let index = 0; index < binary.length; index++) content[index] = binary.charCodeAt(index);
-  return content;
+  const text = byId(id).textContent, units = new Uint16Array(text.length);
+  let count = 0;
+  for (let index = 1; index < text.length; index++) {
+    const unit = text.charCodeAt(index);
+    units[count++] = unit === ESCAPE ? text.charCodeAt(++index) ^ 0x8000 : unit;
+  }
+  return new Uint8Array(units.buffer, 0, 2 * count - Number(text[0]));
 }
 
 async function unpack(id) {
