@@ -18,9 +18,10 @@ def rank(scores: Tensor, lengths: Tensor | float, options: DecodingOptions) -> T
 
     Args:
         scores: Log-probabilities of hypotheses.
-        lengths: Their numbers of tokens, END included; broadcast to the shape of ``scores``.
-        options: The normalization and its exponent.
+        lengths: Their numbers of tokens, prompt and END included; broadcast to the shape of ``scores``.
+        options: The normalization and its exponent, and the prompt, whose tokens do not count.
     """
+    lengths = lengths - len(options.prompt)
     if options.length_normalization == "gnmt":
         lengths = (5 + lengths) / 6
     return scores / lengths**options.length_penalty

@@ -78,7 +78,7 @@ def decode(
 def _method(options: DecodingOptions, constraints: Constraints, device: torch.device) -> Method:
     if options.sample:
         return Sampling(options, device)
-    if options.required_words:
+    if len(constraints.required):
         return RequiredWordsSearch(options, constraints)
     return DiverseBeamSearch(options) if options.diverse_groups > 1 else BeamSearch(options)
 
@@ -89,8 +89,10 @@ def _write(
     images = len(grids[0])
     state = BeamState(Ensemble(decoders, grids), images, method.width, method.active)
     results: list[list[Hypothesis]] = [[] for _ in range(images)]
-    max_words = constraints.options.max_words
-    for length in range(1, max_words + 1):
+    prompt, max_words = constraints.options.prompt_ids, constraints.options.max_words
+    for token in prompt:
+        state.force(token)
+    for length in range(len(prompt) + 1, max_words + 1):
         log_probabilities = state.step()
         constraints.apply(log_probabilities, state.tokens)
         state.extend(method.choose(state, log_probabilities))
