@@ -9,7 +9,7 @@ from numbers import Integral, Real
 from typing import Literal, TypeAlias
 
 from captioner.errors import CaptionerError
-from captioner.text.vocabulary import SPECIAL_WORDS
+from captioner.text.vocabulary import SPECIAL_WORDS, UNKNOWN
 
 Word: TypeAlias = int | str
 """A token id; `captioner.pipeline.Captioner` accepts the word's text, too."""
@@ -96,7 +96,7 @@ class DecodingOptions:
         for name in ("forbidden_words", "required_words", "bad_endings"):
             object.__setattr__(self, name, tuple(dict.fromkeys(_words(name, getattr(self, name)))))
         if not isinstance(self.prompt, str):
-            object.__setattr__(self, "prompt", _words("prompt", self.prompt))
+            object.__setattr__(self, "prompt", _words("prompt", self.prompt, least=UNKNOWN))
         self._check_clashes()
 
     @property
@@ -160,8 +160,8 @@ class DecodingOptions:
             )
 
 
-def _words(name: str, given: Sequence[Word]) -> tuple[Word, ...]:
-    """The words as a tuple."""
+def _words(name: str, given: Sequence[Word], least: int = len(SPECIAL_WORDS)) -> tuple[Word, ...]:
+    """The words as a tuple; ids are ``least`` or more."""
     if isinstance(given, str):
         raise CaptionerError(f"{_title(name)} is the text {given!r}; give a list of words")
     if not isinstance(given, Iterable):
@@ -171,7 +171,7 @@ def _words(name: str, given: Sequence[Word]) -> tuple[Word, ...]:
     for word in words:
         if not isinstance(word, (int, str)):
             raise CaptionerError(f"{_title(name)} has {word!r}, which is neither a word nor an id; drop it")
-        if isinstance(word, int) and word < len(SPECIAL_WORDS):
+        if isinstance(word, int) and word < least:
             raise CaptionerError(f"{_title(name)} has the id {word}, which stands for no word; drop it")
     return words
 
