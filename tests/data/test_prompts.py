@@ -180,7 +180,7 @@ def test_a_prompt_decides_what_is_answered(questions: dict[str, Any], folder: Pa
     [
         (
             ["--model.self_critical.weight", "0.5"],
-            "data.prompts is only for the cross-entropy of words; drop model.self",
+            "data.prompts is only for the cross-entropy of words; drop model",
         ),
         (["--model.decoder.attention", "hard"], "and choose another model.decoder.attention than hard"),
         (["--data.captions", "[plain.csv]"], "plain.csv: no caption has a prompt; write one into a column or field"),
