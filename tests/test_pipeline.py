@@ -151,7 +151,7 @@ def test_an_unknown_option_is_named(tiny: Captioner, photos: Path) -> None:
             {"prompt": "a zebra on an ice"},
             "prompt has 'zebra', 'an', 'ice', which the model does not know; use its words",
         ),
-        ({"prompt": "?!"}, "prompt '?!' has no words; give some, or no prompt"),
+        ({"prompt": "..."}, "prompt '...' has no words; give some, or no prompt"),
         ({"prompt": [99]}, "prompt has the id 99, but the model's 15 words end before it"),
         (
             {"prompt": "A dog", "forbidden_words": ["dog"]},

@@ -98,8 +98,8 @@ class Decoder(nn.Module):
             grid: Feature vectors, shape (images, regions, channels).
             captions: Token ids, START first, END last, then PAD, shape (images, captions per image, length). Sorting
                 images and captions by length, the longest first, is fastest.
-            inputs: Input tokens if they differ from ``captions``, same shape. Then ``captions`` may hold what is no
-                token id as a target, such as the mark of targets to ignore.
+            inputs: Input tokens if they differ from ``captions``, same shape. ``captions`` are then only targets, and
+                those that are not learned may be negative.
 
         Returns:
             Logits and targets of the real tokens, and the attention weights.
