@@ -118,7 +118,7 @@ class BeamState:
         self.lengths = torch.zeros(images, width, device=device)
         self.finished = torch.zeros(images, width, dtype=torch.bool, device=device)
         self.given = 0
-        self._looked: Tensor | None = None
+        self._attended: Tensor | None = None
         # The index of each image in the ensemble, and of the hypothesis there that each one here continues.
         self._held = torch.arange(images, device=device)
         self._rows = self._held.unsqueeze(1).expand(images, width)
@@ -132,8 +132,8 @@ class BeamState:
         """
         width = self.scores.shape[1]
         if not self.tokens.shape[2]:
-            log_probabilities, looked = self.ensemble.step(torch.full_like(self.images, START))
-            self._looked = None if looked is None else looked.unsqueeze(1).expand(-1, width, -1)
+            log_probabilities, attended = self.ensemble.step(torch.full_like(self.images, START))
+            self._attended = None if attended is None else attended.unsqueeze(1).expand(-1, width, -1)
             return log_probabilities.unsqueeze(1).repeat(1, width, 1)
         if len(self._held) <= SPARSE * self.ensemble.images:
             self.ensemble.keep(self._held)
@@ -143,9 +143,9 @@ class BeamState:
         row = (goes_on.cumsum(1) - 1).flatten()[indices]
         layout = Layout.of(self._held[indices // width], row, self.ensemble.images)
         self.ensemble.select(self._rows.flatten()[indices], layout)
-        log_probabilities, looked = self.ensemble.step(self.tokens[:, :, -1].flatten()[indices])
+        log_probabilities, attended = self.ensemble.step(self.tokens[:, :, -1].flatten()[indices])
         self._rows = self._spread(torch.arange(len(indices), device=indices.device), indices, 0)
-        self._looked = None if looked is None else self._spread(looked, indices, 0)
+        self._attended = None if attended is None else self._spread(attended, indices, 0)
         return self._spread(log_probabilities, indices, -math.inf)
 
     def _spread(self, values: Tensor, indices: Tensor, elsewhere: float) -> Tensor:
@@ -171,9 +171,11 @@ class BeamState:
         self.tokens = _grow(self.tokens, parents, tokens)
         self.log_probabilities = _grow(self.log_probabilities, parents, log_probabilities)
         self._rows = self._rows.gather(1, parents)
-        if self._looked is not None:
-            looked = _of_parents(self._looked, parents)
-            self.attention = looked.unsqueeze(2) if self.attention is None else _grow(self.attention, parents, looked)
+        if self._attended is not None:
+            attended = _of_parents(self._attended, parents)
+            self.attention = (
+                attended.unsqueeze(2) if self.attention is None else _grow(self.attention, parents, attended)
+            )
 
     def keep(self, rows: Tensor) -> None:
         """Drop all images but those of the given rows."""
