@@ -75,8 +75,10 @@ class Batch(NamedTuple):
     @property
     def prompts(self) -> list[tuple[int, ...]]:
         """The word ids of each image's prompt."""
-        given = [0] * len(self.captions) if self.given is None else self.given.tolist()
-        return [tuple(words[1 : count + 1].tolist()) for words, count in zip(self.captions[:, 0], given, strict=True)]
+        if self.given is None:
+            return [()] * len(self.captions)
+        words = self.captions[:, 0].tolist()
+        return [tuple(ids[1 : count + 1]) for ids, count in zip(words, self.given.tolist(), strict=True)]
 
 
 class EncodedCaptions(Sequence[list[list[int]]]):

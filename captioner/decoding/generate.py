@@ -71,7 +71,7 @@ def decode(
     while len(results) < len(grids[0]):
         method = _method(options, constraints, device)
         images = slice(len(results), len(results) + max(1, HYPOTHESES_AT_ONCE // method.width))
-        results += _write(decoders, [each[images] for each in grids], method, constraints)
+        results += _search(decoders, [each[images] for each in grids], method, constraints)
     return results
 
 
@@ -83,7 +83,7 @@ def _method(options: DecodingOptions, constraints: Constraints, device: torch.de
     return DiverseBeamSearch(options) if options.diverse_groups > 1 else BeamSearch(options)
 
 
-def _write(
+def _search(
     decoders: Sequence[AnyDecoder], grids: Sequence[Tensor], method: Method, constraints: Constraints
 ) -> list[list[Hypothesis]]:
     images = len(grids[0])
