@@ -76,7 +76,7 @@ class Batch(NamedTuple):
     def prompts(self) -> list[tuple[int, ...]]:
         """The word ids of each image's prompt."""
         if self.given is None:
-            return [()] * len(self.captions)
+            return [() for _ in self.captions]
         words = self.captions[:, 0].tolist()
         return [tuple(ids[1 : count + 1]) for ids, count in zip(words, self.given.tolist(), strict=True)]
 
