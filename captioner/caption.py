@@ -24,7 +24,7 @@ class Caption:
     Attributes:
         words: Its words.
         word_log_probabilities: Natural logarithm of the probability of each word, then of END (missing if the caption
-            was cut at the maximum length).
+            was cut at the maximum length). A prompt's words have theirs, too.
         attention: Attention map of each word, float32, shape (words, rows, columns), each sums to 1; None for a model
             without attention, and for an ensemble with different grids.
         region: The part of the upright photograph that the maps cover: left, top, right and bottom edge as fractions
@@ -34,6 +34,8 @@ class Caption:
             model without adaptive attention.
         confidence: Probability that everything the caption names is in the image, in [0, 1]; None for an uncalibrated
             model, and for a scored caption.
+        given: Number of words at the beginning that are the prompt's. Log-probability and perplexity are of those
+            after them.
         source: The image as passed to `Captioner.caption`, for notebooks; None if unknown.
     """
 
@@ -44,6 +46,7 @@ class Caption:
     alternatives: tuple[Caption, ...] = ()
     looking_away: tuple[float, ...] | None = None
     confidence: float | None = None
+    given: int = 0
     source: Any = field(default=None, compare=False)
 
     def __repr__(self) -> str:
@@ -64,8 +67,8 @@ class Caption:
 
     @property
     def log_probability(self) -> float:
-        """Natural logarithm of the probability of the whole caption."""
-        return sum(self.word_log_probabilities)
+        """Natural logarithm of the probability of the whole caption, or of what follows a prompt, given the prompt."""
+        return sum(self.word_log_probabilities[self.given :])
 
     def facts(self) -> dict[str, Any]:
         """Text, log-probability and confidence as JSON values."""
@@ -74,4 +77,4 @@ class Caption:
     @property
     def perplexity(self) -> float:
         """Perplexity per word: the number of equally likely words with the same uncertainty."""
-        return math.exp(-self.log_probability / len(self.word_log_probabilities))
+        return math.exp(-self.log_probability / (len(self.word_log_probabilities) - self.given))

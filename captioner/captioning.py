@@ -37,6 +37,10 @@ class TokenHypothesis(Protocol):
     def log_probabilities(self) -> list[float]:
         """Of each word, then of END unless the caption was cut."""
 
+    @property
+    def given(self) -> int:
+        """Number of words at the beginning that are the prompt's."""
+
 
 @dataclass(frozen=True)
 class LoadedImage:
@@ -246,6 +250,7 @@ class BaseCaptioner(ABC):
             maps,
             image.region,
             looking_away=looking_away,
+            given=hypothesis.given,
         )
 
 
@@ -267,7 +272,7 @@ def with_ids(options: DecodingOptions, vocabulary: Vocabulary) -> DecodingOption
         vocabulary: The vocabulary.
 
     Raises:
-        CaptionerError: A word is empty, several words, or not in the vocabulary.
+        CaptionerError: A word is empty, several words, or not in the vocabulary; or one of the prompt is forbidden.
     """
 
     def ids(name: str, needed: bool = True) -> tuple[int, ...]:
@@ -278,12 +283,25 @@ def with_ids(options: DecodingOptions, vocabulary: Vocabulary) -> DecodingOption
     for word in required:
         if word in forbidden:
             raise CaptionerError(f"word {vocabulary.words[word]!r} is both required and forbidden; drop one of the two")
+    prompt = _prompt_ids(options.prompt, vocabulary)
+    for word in prompt:
+        if word in forbidden:
+            raise CaptionerError(f"the prompt has {vocabulary.words[word]!r}, which is forbidden; drop one of the two")
     return replace(
         options,
+        prompt=prompt,
         forbidden_words=forbidden,
         required_words=required,
         bad_endings=ids("bad_endings", needed=False),
     )
+
+
+def _prompt_ids(prompt: str | tuple[int, ...], vocabulary: Vocabulary) -> tuple[int, ...]:
+    if isinstance(prompt, str):
+        return vocabulary.known_ids(prompt, "words") if prompt.strip() else ()
+    for word in prompt:
+        _id(word, "prompt", vocabulary, needed=True)
+    return prompt
 
 
 def _id(word: Word, name: str, vocabulary: Vocabulary, needed: bool) -> int | None:

@@ -147,6 +147,16 @@ def test_an_unknown_option_is_named(tiny: Captioner, photos: Path) -> None:
         ({"required_words": [""]}, "required words has '', which is 0 words to the model; give single words"),
         ({"required_words": ["zebra"]}, "required words has 'zebra', which the model does not know; use one of its"),
         ({"forbidden_words": [99]}, "forbidden words has the id 99, but the model's 15 words end before it"),
+        (
+            {"prompt": "a zebra on an ice"},
+            "prompt has 'zebra', 'an', 'ice', which the model does not know; use its words",
+        ),
+        ({"prompt": "..."}, "prompt '...' has no words; give some, or no prompt"),
+        ({"prompt": [99]}, "prompt has the id 99, but the model's 15 words end before it"),
+        (
+            {"prompt": "A dog", "forbidden_words": ["dog"]},
+            "the prompt has 'dog', which is forbidden; drop one of the two",
+        ),
     ],
 )
 def test_a_word_that_cannot_be_meant_is_named(
@@ -164,6 +174,27 @@ def test_words_of_options_are_text(tiny: Captioner, photos: Path) -> None:
     endings = ["a", "the", "on", "zebra", "dog"]
     for caption in tiny.caption(files, num_captions=5, bad_endings=endings):
         assert not {each.words[-1] for each in (caption, *caption.alternatives) if each.words} & set(endings)
+
+
+def test_a_caption_goes_on_from_a_prompt(photos: Path) -> None:
+    captioner = make_captioner(members=2)
+    for file, caption in zip(
+        sorted(photos.iterdir()),
+        captioner.caption(sorted(photos.iterdir()), prompt="The red dog", num_captions=3),
+        strict=True,
+    ):
+        for each in (caption, *caption.alternatives):
+            assert each.text.startswith("the red dog ")
+            assert each.given == 3
+            whole = captioner.score(file, each.text)
+            told = len(each.word_log_probabilities)  # a caption that was cut has no END
+            assert each.word_log_probabilities == pytest.approx(whole.word_log_probabilities[:told], abs=1e-4)
+            assert each.log_probability == pytest.approx(sum(each.word_log_probabilities[3:]))
+            assert each.perplexity == pytest.approx(math.exp(-each.log_probability / (told - 3)))
+            assert each.attention is not None
+            assert whole.attention is not None
+            np.testing.assert_allclose(each.attention, whole.attention, atol=1e-5)
+    assert captioner.caption(file, prompt=" ") == captioner.caption(file)
 
 
 def test_drawn_captions_do_not_depend_on_the_batch(tiny: Captioner, photos: Path) -> None:

@@ -115,6 +115,7 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
     add("--no-repeat-ngram", "let no N words in a row occur twice; 0 lets them (default: 2)", type=int, metavar="N")
     add("--forbid", "words never written", dest="forbidden_words", type=_words, metavar="WORD,...")
     add("--require", "words that every caption has", dest="required_words", type=_words, metavar="WORD,...")
+    add("--prompt", "words that every caption begins with", metavar="TEXT")
     add("--no-bad-endings", "end no caption on words like a, of or with", action="store_true")
     text = "groups of the beam, kept from each other's words, for captions that differ (default: 1)"
     add("--diverse-groups", text, type=int, metavar="N")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from captioner.errors import CaptionerError
 from captioner.utils.console import printable
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-p", type=float, default=1.0, metavar="P", help=text)
     text = "longest sentence, in words or characters (default: 40)"
     parser.add_argument("--max-words", type=int, default=40, metavar="N", help=text)
+    parser.add_argument("--prompt", default="", metavar="TEXT", help="beginning of every sentence (default: none)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed draws others (default: 0)")
 
 
@@ -44,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
     )
     model, vocabulary = checkpoint.read(args.model).build_language_model()
+    if args.prompt:
+        options = replace(options, prompt=vocabulary.known_ids(args.prompt, model.config.unit))
     [sentences] = decode(model, model.nothing(1), options)
     for sentence in sentences:
         print(printable(join_text(vocabulary.decode(sentence.words), model.config.unit)))

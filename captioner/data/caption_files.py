@@ -27,6 +27,7 @@ def read_records(
     anywhere: bool = False,
     wanted: Collection[str] = SPLITS,
     skipped: Skipped | None = None,
+    prompts: bool = False,
 ) -> list[Record]:
     """Read a caption file; its format is detected from its content (see ``captioner.data.formats``).
 
@@ -51,9 +52,10 @@ def read_records(
             link.
         wanted: The splits to read; images of other splits need not exist.
         skipped: Collects what is unusable, for the caller to report; by default nothing may be skipped.
+        prompts: Whether fields and columns ``prompt`` of tables and JSON entries are read.
 
     Returns:
-        One record per image, in the file's order.
+        One record per image, and per prompt if they are read, in the file's order.
 
     Raises:
         CaptionerError: The file is missing, damaged or of no known format; an image is outside its folder; too much is
@@ -62,7 +64,7 @@ def read_records(
     if split is not None and split not in SPLITS:
         raise CaptionerError(f"split {split!r} is unknown: choose {', '.join(SPLITS)}")
     skipped = skipped or Skipped(captions)
-    source = Source(captions, skipped)
+    source = Source(captions, skipped, prompts=prompts)
     records = source.records(splits, split)
     if not records and not skipped.images:
         raise CaptionerError(f"{captions} names no image: give a file with captions")
@@ -112,17 +114,18 @@ def _placed(
 def _without_twins(records: Sequence[Record], captions: Path, skipped: Skipped) -> list[Record]:
     by_image: dict[Path, Record] = {}
     by_id: dict[int | str, Record] = {}
+    seen: set[tuple[Path, str]] = set()
     single = []
     for record in records:
         twin, namesake = by_image.get(record.image), by_id.get(record.image_id)
-        if twin:
+        if twin and (twin.split != record.split or (record.image, record.prompt) in seen):
             error = CaptionerError(
                 f"{record.image} is listed twice in {captions}: put its captions into one entry"
                 if twin.split == record.split
                 else f"{record.image} is in the splits {twin.split} and {record.split} of {captions}: leave it in one"
             )
             skipped.image("listed before", record.image.name, error)
-        elif namesake:
+        elif namesake and namesake.image != record.image:
             error = CaptionerError(
                 f"image id {record.image_id!r} is given twice in {captions}, to {namesake.image.name} and "
                 f"{record.image.name}: give each image an id of its own"
@@ -130,6 +133,7 @@ def _without_twins(records: Sequence[Record], captions: Path, skipped: Skipped) 
             skipped.image("with the id of another", record.image.name, error)
         else:
             by_image[record.image] = by_id[record.image_id] = record
+            seen.add((record.image, record.prompt))
             single.append(record)
     return single
 

@@ -21,7 +21,10 @@ from captioner.data.records import Record
 from captioner.data.sampler import Draw
 from captioner.data.transforms import Transform, to_pixels
 from captioner.errors import CaptionerError
-from captioner.text.vocabulary import PAD, Vocabulary
+from captioner.text.vocabulary import PAD, START, Vocabulary
+
+IGNORED = -100
+"""In place of a target that is not learned: `torch.nn.functional.cross_entropy` leaves it out of the mean."""
 
 
 class Example(NamedTuple):
@@ -32,12 +35,14 @@ class Example(NamedTuple):
         captions: Word ids, START to END.
         image_index: Index in the dataset.
         concepts: Probabilities of the concepts that its captions and tags name, shape (concepts,); None without them.
+        given: Number of words after START that are the prompt's.
     """
 
     image: Tensor
     captions: list[list[int]]
     image_index: int
     concepts: Tensor | None = None
+    given: int = 0
 
 
 class Batch(NamedTuple):
@@ -49,12 +54,31 @@ class Batch(NamedTuple):
             captions of an image are all PAD.
         indices: Indices in the dataset, shape (images,).
         concepts: Probabilities of concepts, shape (images, concepts); None without them.
+        given: Number of words after START that are the prompt's, shape (images,); None without prompts.
     """
 
     images: Tensor
     captions: Tensor
     indices: Tensor
     concepts: Tensor | None = None
+    given: Tensor | None = None
+
+    @property
+    def targets(self) -> Tensor:
+        """The captions with `IGNORED` in place of their prompts, which are read and not learned."""
+        if self.given is None:
+            return self.captions
+        place = torch.arange(self.captions.shape[2], device=self.captions.device)
+        is_given = (place > 0) & (place <= self.given.view(-1, 1, 1)) & (self.captions != PAD)
+        return self.captions.masked_fill(is_given, IGNORED)
+
+    @property
+    def prompts(self) -> list[tuple[int, ...]]:
+        """The word ids of each image's prompt."""
+        if self.given is None:
+            return [() for _ in self.captions]
+        words = self.captions[:, 0].tolist()
+        return [tuple(ids[1 : count + 1]) for ids, count in zip(words, self.given.tolist(), strict=True)]
 
 
 class EncodedCaptions(Sequence[list[list[int]]]):
@@ -64,6 +88,9 @@ class EncodedCaptions(Sequence[list[list[int]]]):
         records: The images.
         vocabulary: Maps words to ids.
 
+    Attributes:
+        given: Number of words after START that are the prompt's, for each image.
+
     Raises:
         CaptionerError: A caption has no words.
     """
@@ -71,12 +98,15 @@ class EncodedCaptions(Sequence[list[list[int]]]):
     def __init__(self, records: Sequence[Record], vocabulary: Vocabulary) -> None:
         self._ids = array("H" if len(vocabulary) <= 1 << 16 else "i")
         self._ends, self._images = array("q", [0]), array("q", [0])
+        self.given = array("i")
         for record in records:
+            prompt = vocabulary.encode(record.prompt)[1:-1]
+            self.given.append(len(prompt))
             for text in record.captions:
                 ids = vocabulary.encode(text)
                 if len(ids) == 2:
                     raise CaptionerError(f"caption {text!r} of {record.image} has no words; remove it or write one")
-                self._ids.extend(ids)
+                self._ids.extend([START, *prompt, *ids[1:]])
                 self._ends.append(len(self._ids))
             self._images.append(len(self._ends) - 1)
 
@@ -149,7 +179,7 @@ class CaptionDataset(Dataset[Example]):
         else:
             image = to_pixels(self._photograph(self.records[draw.image_index], flip, generator))
         named = as_targets(self.named[draw.image_index], len(self.concepts)) if self.concepts else None
-        return Example(image, captions, draw.image_index, named)
+        return Example(image, captions, draw.image_index, named, self.captions.given[draw.image_index])
 
     def _photograph(self, record: Record, flip: bool, generator: torch.Generator) -> Image.Image:
         image = self.augmentation.cut(open_image(record.image, self.transform.enough), generator)
@@ -170,4 +200,6 @@ def collate(examples: Sequence[Example]) -> Batch:
     images = torch.stack([examples[i].image for i in order])
     named = [examples[i].concepts for i in order]
     concepts = None if named[0] is None else torch.stack(named)  # type: ignore[arg-type]
-    return Batch(images, ids, torch.tensor([examples[i].image_index for i in order]), concepts)
+    given = torch.tensor([examples[i].given for i in order])
+    indices = torch.tensor([examples[i].image_index for i in order])
+    return Batch(images, ids, indices, concepts, given if given.any() else None)

@@ -49,12 +49,14 @@ class Columns(NamedTuple):
         captions: Fields with one or several captions each.
         split: The split.
         image_id: The image's id.
+        prompt: The text that the captions continue.
     """
 
     image: str | None
     captions: tuple[str, ...]
     split: str | None
     image_id: str | None
+    prompt: str | None
 
     @property
     def suffice(self) -> bool:
@@ -86,7 +88,8 @@ def find_columns(names: tuple[str, ...]) -> Columns:
     stems = {name: short.rstrip("0123456789") for name, short in plain.items()}
     chosen = next((short for short in NAMES["captions"] if short in stems.values()), None)
     captions = tuple(name for name in names if stems[name] == chosen)
-    return Columns(first("image"), tuple(dict.fromkeys(captions)), first("split"), first("image_id"))
+    prompt = next((name for name, short in plain.items() if short == "prompt" and name not in captions), None)
+    return Columns(first("image"), tuple(dict.fromkeys(captions)), first("split"), first("image_id"), prompt)
 
 
 def split_name(text: str) -> str:
@@ -94,7 +97,9 @@ def split_name(text: str) -> str:
     return SPLIT_NAMES.get(text.strip().lower(), text)
 
 
-def read_entry(entry: dict[str, Any], where: str, skipped: Skipped, pictures: bool = True) -> Entry:
+def read_entry(
+    entry: dict[str, Any], where: str, skipped: Skipped, pictures: bool = True, prompts: bool = False
+) -> Entry:
     """Read one image, or one caption of it, from an object or a row.
 
     Args:
@@ -102,6 +107,7 @@ def read_entry(entry: dict[str, Any], where: str, skipped: Skipped, pictures: bo
         where: The entry, for messages.
         skipped: Collects captions of a wrong type.
         pictures: Whether the picture's path is needed; else its id will do.
+        prompts: Whether a field ``prompt`` beside the captions is read.
 
     Raises:
         CaptionerError: A field is missing or of a wrong type.
@@ -113,17 +119,18 @@ def read_entry(entry: dict[str, Any], where: str, skipped: Skipped, pictures: bo
     image_id = image if columns.image_id is None else identity(entry[columns.image_id], where)
     # Captions written by captioner have a log-probability.
     human = field(entry, "human", bool, where) if "human" in entry else "log_probability" not in entry
-    record = Record(Path(image), texts, split, image_id, tags_of(entry, where), human)
+    prompt = field(entry, columns.prompt, str, where) if prompts and columns.prompt else ""
+    record = Record(Path(image), texts, split, image_id, tags_of(entry, where), human, prompt)
     return Entry(record, single)
 
 
 def join(entries: Iterable[Entry]) -> list[Record]:
-    """Join single captions of the same image and split into one record, at the position of the first."""
+    """Join single captions of the same image, split and prompt into one record, at the position of the first."""
     records: list[Record] = []
     texts: dict[int, list[str]] = {}
-    places: dict[tuple[Path, str], int] = {}
+    places: dict[tuple[Path, str, str], int] = {}
     for record, single in entries:
-        key = record.image, record.split
+        key = record.image, record.split, record.prompt
         if single and key in places:
             texts[places[key]] += record.captions
             continue

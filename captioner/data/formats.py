@@ -63,12 +63,14 @@ class Source:
         captions: The file.
         skipped: Collects malformed entries.
         pictures: Whether each image needs a path; otherwise an id is enough.
+        prompts: Whether fields and columns ``prompt`` beside the captions are read.
         folders: The folder in each image's URL, such as ``train2017``, by image id.
     """
 
     captions: Path
     skipped: Skipped
     pictures: bool = True
+    prompts: bool = False
     folders: dict[int | str, str] = attribute(default_factory=dict)
     _is_token_file: bool = attribute(default=False, init=False)
 
@@ -124,7 +126,7 @@ class Source:
         if TOKEN_LINE.match(text, start):
             self._is_token_file = True
             return self._tokens(text)
-        return join(read_table(text, self.captions, self.skipped, self.pictures))
+        return join(read_table(text, self.captions, self.skipped, self.pictures, self.prompts))
 
     def _json(self, text: str, start: int) -> list[Record]:
         content, end = parse_value(text, str(self.captions), start)
@@ -188,7 +190,7 @@ class Source:
                     self.skipped.leave_out("images", "that could not be captioned", str(value.get("image")))
                     continue
                 try:
-                    yield read_entry(typed(value, dict, where), where, self.skipped, self.pictures)
+                    yield read_entry(typed(value, dict, where), where, self.skipped, self.pictures, self.prompts)
                 except CaptionerError as error:
                     short = where.rpartition(", ")[2] if name == "line" else where.partition(" of ")[0]
                     self.skipped.image(MALFORMED, short, error)
@@ -282,7 +284,7 @@ class Source:
 
     def _metadata(self, path: Path) -> list[Record]:
         below = path.parent.relative_to(self.captions)
-        part = Source(path, self.skipped, self.pictures)
+        part = Source(path, self.skipped, self.pictures, self.prompts)
         split = _split_of_folder(below / path.name)
         return [
             replace(

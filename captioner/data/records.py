@@ -33,6 +33,7 @@ class Record:
         image_id: COCO's id, Karpathy's cocoid or imgid; else the image's path as written in the caption file.
         tags: Names and scores from a detector or tagger.
         human: Whether the captions were written by people, not by a model.
+        prompt: The text that the captions continue, such as a question; it is read and not learned.
     """
 
     image: Path
@@ -41,6 +42,7 @@ class Record:
     image_id: int | str
     tags: tuple[tuple[str, float], ...] = ()
     human: bool = True
+    prompt: str = ""
 
 
 def tags_of(entry: dict[str, Any], where: str) -> tuple[tuple[str, float], ...]:
@@ -84,6 +86,8 @@ def write_jsonl(records: Iterable[Record], path: Path) -> None:
                 line["tags"] = record.tags
             if not record.human:
                 line["human"] = False
+            if record.prompt:
+                line["prompt"] = record.prompt
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,15 +38,18 @@ def assign_splits(records: Sequence[Record], folder: Path) -> list[Record]:
     Raises:
         CaptionerError: A file is missing or cannot be read.
     """
-    by_path = {str(record.image): record for record in records}
-    by_name = {record.image.name: record for record in reversed(records)}
-    listed = []
+    by_path: defaultdict[str, list[Record]] = defaultdict(list)  # an image may have several prompts
+    for record in records:
+        by_path[str(record.image)].append(record)
+    path_of = {record.image.name: str(record.image) for record in reversed(records)}
+    listed: list[Record] = []
     for part, file in _files(folder).items():
         for line in read_text(file).split("\n"):
             name = line.strip()
             if name:
-                record = by_path.get(name) or by_name.get(Path(name).name) or Record(Path(name), (), part, name)
-                listed.append(replace(record, split=part))
+                found = by_path.get(name) or by_path.get(path_of.get(Path(name).name, name))
+                found = found or [Record(Path(name), (), part, name)]
+                listed += [replace(record, split=part) for record in found]
     return listed
 
 
@@ -57,9 +61,10 @@ def draw_validation(records: Sequence[Record], share: float, seed: int) -> list[
         share: Of them, in (0, 1).
         seed: Seed of the draw.
     """
-    count = min(max(1, round(share * len(records))), len(records) - 1)
-    drawn = set(random.Random(seed).sample(range(len(records)), max(0, count)))
-    return [replace(record, split="val") if place in drawn else record for place, record in enumerate(records)]
+    images = list(dict.fromkeys(record.image for record in records))
+    count = min(max(1, round(share * len(images))), len(images) - 1)
+    drawn = {images[place] for place in random.Random(seed).sample(range(len(images)), max(0, count))}
+    return [replace(record, split="val") if record.image in drawn else record for record in records]
 
 
 def _files(folder: Path) -> dict[str, Path]:

@@ -29,7 +29,7 @@ Row = tuple[int, list[str]]
 """The last line number of a row, and its stripped cells."""
 
 
-def read_table(text: str, captions: Path, skipped: Skipped, pictures: bool) -> Iterator[Entry]:
+def read_table(text: str, captions: Path, skipped: Skipped, pictures: bool, prompts: bool = False) -> Iterator[Entry]:
     """Read rows with one caption each, or with several caption columns per image.
 
     The delimiter is the one for which the first row names columns of images and captions; a table of two columns, the
@@ -40,6 +40,7 @@ def read_table(text: str, captions: Path, skipped: Skipped, pictures: bool) -> I
         captions: The file, for messages.
         skipped: Collects rows that do not match the header.
         pictures: Whether image paths are required.
+        prompts: Whether a column ``prompt`` beside the captions is read.
 
     Raises:
         CaptionerError: It is not such a table, or quotes are unbalanced.
@@ -67,7 +68,7 @@ def read_table(text: str, captions: Path, skipped: Skipped, pictures: bool) -> I
             skipped.caption(MALFORMED, f"line {number}", CaptionerError(told))
             continue
         cells = {name: cell for name, cell in zip(header, row, strict=True) if name}
-        entry = read_entry(cells, f"{captions}, line {number}", skipped, pictures)
+        entry = read_entry(cells, f"{captions}, line {number}", skipped, pictures, prompts)
         yield entry._replace(single=True)  # an image may have several rows
 
 

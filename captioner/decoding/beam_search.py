@@ -18,9 +18,10 @@ def rank(scores: Tensor, lengths: Tensor | float, options: DecodingOptions) -> T
 
     Args:
         scores: Log-probabilities of hypotheses.
-        lengths: Their numbers of tokens, END included; broadcast to the shape of ``scores``.
-        options: The normalization and its exponent.
+        lengths: Their numbers of tokens, prompt and END included; broadcast to the shape of ``scores``.
+        options: The normalization and its exponent, and the prompt, whose tokens do not count.
     """
+    lengths = lengths - len(options.prompt)
     if options.length_normalization == "gnmt":
         lengths = (5 + lengths) / 6
     return scores / lengths**options.length_penalty
@@ -64,9 +65,9 @@ class BeamSearch:
         complete = state.finished[:, wanted] | state.scores[:, wanted].isneginf()
         # Scores only fall as a hypothesis grows, while the length penalty divides them by more: an unfinished one can
         # rank no higher than its present score over the greatest length.
-        hope = rank(state.scores, self.options.max_words, self.options).masked_fill(state.finished, -math.inf)
+        bound = rank(state.scores, self.options.max_words, self.options).masked_fill(state.finished, -math.inf)
         # Not "at least as high": with NaN from a broken network, that would never become true.
-        done: Tensor = complete.all(1) & ~(ranks[:, wanted.stop - 1] < hope.max(dim=1).values)
+        done: Tensor = complete.all(1) & ~(ranks[:, wanted.stop - 1] < bound.max(dim=1).values)
         return done
 
     def best(self, snapshot: BeamSnapshot, row: int) -> list[Hypothesis]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from captioner.decoding.options import DecodingOptions, Word
-from captioner.errors import CaptionerError
+from captioner.decoding.options import DecodingOptions, only_ids
 from captioner.text.vocabulary import END, NEVER_WRITTEN, PAD
 
 IMPOSSIBLE = -math.inf
@@ -23,14 +21,15 @@ class Constraints:
         device: Device of the hypotheses.
 
     Attributes:
-        required: Ids of the words that must appear, shape (required words,).
+        required: Ids of the words that must appear and that the prompt lacks, shape (required words,).
     """
 
     def __init__(self, options: DecodingOptions, device: torch.device) -> None:
         self.options = options
-        self.never = torch.tensor([*NEVER_WRITTEN, *_ids(options.forbidden_words)], device=device)
-        self.required = torch.tensor(_ids(options.required_words), dtype=torch.long, device=device)
-        self.bad_endings = torch.tensor(_ids(options.bad_endings), dtype=torch.long, device=device)
+        required = [word for word in only_ids(options.required_words) if word not in options.prompt_ids]
+        self.never = torch.tensor([*NEVER_WRITTEN, *only_ids(options.forbidden_words)], device=device)
+        self.required = torch.tensor(required, dtype=torch.long, device=device)
+        self.bad_endings = torch.tensor(only_ids(options.bad_endings), dtype=torch.long, device=device)
         self._may_end = ~torch.isin(self.required, self.bad_endings)
 
     def apply(self, log_probabilities: Tensor, tokens: Tensor) -> None:
@@ -86,10 +85,3 @@ class Constraints:
 def _words_needed(count: Tensor, good: Tensor) -> Tensor:
     """Number of words that must still come: the missing ones, and one more if none of them may end the caption."""
     return count + ((count > 0) & (good == 0))
-
-
-def _ids(words: Sequence[Word]) -> list[int]:
-    for word in words:
-        if not isinstance(word, int):
-            raise CaptionerError(f"word {word!r} is text, but decode knows ids alone; give it to Captioner.caption")
-    return [word for word in words if isinstance(word, int)]

@@ -71,26 +71,28 @@ def decode(
     while len(results) < len(grids[0]):
         method = _method(options, constraints, device)
         images = slice(len(results), len(results) + max(1, HYPOTHESES_AT_ONCE // method.width))
-        results += _write(decoders, [each[images] for each in grids], method, constraints)
+        results += _search(decoders, [each[images] for each in grids], method, constraints)
     return results
 
 
 def _method(options: DecodingOptions, constraints: Constraints, device: torch.device) -> Method:
     if options.sample:
         return Sampling(options, device)
-    if options.required_words:
+    if len(constraints.required):
         return RequiredWordsSearch(options, constraints)
     return DiverseBeamSearch(options) if options.diverse_groups > 1 else BeamSearch(options)
 
 
-def _write(
+def _search(
     decoders: Sequence[AnyDecoder], grids: Sequence[Tensor], method: Method, constraints: Constraints
 ) -> list[list[Hypothesis]]:
     images = len(grids[0])
     state = BeamState(Ensemble(decoders, grids), images, method.width, method.active)
     results: list[list[Hypothesis]] = [[] for _ in range(images)]
-    max_words = constraints.options.max_words
-    for length in range(1, max_words + 1):
+    prompt, max_words = constraints.options.prompt_ids, constraints.options.max_words
+    for token in prompt:
+        state.force(token)
+    for length in range(len(prompt) + 1, max_words + 1):
         log_probabilities = state.step()
         constraints.apply(log_probabilities, state.tokens)
         state.extend(method.choose(state, log_probabilities))

@@ -29,16 +29,18 @@ class Hypothesis:
             at ``max_words``.
         attention: Attention weights for each token, shape (tokens, regions), rows sum to 1; the weight of a visual
             sentinel is one more region, the last. None without attention.
+        given: Number of tokens at the beginning that are the prompt's.
     """
 
     words: list[int]
     log_probabilities: list[float]
     attention: Tensor | None
+    given: int = 0
 
     @property
     def log_probability(self) -> float:
-        """Natural logarithm of the probability of the caption, END included unless it was cut."""
-        return sum(self.log_probabilities)
+        """Natural logarithm of the probability of the tokens after the prompt, END included unless it was cut."""
+        return sum(self.log_probabilities[self.given :])
 
 
 class Candidates(NamedTuple):
@@ -68,6 +70,7 @@ class BeamSnapshot(NamedTuple):
     scores: Tensor
     lengths: Tensor
     attention: Tensor | None
+    given: int
 
     def hypotheses(self, row: int, indices: Sequence[int]) -> list[Hypothesis]:
         """Hypotheses of one image in the order of the given indices, without the impossible ones."""
@@ -80,7 +83,7 @@ class BeamSnapshot(NamedTuple):
             spoken = length - (tokens[-1] == END)
             attention = None if self.attention is None else self.attention[row, index, :spoken].clone()
             log_probabilities = self.log_probabilities[row, index, :length].tolist()
-            hypotheses.append(Hypothesis(tokens[:spoken], log_probabilities, attention))
+            hypotheses.append(Hypothesis(tokens[:spoken], log_probabilities, attention, self.given))
         return hypotheses
 
 
@@ -96,9 +99,11 @@ class BeamState:
     Attributes:
         images: Indices of the unfinished images, shape (images,).
         tokens: Token ids, shape (images, width, steps so far), PAD after END.
-        scores: Log-probabilities, shape (images, width); -inf for an impossible hypothesis.
+        scores: Log-probabilities of the tokens after the prompt, shape (images, width); -inf for an impossible
+            hypothesis.
         lengths: Numbers of tokens, END included, shape (images, width).
         finished: Mask of the hypotheses that have ended, shape (images, width).
+        given: Number of tokens at the beginning that are the prompt's.
     """
 
     def __init__(self, ensemble: Ensemble, images: int, width: int, active: Sequence[int]) -> None:
@@ -112,7 +117,8 @@ class BeamState:
         self.scores[:, list(active)] = 0
         self.lengths = torch.zeros(images, width, device=device)
         self.finished = torch.zeros(images, width, dtype=torch.bool, device=device)
-        self._looked: Tensor | None = None
+        self.given = 0
+        self._attended: Tensor | None = None
         # The index of each image in the ensemble, and of the hypothesis there that each one here continues.
         self._held = torch.arange(images, device=device)
         self._rows = self._held.unsqueeze(1).expand(images, width)
@@ -126,8 +132,8 @@ class BeamState:
         """
         width = self.scores.shape[1]
         if not self.tokens.shape[2]:
-            log_probabilities, looked = self.ensemble.step(torch.full_like(self.images, START))
-            self._looked = None if looked is None else looked.unsqueeze(1).expand(-1, width, -1)
+            log_probabilities, attended = self.ensemble.step(torch.full_like(self.images, START))
+            self._attended = None if attended is None else attended.unsqueeze(1).expand(-1, width, -1)
             return log_probabilities.unsqueeze(1).repeat(1, width, 1)
         if len(self._held) <= SPARSE * self.ensemble.images:
             self.ensemble.keep(self._held)
@@ -137,9 +143,9 @@ class BeamState:
         row = (goes_on.cumsum(1) - 1).flatten()[indices]
         layout = Layout.of(self._held[indices // width], row, self.ensemble.images)
         self.ensemble.select(self._rows.flatten()[indices], layout)
-        log_probabilities, looked = self.ensemble.step(self.tokens[:, :, -1].flatten()[indices])
+        log_probabilities, attended = self.ensemble.step(self.tokens[:, :, -1].flatten()[indices])
         self._rows = self._spread(torch.arange(len(indices), device=indices.device), indices, 0)
-        self._looked = None if looked is None else self._spread(looked, indices, 0)
+        self._attended = None if attended is None else self._spread(attended, indices, 0)
         return self._spread(log_probabilities, indices, -math.inf)
 
     def _spread(self, values: Tensor, indices: Tensor, elsewhere: float) -> Tensor:
@@ -147,6 +153,14 @@ class BeamState:
         images, width = self.scores.shape
         spread = values.new_full((images * width, *values.shape[1:]), elsewhere)
         return spread.index_copy_(0, indices, values).view(images, width, *values.shape[1:])
+
+    def force(self, token: int) -> None:
+        """Extend every hypothesis by the next token of the prompt; their scores remain."""
+        log_probabilities, scores = self.step()[:, :, token], self.scores
+        itself = torch.arange(scores.shape[1], device=scores.device).expand(scores.shape)
+        self.extend(Candidates(itself, torch.full_like(itself, token), log_probabilities))
+        self.scores = scores
+        self.given += 1
 
     def extend(self, chosen: Candidates) -> None:
         """Replace the hypotheses by candidates, as many for each image as before."""
@@ -157,9 +171,11 @@ class BeamState:
         self.tokens = _grow(self.tokens, parents, tokens)
         self.log_probabilities = _grow(self.log_probabilities, parents, log_probabilities)
         self._rows = self._rows.gather(1, parents)
-        if self._looked is not None:
-            looked = _of_parents(self._looked, parents)
-            self.attention = looked.unsqueeze(2) if self.attention is None else _grow(self.attention, parents, looked)
+        if self._attended is not None:
+            attended = _of_parents(self._attended, parents)
+            self.attention = (
+                attended.unsqueeze(2) if self.attention is None else _grow(self.attention, parents, attended)
+            )
 
     def keep(self, rows: Tensor) -> None:
         """Drop all images but those of the given rows."""
@@ -177,6 +193,7 @@ class BeamState:
             scores=self.scores[rows].cpu(),
             lengths=self.lengths[rows].cpu(),
             attention=None if self.attention is None else self.attention[rows],
+            given=self.given,
         )
 
 

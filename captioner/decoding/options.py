@@ -9,7 +9,7 @@ from numbers import Integral, Real
 from typing import Literal, TypeAlias
 
 from captioner.errors import CaptionerError
-from captioner.text.vocabulary import SPECIAL_WORDS
+from captioner.text.vocabulary import SPECIAL_WORDS, UNKNOWN
 
 Word: TypeAlias = int | str
 """A token id; `captioner.pipeline.Captioner` accepts the word's text, too."""
@@ -35,6 +35,8 @@ class DecodingOptions:
         forbidden_words: Words that no caption contains.
         required_words: Words that every caption contains, in any order (beam search only).
         bad_endings: Words that no caption ends with.
+        prompt: Words that every caption begins with: text, or token ids; empty for none. They count towards
+            ``max_words`` and ``min_words``. Hypotheses are compared by the words after them.
         diverse_groups: Number of groups that the beam is divided into, each discouraged from the words of those before
             it (Vijayakumar et al., 2018); 1 is plain beam search.
         diversity_penalty: Amount subtracted from the log-probability of a word for each earlier group that has chosen
@@ -60,6 +62,7 @@ class DecodingOptions:
     forbidden_words: tuple[Word, ...] = ()
     required_words: tuple[Word, ...] = ()
     bad_endings: tuple[Word, ...] = ()
+    prompt: str | tuple[int, ...] = ""
     diverse_groups: int = 1
     diversity_penalty: float = 0.5
     sample: bool = False
@@ -91,8 +94,20 @@ class DecodingOptions:
         self._check("seed", "less than 2^63", self.seed < 2**63)
         self._check("length_normalization", "average or gnmt", self.length_normalization in ("average", "gnmt"))
         for name in ("forbidden_words", "required_words", "bad_endings"):
-            object.__setattr__(self, name, _words(name, getattr(self, name)))
+            object.__setattr__(self, name, tuple(dict.fromkeys(_words(name, getattr(self, name)))))
+        if not isinstance(self.prompt, str):
+            object.__setattr__(self, "prompt", _words("prompt", self.prompt, least=UNKNOWN))
         self._check_clashes()
+
+    @property
+    def prompt_ids(self) -> tuple[int, ...]:
+        """The token ids of the prompt.
+
+        Raises:
+            CaptionerError: The prompt is text, which only a captioner can convert.
+        """
+        words = (self.prompt,) if isinstance(self.prompt, str) and self.prompt else self.prompt
+        return tuple(only_ids(words))
 
     def _check(self, name: str, rule: str, holds: bool) -> None:
         if not holds:
@@ -104,8 +119,12 @@ class DecodingOptions:
         for word in self.required_words:
             if word in self.forbidden_words:
                 raise CaptionerError(f"word {word!r} is both required and forbidden; drop one of the two")
-        needed = len(self.required_words)
-        if needed and set(self.required_words) <= set(self.bad_endings):
+        given = () if isinstance(self.prompt, str) else self.prompt
+        if len(given) >= self.max_words:
+            raise CaptionerError(f"the prompt has {len(given)} words and max words is {self.max_words}; raise it")
+        required = set(self.required_words) - set(given)
+        needed = len(given) + len(required)
+        if required and required <= set(self.bad_endings):
             needed += 1
         if needed > self.max_words:
             raise CaptionerError(
@@ -141,20 +160,34 @@ class DecodingOptions:
             )
 
 
-def _words(name: str, given: Sequence[Word]) -> tuple[Word, ...]:
-    """The words as a tuple, each once."""
+def _words(name: str, given: Sequence[Word], least: int = len(SPECIAL_WORDS)) -> tuple[Word, ...]:
+    """The words as a tuple; ids are ``least`` or more."""
     if isinstance(given, str):
         raise CaptionerError(f"{_title(name)} is the text {given!r}; give a list of words")
     if not isinstance(given, Iterable):
         raise CaptionerError(f"{_title(name)} is {given!r}; give a list of words")
     # NumPy integers are ids, too.
-    words = tuple(dict.fromkeys(int(word) if isinstance(word, Integral) else word for word in given))
+    words = tuple(int(word) if isinstance(word, Integral) else word for word in given)
     for word in words:
         if not isinstance(word, (int, str)):
             raise CaptionerError(f"{_title(name)} has {word!r}, which is neither a word nor an id; drop it")
-        if isinstance(word, int) and word < len(SPECIAL_WORDS):
+        if isinstance(word, int) and word < least:
             raise CaptionerError(f"{_title(name)} has the id {word}, which stands for no word; drop it")
     return words
+
+
+def only_ids(words: Iterable[Word]) -> list[int]:
+    """The words, all of which must be ids.
+
+    Raises:
+        CaptionerError: One is text, which only a captioner can convert.
+    """
+    ids = []
+    for word in words:
+        if not isinstance(word, int):
+            raise CaptionerError(f"word {word!r} is text, but decode knows ids alone; give it to Captioner.caption")
+        ids.append(word)
+    return ids
 
 
 def _default(name: str) -> object:

@@ -39,11 +39,11 @@ def score_captions(
         log_probabilities.append(each.gather(1, tokens[:, position + 1 : position + 2]))
         maps.append(attention)
     scores = torch.cat(log_probabilities, dim=1)
-    looked = None if any(each is None for each in maps) else torch.stack([m for m in maps if m is not None], dim=1)
+    attended = None if any(each is None for each in maps) else torch.stack([m for m in maps if m is not None], dim=1)
     hypotheses = []
     for row in range(images * count):
         ids = [word for word in tokens[row, 1:].tolist() if word != PAD]
         spoken = [word for word in ids if word != END]
-        attention = None if looked is None else looked[row, : len(spoken)].clone()
+        attention = None if attended is None else attended[row, : len(spoken)].clone()
         hypotheses.append(Hypothesis(spoken, scores[row, : len(ids)].tolist(), attention))
     return [hypotheses[image * count : (image + 1) * count] for image in range(images)]

@@ -17,12 +17,12 @@ class Constraints:
         options: What is ruled out; its words are ids.
 
     Attributes:
-        required: Ids of the words that must appear, shape (required words,).
+        required: Ids of the words that must appear and that the prompt lacks, shape (required words,).
     """
 
     def __init__(self, options: DecodingOptions) -> None:
         self.options = options
-        self.required = _ids(options.required_words)
+        self.required = _ids([word for word in options.required_words if word not in options.prompt_ids])
         self._never = np.concatenate([_ids(NEVER_WRITTEN), _ids(options.forbidden_words)])
         self._bad_endings = _ids(options.bad_endings)
         self._may_end = ~np.isin(self.required, self._bad_endings)

@@ -20,11 +20,13 @@ class Hypothesis:
         words: Ids without START and END.
         log_probabilities: Natural logarithm of the probability of each word, then of END unless the caption was cut.
         attention: Attention weights of each word, shape (words, cells); None for a model without.
+        given: Number of words at the beginning that are the prompt's.
     """
 
     words: list[int]
     log_probabilities: list[float]
     attention: np.ndarray | None
+    given: int = 0
 
 
 class DecoderGraph(Protocol):
@@ -70,9 +72,10 @@ class Beams:
         words: Shape (images, width, words so far), PAD after END.
         log_probabilities: Of each word, shape (images, width, words so far).
         attention: Shape (images, width, words so far, cells), or None.
-        scores: Log-probability, shape (images, width); -inf for what cannot be.
+        scores: Log-probability of the words after the prompt, shape (images, width); -inf for what cannot be.
         lengths: Words, END included, shape (images, width).
         finished: Whether END was written, shape (images, width).
+        given: Number of words at the beginning that are the prompt's.
     """
 
     def __init__(self, decoder: DecoderGraph, state: State, width: int, active: Sequence[int]) -> None:
@@ -91,6 +94,7 @@ class Beams:
         self.scores[:, list(active)] = 0
         self.lengths = np.zeros((images, width), np.float32)
         self.finished = np.zeros((images, width), bool)
+        self.given = 0
 
     def step(self) -> np.ndarray:
         """Advance every unfinished hypothesis by its last word.
@@ -120,6 +124,14 @@ class Beams:
             log_probabilities = _rows_of(log_probabilities, self._rows)
             log_probabilities[~goes_on] = -np.inf
         return log_probabilities
+
+    def force(self, word: int) -> None:
+        """Extend every hypothesis by the next word of the prompt; their scores remain."""
+        log_probabilities, scores = self.step()[:, :, word], self.scores
+        itself = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
+        self.extend(Candidates(itself, np.full_like(itself, word), log_probabilities))
+        self.scores = scores
+        self.given += 1
 
     def extend(self, chosen: Candidates) -> None:
         """Replaces the hypotheses by extensions of them, as many for each image as before."""
@@ -158,7 +170,7 @@ class Beams:
             count = length - (words[-1] == END)
             attention = None if self.attention is None else self.attention[image, index, :count].copy()
             captions.append(
-                Hypothesis(words[:count], self.log_probabilities[image, index, :length].tolist(), attention)
+                Hypothesis(words[:count], self.log_probabilities[image, index, :length].tolist(), attention, self.given)
             )
         return captions
 

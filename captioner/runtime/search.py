@@ -70,7 +70,7 @@ def decode(decoder: DecoderGraph, state: State, options: DecodingOptions) -> lis
 def _method(options: DecodingOptions, constraints: Constraints) -> Method:
     if options.sample:
         return Sampling(options)
-    if options.required_words:
+    if len(constraints.required):
         return RequiredWordsSearch(options, constraints)
     return DiverseBeamSearch(options) if options.diverse_groups > 1 else BeamSearch(options)
 
@@ -78,8 +78,10 @@ def _method(options: DecodingOptions, constraints: Constraints) -> Method:
 def _decode(decoder: DecoderGraph, state: State, method: Method, constraints: Constraints) -> list[list[Hypothesis]]:
     beams = Beams(decoder, state, method.width, method.active)
     results: list[list[Hypothesis]] = [[] for _ in beams.images]
-    max_words = constraints.options.max_words
-    for words in range(1, max_words + 1):
+    prompt, max_words = constraints.options.prompt_ids, constraints.options.max_words
+    for word in prompt:
+        beams.force(word)
+    for words in range(len(prompt) + 1, max_words + 1):
         log_probabilities = beams.step()
         constraints.apply(log_probabilities, beams.words)
         beams.extend(method.choose(beams, log_probabilities))
@@ -102,9 +104,10 @@ def rank(scores: np.ndarray, lengths: np.ndarray | float, options: DecodingOptio
 
     Args:
         scores: Of hypotheses.
-        lengths: Their words, END included.
-        options: Which normalization, and its exponent.
+        lengths: Their words, prompt and END included.
+        options: Which normalization, its exponent, and the prompt, whose words do not count.
     """
+    lengths = lengths - len(options.prompt)
     if options.length_normalization == "gnmt":
         lengths = (5 + lengths) / 6
     ranks: np.ndarray = scores / lengths**options.length_penalty

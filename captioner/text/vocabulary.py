@@ -66,6 +66,9 @@ def join_words(words: Sequence[str]) -> str:
     return text
 
 
+Unit = Literal["words", "characters"]
+
+
 class Vocabulary:
     """The tokens of a decoder: special tokens, then words or characters.
 
@@ -129,6 +132,25 @@ class Vocabulary:
         get = self._ids.get
         return [START, *[get(word, UNKNOWN) for word in split_words(caption)], END]
 
+    def known_ids(self, prompt: str, unit: Unit) -> tuple[int, ...]:
+        """Encode the beginning of a text, all of whose tokens must be in the vocabulary.
+
+        Args:
+            prompt: The beginning.
+            unit: Kind of the tokens.
+
+        Raises:
+            CaptionerError: It has no token, or one that is not in the vocabulary.
+        """
+        parts = split_text(prompt, unit)
+        if not parts:
+            raise CaptionerError(f"prompt {prompt!r} has no words; give some, or no prompt")
+        unknown = [part for part in dict.fromkeys(parts) if part not in self]
+        if unknown:
+            told = ", ".join(map(repr, unknown))
+            raise CaptionerError(f"prompt has {told}, which the model does not know; use its {unit}")
+        return tuple(self._ids[part] for part in parts)
+
     def decode(self, ids: Iterable[int]) -> list[str]:
         """Decode ids to words up to the first END, without PAD and START; English articles fit the next word."""
         words = []
@@ -138,9 +160,6 @@ class Vocabulary:
             if id_ not in (PAD, START):
                 words.append(self.words[id_])
         return fit_articles(words) if self._is_english else words
-
-
-Unit = Literal["words", "characters"]
 
 
 def split_text(text: str, unit: Unit) -> list[str]:

@@ -83,6 +83,8 @@ class CaptionData(lightning.LightningDataModule):
         max_skipped: Share of a caption file's images, and of its captions, that may be unusable and are skipped, in
             [0, 1]; more are an error.
         max_pixels: Pixels of the largest image that is read, for the whole process; None for 178,956,970.
+        prompts: Whether captions continue the text of a field or column ``prompt`` beside them, which is read and not
+            learned.
         concepts: Whether batches tell which concepts captions and tags of an image name, and the vocabulary has the
             words of ImageNet's classes; for decoders with concepts.
     """
@@ -108,6 +110,7 @@ class CaptionData(lightning.LightningDataModule):
         val_share: float | None = None,
         val_seed: int = 0,
         vocabulary_from: str | None = None,
+        prompts: bool = False,
     ) -> None:
         super().__init__()
         for name, value in (("min_count", min_count), ("batch_size", batch_size), ("max_captions", max_captions)):
@@ -140,6 +143,7 @@ class CaptionData(lightning.LightningDataModule):
         if max_pixels is not None:
             limit_pixels(max_pixels)
         self.concepts = concepts
+        self.prompts = prompts
         self.prepare_data_per_node = False  # machines that train together share the file of the feature cache
         self._seen = (0, 0)
         self._model: Callable[[], CaptionModel]
@@ -172,6 +176,11 @@ class CaptionData(lightning.LightningDataModule):
         if self.val_share is not None:
             of_files = self._draw_validation(of_files, self.val_share)
         records = list(chain(*of_files))
+        if self.prompts and not any(record.prompt for record in records):
+            raise CaptionerError(
+                f"{', '.join(self.files)}: no caption has a prompt; write one into a column or field 'prompt' beside "
+                "the caption, or set data.prompts to false"
+            )
         parts = {name: [record for record in records if record.split == name] for name in ("train", "val")}
         for name, part in parts.items():
             if not part:
@@ -184,7 +193,7 @@ class CaptionData(lightning.LightningDataModule):
         if self.vocabulary_from is not None:
             return Vocabulary(checkpoint.read(self.vocabulary_from).words)
         return Vocabulary.from_captions(
-            (caption for record in self.records["train"] for caption in record.captions),
+            (text for record in self.records["train"] for text in (record.prompt, *record.captions)),
             self.min_count,
             wanted_words() if self.concepts else (),
         )
@@ -304,7 +313,13 @@ class CaptionData(lightning.LightningDataModule):
         if size >= _LARGE_FILE:
             rank_zero_only(print_status)(f"captioner: reads {str(file)!r} ({size / 1e6:.0f} MB)")
         records = read_records(
-            file, folder, splits, anywhere=self.images_anywhere, wanted=("train", "val"), skipped=skipped
+            file,
+            folder,
+            splits,
+            anywhere=self.images_anywhere,
+            wanted=("train", "val"),
+            skipped=skipped,
+            prompts=self.prompts,
         )
         records = with_words(records, skipped)
         is_first = getattr(rank_zero_only, "rank", 0) == 0

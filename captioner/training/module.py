@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 
 from captioner.data.concepts import ConceptWords
-from captioner.data.dataset import Batch
+from captioner.data.dataset import IGNORED, Batch
 from captioner.decoding import DecodingOptions, decode
 from captioner.errors import CaptionerError
 from captioner.metrics import score
@@ -150,7 +151,7 @@ class CaptioningModule(TrainingModule):
         """Compute the loss of all objectives on a batch, with teacher forcing."""
         features, pixels = self._encode(batch)
         grid = drop_channels(features, self.noise.feature_dropout)
-        outcome = self.model.decoder(grid, batch.captions, self._words_to_read(grid, batch.captions))
+        outcome = self.model.decoder(grid, batch.targets, self._words_to_read(grid, batch))
         seed = self.batch_seed(batch_index)
         step = TrainingStep(self.model, batch, seed, pixels, features, grid, batch.captions, outcome)
         loss, logged = combine(objective(step) for objective in self.objectives)
@@ -163,11 +164,9 @@ class CaptioningModule(TrainingModule):
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Compute the loss with teacher forcing, and generate captions without."""
         grid, _ = self._encode(batch)
-        outcome = self.model.decoder(grid, batch.captions)
-        words = len(outcome.targets)
-        hypotheses = decode(self.model.decoder, grid, self.validation_options)
-        captions = [join_words(self.vocabulary.decode(each[0].words)) for each in hypotheses]
-        generated = dict(zip(batch.indices.tolist(), captions, strict=True))
+        outcome = self.model.decoder(grid, batch.targets, batch.captions)
+        words = int((outcome.targets != IGNORED).sum())
+        generated = dict(zip(batch.indices.tolist(), self._generate(grid, batch), strict=True))
         self._validated += Validated(generated, float(word_loss(outcome)) * words, words)
 
     def on_validation_epoch_end(self) -> None:
@@ -228,6 +227,11 @@ class CaptioningModule(TrainingModule):
     def _objectives(self) -> list[Objective]:
         """The objectives, in the order in which their losses are summed."""
         losses, rewards, teachers = self.losses, self.self_critical, self.distillation.teachers
+        if self.data.prompts and (rewards.weight > 0 or teachers or self.decoder.attention == "hard"):
+            raise CaptionerError(
+                "data.prompts is only for the cross-entropy of words; drop model.self_critical.weight and "
+                "model.distillation.teachers, and choose another model.decoder.attention than hard"
+            )
         taught: list[Objective] = []
         if teachers:
             taught = [Distillation(self.distillation.weight, Teachers(teachers, self.model, self.vocabulary))]
@@ -267,12 +271,28 @@ class CaptioningModule(TrainingModule):
             return self.model.encoder(pixels), pixels
         return batch.images.float(), None
 
-    def _words_to_read(self, grid: Tensor, captions: Tensor) -> Tensor:
-        noise = self.noise
+    def _generate(self, grid: Tensor, batch: Batch) -> list[str]:
+        """Generate a caption of each image, which continues its prompt if it has one."""
+        captions = [""] * len(grid)
+        rows_of: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+        for row, prompt in enumerate(batch.prompts):
+            rows_of[prompt].append(row)
+        for prompt, rows in rows_of.items():
+            words = self.validation_options.max_words + len(prompt)
+            options = replace(self.validation_options, prompt=prompt, max_words=words)
+            for row, [best, *_] in zip(rows, decode(self.model.decoder, grid[rows], options), strict=True):
+                captions[row] = join_words(self.vocabulary.decode(best.words[best.given :]))
+        return captions
+
+    def _words_to_read(self, grid: Tensor, batch: Batch) -> Tensor:
+        """The decoder's input: the captions with noise, but none in their prompts."""
+        noise, captions = self.noise, batch.captions
         if noise.scheduled_sampling > 0 and self.global_step > 0:
             share = noise.scheduled_sampling * self.global_step / max(1, int(self.trainer.estimated_stepping_batches))
             captions = sample_tokens(self.model.decoder, grid, captions, share)
-        return drop_tokens(captions, noise.word_dropout) if noise.word_dropout > 0 else captions
+        if noise.word_dropout > 0:
+            captions = drop_tokens(captions, noise.word_dropout)
+        return captions if batch.given is None else torch.where(batch.targets == IGNORED, batch.captions, captions)
 
     def _cure(self, batch: Batch) -> str:
         """Suggest a cure for a batch whose loss is not finite."""

@@ -72,9 +72,10 @@ def test_decoding_options_are_those_of_python(
         ),
         ("--beam-size 4 --diverse-groups 2", {"beam_size": 4, "diverse_groups": 2}),
         ("--no-repeat-ngram 2 --length-penalty 1", {"no_repeat_ngram": 2, "length_penalty": 1.0}),
+        ("--prompt 'The dog'", {"prompt": "the dog"}),
     ]
     for flags, options in cases:
-        assert main(["caption", str(photo), "--model", str(checkpoint), *flags.split()]) == 0
+        assert main(["caption", str(photo), "--model", str(checkpoint), *shlex.split(flags)]) == 0
         assert capsys.readouterr().out == f"{photo}\t{tiny.caption(photo, **options).text}\n"
 
 

@@ -41,6 +41,13 @@ from captioner.errors import CaptionerError
             {"required_words": [4], "bad_endings": [4], "max_words": 1},
             "1 required words need captions of 2 words, but max words is 1; raise it",
         ),
+        ({"prompt": 4}, "prompt is 4; give a list of words"),
+        ({"prompt": [2]}, "prompt has the id 2, which stands for no word; drop it"),
+        ({"prompt": [4, 4, 5], "max_words": 3}, "the prompt has 3 words and max words is 3; raise it"),
+        (
+            {"prompt": [4, 5], "required_words": [5, 6, 7], "max_words": 3},
+            "3 required words need captions of 4 words, but max words is 3; raise it",
+        ),
         ({"sample": True, "required_words": [4]}, "required words need beam search; drop them, or do not sample"),
         ({"sample": True, "diverse_groups": 5}, "diverse groups need beam search; drop them, or do not sample"),
         ({"sample": True, "beam_size": 9}, "beam size is 9, but sampling keeps no beam; drop one of the two"),

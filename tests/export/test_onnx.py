@@ -45,6 +45,7 @@ WAYS: list[dict[str, Any]] = [
     {"no_repeat_ngram": 1, "min_words": 7},
     {"bad_endings": FUNCTION_WORDS, "max_words": 6},
     {"diverse_groups": 5, "num_captions": 5},
+    {"prompt": "the dog", "num_captions": 3},
 ]
 
 VARIANTS: list[dict[str, Any]] = [

@@ -71,5 +71,5 @@ def test_words_come_back_to_where_they_were(rows: int, monkeypatch: pytest.Monke
     real = torch.arange(4) < LENGTHS.unsqueeze(2)
     packing, words = Packing(real), torch.rand(6, 4) + 1
     read = words[packing.sentence, packing.step]
-    assert torch.equal(packing.caption_after_caption(read), words[real.flatten(0, 1)])
-    assert torch.equal(packing.laid_out(words[real.flatten(0, 1)]), words * real.flatten(0, 1))
+    assert torch.equal(packing.by_sentence(read), words[real.flatten(0, 1)])
+    assert torch.equal(packing.padded(words[real.flatten(0, 1)]), words * real.flatten(0, 1))

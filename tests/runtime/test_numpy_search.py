@@ -41,6 +41,10 @@ CASES: list[dict[str, Any]] = [
     {"beam_size": 6, "diverse_groups": 3, "num_captions": 6},
     {"beam_size": 6, "diverse_groups": 6, "diversity_penalty": 3.0, "num_captions": 4},
     {"beam_size": 4, "diverse_groups": 2, "forbidden_words": [B], "max_words": 3, "num_captions": 4},
+    {"prompt": [B, A, B], "num_captions": 3, "min_words": 5},
+    {"prompt": [A, C], "required_words": [A, B], "no_repeat_ngram": 2, "length_normalization": "gnmt"},
+    {"prompt": [C], "beam_size": 6, "diverse_groups": 3, "num_captions": 6},
+    {"prompt": [C, B], "sample": True, "top_k": 1, "num_captions": 2},
 ]
 
 
@@ -81,6 +85,7 @@ def test_the_same_captions_come_out(case: dict[str, Any], seed: int) -> None:
         assert [each.words for each in ours] == [each.words for each in theirs]
         for one, other in zip(ours, theirs, strict=True):
             assert one.log_probabilities == pytest.approx(other.log_probabilities, abs=1e-6)
+            assert one.given == other.given == len(options.prompt)
             assert one.attention is not None
             assert other.attention is not None
             np.testing.assert_array_equal(one.attention, other.attention.numpy())

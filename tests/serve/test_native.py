@@ -94,6 +94,7 @@ def test_a_bad_picture_among_several_fails_alone(address: str, tiny: Captioner) 
         ({"maps": "perhaps"}, "maps is 'perhaps'; it must be true or false"),
         ({"sample": "2"}, "sample is '2'; it must be true or false"),
         ({"forbidden_words": "zebra"}, "'zebra', which the model does not know"),
+        ({"prompt": "a zebra"}, "prompt has 'zebra', which the model does not know; use its words"),
         ({"num_captions": "9"}, "9 captions cannot come from a beam of 5"),
         ({"required_words": ",".join("abcdefghi")}, "required_words is 9; this server allows at most 8"),
     ],
@@ -108,9 +109,9 @@ def test_wrong_options_are_told_in_one_line(address: str, params: dict[str, str]
 def test_options_change_captions_as_they_do_in_python(address: str, tiny: Captioner) -> None:
     plain = tiny.caption(png())
     word = plain.words[0]
-    params = {"forbidden_words": word, "sample": "true", "seed": "3", "top_p": "0.9"}
+    params = {"forbidden_words": word, "sample": "true", "seed": "3", "top_p": "0.9", "prompt": "the red"}
     answer = CLIENT.post(f"{address}/caption", params=params, content=png()).json()
-    expected = tiny.caption(png(), forbidden_words=[word], sample=True, seed=3, top_p=0.9)
+    expected = tiny.caption(png(), forbidden_words=[word], sample=True, seed=3, top_p=0.9, prompt="the red")
     assert answer["caption"] == expected.text != plain.text
 
 

@@ -334,6 +334,11 @@ def test_a_captioner_cannot_be_sampled_nor_a_language_model_caption(
     assert main(["export", str(file), "--dtype", "float16", "--output", str(small)]) == 0
     assert small.stat().st_size < file.stat().st_size
     assert main(["sample", "--model", str(small), "--count", "1"]) == 0
+    capsys.readouterr()
+    assert main(["sample", "--model", str(small), "--count", "2", "--prompt", "Dog dog"]) == 0
+    assert [line.startswith("dog dog") for line in capsys.readouterr().out.splitlines()] == [True, True]
+    assert main(["sample", "--model", str(small), "--prompt", "a dog"]) == 2
+    assert "prompt has 'a', which the model does not know; use its words" in capsys.readouterr().err
 
 
 def test_a_chunk_that_has_nothing_but_a_start_to_tell_has_a_loss(config: dict[str, Any], tmp_path: Path) -> None:

@@ -290,10 +290,10 @@ class TopDownCore(Core):
     def advance(self, projected: Tensor, state: State, grid: Tensor) -> CoreOutput:
         """Advance the lower layer, attend, and advance the upper layer."""
         cells, masks = self.cells, state.masks
-        heard = state.hidden[:, 1] if masks is None else state.hidden[:, 1] * masks[:, 0, 1]
+        hidden = state.hidden[:, 1] if masks is None else state.hidden[:, 1] * masks[:, 0, 1]
         lower = cells.step_layer(
-            0, add_update(projected, state) + Unrolled.linear(heard, self.feedback.weight), state.recurrent, masks
+            0, add_update(projected, state) + Unrolled.linear(hidden, self.feedback.weight), state.recurrent, masks
         )
         update, attention, chosen = self.attend(lower[0], state, grid)
-        upper = cells.step_layer(1, cells.rise(lower[0], 1, masks) + update, state.recurrent, masks)
+        upper = cells.step_layer(1, cells.project_up(lower[0], 1, masks) + update, state.recurrent, masks)
         return CoreOutput(state._replace(recurrent=stack_layers([lower, upper])), upper[0], attention, chosen)

@@ -85,7 +85,7 @@ class Decoder(nn.Module):
         concepts = state.cache.concepts
         if concepts is not None:
             concepts = concepts.select(state.layout.image(output.shape[0], output.device))
-        return Step(self._tell(output, concepts, None), state, attention)
+        return Step(self._next_logits(output, concepts, None), state, attention)
 
     def forward(self, grid: Tensor, captions: Tensor, inputs: Tensor | None = None) -> TeacherForced:
         """Predict each token of known captions from those before it (teacher forcing).
@@ -98,7 +98,8 @@ class Decoder(nn.Module):
             grid: Feature vectors, shape (images, regions, channels).
             captions: Token ids, START first, END last, then PAD, shape (images, captions per image, length). Sorting
                 images and captions by length, the longest first, is fastest.
-            inputs: Input tokens if they differ from ``captions``, same shape.
+            inputs: Input tokens if they differ from ``captions``, same shape. ``captions`` are then only targets, and
+                those that are not learned may be negative.
 
         Returns:
             Logits and targets of the real tokens, and the attention weights.
@@ -111,16 +112,18 @@ class Decoder(nn.Module):
         if self.core.fuses(state):
             outputs, _ = self.core.unroll(self.dropout(self._embed(tokens)), state, grid)
             outputs = outputs[real.flatten(0, 1)]
-            return TeacherForced(self._tell(outputs, _of_words(state, real), None), targets[real], None)
+            return TeacherForced(
+                self._next_logits(outputs, _concepts_of_tokens(state, real), None), targets[real], None
+            )
         packing = Packing(real)
         embedded = self._embed(tokens[packing.sentence, packing.step])
         embedded = self._drop(embedded, None if mask is None else mask[packing.sentence])
         _, output, *attended = self.core.compute_output(
             self._unroll_packed(self.core.project(embedded), packing, state, grid)
         )
-        mask = None if state.masks is None else state.masks[:, 1, -1][packing.caption_after_caption(packing.sentence)]
-        attention, chosen = (None if each is None else packing.laid_out(each) for each in attended)
-        logits = self._tell(output, _of_words(state, real), mask)
+        mask = None if state.masks is None else state.masks[:, 1, -1][packing.by_sentence(packing.sentence)]
+        attention, chosen = (None if each is None else packing.padded(each) for each in attended)
+        logits = self._next_logits(output, _concepts_of_tokens(state, real), mask)
         return TeacherForced(logits, targets[real], attention, chosen)
 
     def unroll(self, tokens: Tensor, state: State, grid: Tensor) -> tuple[Tensor, State]:
@@ -161,8 +164,8 @@ class Decoder(nn.Module):
                 advances.append(self.core.advance(tokens, state, grid))
                 state = advances[-1].state
         _, outputs, *attended = zip(*advances, strict=True)
-        parts = (None if part[0] is None else packing.caption_after_caption(torch.cat(part)) for part in attended)
-        return CoreOutput(start, packing.caption_after_caption(torch.cat(outputs)), *parts)
+        parts = (None if part[0] is None else packing.by_sentence(torch.cat(part)) for part in attended)
+        return CoreOutput(start, packing.by_sentence(torch.cat(outputs)), *parts)
 
     def _project(self, tokens: Tensor) -> Tensor:
         """Projected word vectors, shape (sentences, size)."""
@@ -191,12 +194,12 @@ class Decoder(nn.Module):
         """Word vectors in the precision of the core."""
         return self.embedding(tokens).to(next(self.core.parameters()).dtype)  # type: ignore[no-any-return]
 
-    def _tell(self, output: Tensor, concepts: Candidates | None, mask: Tensor | None) -> Tensor:
+    def _next_logits(self, output: Tensor, concepts: Candidates | None, mask: Tensor | None) -> Tensor:
         """Next-word logits after outputs of the core, shape (sentences, hidden_size).
 
         Args:
             output: The outputs.
-            concepts: Of each sentence's picture.
+            concepts: Those of each sentence's image.
             mask: Of variational dropout; None for a new one.
         """
         if self.concepts is None or concepts is None:
@@ -213,8 +216,8 @@ class Decoder(nn.Module):
         return linear(self.reduction(output).to(weight.dtype), weight, self.output_bias)
 
 
-def _of_words(state: State, real: Tensor) -> Candidates | None:
-    """The concepts of each real word's picture, caption after caption; real has the shape (images, captions, steps)."""
+def _concepts_of_tokens(state: State, real: Tensor) -> Candidates | None:
+    """The concepts of each real token's image, caption after caption; real has the shape (images, captions, steps)."""
     concepts = state.cache.concepts
     if concepts is None:
         return None

@@ -106,7 +106,7 @@ class Packing:
     the steps.
 
     Args:
-        real: Mask of the tokens that are no padding, shape (images, captions per image, steps). Padding comes last.
+        real: Mask of the tokens that are not padding, shape (images, captions per image, steps). Padding comes last.
 
     Attributes:
         order: Indices of the sentences in the new order, empty ones included, shape (sentences,).
@@ -134,11 +134,11 @@ class Packing:
         of = torch.arange(images, device=real.device).repeat_interleave(counts)
         self.tokens = Layout.of(of, torch.arange(len(of), device=real.device) - (counts.cumsum(0) - counts)[of])
 
-    def caption_after_caption(self, values: Tensor) -> Tensor:
+    def by_sentence(self, values: Tensor) -> Tensor:
         """Reorder values from step after step to the real tokens, sentence after sentence, in the original order."""
         return values.index_select(0, self._tokens)
 
-    def laid_out(self, values: Tensor) -> Tensor:
+    def padded(self, values: Tensor) -> Tensor:
         """Pad values of the real tokens, sentence after sentence, to (sentences, steps, …), with 0 as padding."""
         return values.new_zeros(*self._real.shape, *values.shape[1:]).index_put((self._real,), values)
 

@@ -69,10 +69,10 @@ class StackedCells(nn.RNNBase):
         """
         layers = [self.step_layer(0, projected, state, masks)]
         for layer in range(1, self.num_layers):
-            layers.append(self.step_layer(layer, self.rise(layers[-1][0], layer, masks), state, masks))
+            layers.append(self.step_layer(layer, self.project_up(layers[-1][0], layer, masks), state, masks))
         return stack_layers(layers)
 
-    def rise(self, below: Tensor, layer: int, masks: Tensor | None = None) -> Tensor:
+    def project_up(self, below: Tensor, layer: int, masks: Tensor | None = None) -> Tensor:
         """Project h of the layer below, after dropout, to a layer's affine map."""
         kept = dropout(below, self.dropout, self.training) if masks is None else below * masks[:, 1, layer - 1]
         return self.project(kept, layer)
@@ -84,13 +84,13 @@ class StackedCells(nn.RNNBase):
         old = tuple(part[:, layer] for part in state)
         return self.update(layer, projected, old[0] if masks is None else old[0] * masks[:, 0, layer], old)
 
-    def update(self, layer: int, projected: Tensor, heard: Tensor, old: RecurrentState) -> RecurrentState:
+    def update(self, layer: int, projected: Tensor, hidden: Tensor, old: RecurrentState) -> RecurrentState:
         """Compute the equations of one layer.
 
         Args:
             layer: Index of the layer.
             projected: Return value of `project`, shape (sentences, gates · hidden_size).
-            heard: h_{t-1} as the gates receive it, shape (sentences, hidden_size): that of `old` after dropout.
+            hidden: h_{t-1} as the gates receive it, shape (sentences, hidden_size): that of `old` after dropout.
             old: The layer's state, tensors of shape (sentences, hidden_size).
 
         Returns:
@@ -117,9 +117,9 @@ class StackedCells(nn.RNNBase):
 class StackedRNN(StackedCells, nn.RNN):
     """Vanilla RNN layers: h_t = tanh(W_x x + W_h h_{t-1} + b) (Elman, 1990)."""
 
-    def update(self, layer: int, projected: Tensor, heard: Tensor, old: RecurrentState) -> RecurrentState:
+    def update(self, layer: int, projected: Tensor, hidden: Tensor, old: RecurrentState) -> RecurrentState:
         """The equation above."""
-        return (torch.tanh(projected + Unrolled.linear(heard, self.weights(layer)[1])),)
+        return (torch.tanh(projected + Unrolled.linear(hidden, self.weights(layer)[1])),)
 
 
 class StackedGRU(StackedCells, nn.GRU):
@@ -137,10 +137,10 @@ class StackedGRU(StackedCells, nn.GRU):
         outer = torch.cat([bias_h[: 2 * self.hidden_size], torch.zeros_like(bias_h[2 * self.hidden_size :])])
         return linear(x, weight, bias_x + outer)
 
-    def update(self, layer: int, projected: Tensor, heard: Tensor, old: RecurrentState) -> RecurrentState:
+    def update(self, layer: int, projected: Tensor, hidden: Tensor, old: RecurrentState) -> RecurrentState:
         """The equations above."""
         _, weight, _, bias = self.weights(layer)
-        recurrent = Unrolled.linear(heard, weight)
+        recurrent = Unrolled.linear(hidden, weight)
         size = self.hidden_size
         r, z = torch.sigmoid(projected[:, : 2 * size] + recurrent[:, : 2 * size]).chunk(2, dim=-1)
         n = torch.tanh(projected[:, 2 * size :] + r * (recurrent[:, 2 * size :] + bias[2 * size :]))
@@ -164,9 +164,9 @@ class StackedLSTM(StackedCells, nn.LSTM):
                 # A forget gate that starts open lets gradients through from the first step (Jozefowicz et al., 2015).
                 self.weights(layer)[2][hidden_size : 2 * hidden_size] = 1.0
 
-    def update(self, layer: int, projected: Tensor, heard: Tensor, old: RecurrentState) -> RecurrentState:
+    def update(self, layer: int, projected: Tensor, hidden: Tensor, old: RecurrentState) -> RecurrentState:
         """The equations above."""
-        i, f, g, o = (projected + Unrolled.linear(heard, self.weights(layer)[1])).chunk(4, dim=-1)
+        i, f, g, o = (projected + Unrolled.linear(hidden, self.weights(layer)[1])).chunk(4, dim=-1)
         c = torch.sigmoid(f) * old[1] + torch.sigmoid(i) * torch.tanh(g)
         return torch.sigmoid(o) * torch.tanh(c), c
 
@@ -183,9 +183,9 @@ class PeepholeLSTM(StackedLSTM):
         super().__init__(input_size, hidden_size, layers, dropout)
         self.peepholes = nn.Parameter(torch.zeros(layers, 3, hidden_size))
 
-    def update(self, layer: int, projected: Tensor, heard: Tensor, old: RecurrentState) -> RecurrentState:
+    def update(self, layer: int, projected: Tensor, hidden: Tensor, old: RecurrentState) -> RecurrentState:
         """The equations above, with peepholes."""
-        i, f, g, o = (projected + Unrolled.linear(heard, self.weights(layer)[1])).chunk(4, dim=-1)
+        i, f, g, o = (projected + Unrolled.linear(hidden, self.weights(layer)[1])).chunk(4, dim=-1)
         p_i, p_f, p_o = self.peepholes[layer]
         c = torch.sigmoid(f + p_f * old[1]) * old[1] + torch.sigmoid(i + p_i * old[1]) * torch.tanh(g)
         return torch.sigmoid(o + p_o * c) * torch.tanh(c), c

@@ -118,7 +118,7 @@ class TeacherForced(NamedTuple):
 
     Attributes:
         logits: Next-token logits of the real tokens, END included, caption after caption, shape (tokens, vocabulary).
-        targets: Target tokens, shape (tokens,).
+        targets: Target tokens, shape (tokens,); negative for those that are not learned.
         attention: Attention weights as in `Step`, shape (sentences, steps, regions), 0 after END; None without
             attention.
         chosen: Logarithms of the weights of the regions that hard attention has sampled, shape (sentences, steps), 0
