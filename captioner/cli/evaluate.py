@@ -19,7 +19,9 @@ from captioner.cli.options import (
     set_pixel_limit,
 )
 from captioner.cli.score_report import (
+    UNSPACED_CURE,
     add_java_arguments,
+    add_tokenizer_arguments,
     describe,
     describe_confidence,
     describe_naming,
@@ -28,6 +30,7 @@ from captioner.cli.score_report import (
     print_report,
     refuse_without_java,
     score_with_java,
+    tokenization_of,
 )
 from captioner.data.skip_report import USUAL_SHARE, Skipped
 from captioner.errors import CaptionerError
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from captioner.metrics import Evaluation
     from captioner.metrics.grounding import Grounding, Scene
     from captioner.metrics.naming import Naming
+    from captioner.text.tokenization import Tokenization
 
 SUMMARY = "caption a split of a data set, score the captions and measure the attention"
 
@@ -77,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "share of images, or of captions, that may be unusable and are skipped; more are an error (default: 0.01)"
     parser.add_argument("--max-skipped", type=float, default=USUAL_SHARE, metavar="SHARE", help=text)
     add_decoding_arguments(parser)
+    add_tokenizer_arguments(parser)
     add_java_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--output", metavar="FILE.json", help="also write the captions as a COCO result file")
@@ -90,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     check_output(args.output, args.data, args.grounding, *(args.model or ()))
     check_ending(args.output, ".json")
+    tokenization = tokenization_of(args)
     refuse_without_java(args)
     if args.output:
         refuse_unwritable(args.output)
@@ -97,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     set_pixel_limit(args)
     scenes = read_boxes(Path(args.grounding)) if args.grounding else {}
     skipped = Skipped(Path(args.data or args.grounding), args.max_skipped)
-    records = _records(args, scenes, skipped)
+    records = _records(args, scenes, skipped, tokenization)
     placed = _placed(args, records, scenes)
     model = load_model(args)
     if args.confidence and not model.tells_confidence:
@@ -113,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
     results: dict[str, Any] = {"images": len(records), "skipped": skipped.images}
     grounding = None
     if args.data:
-        evaluation = _score(records, captions, args.output)
+        evaluation = _score(records, captions, args.output, tokenization)
         more = {name: whole for name, (whole, _) in score_with_java(evaluation, args).items()}
         results |= {"split": args.split, **describe(evaluation), **more}
         naming = _name(records, captions, placed) if args.naming or args.confidence else None
@@ -149,6 +155,8 @@ def _check(args: argparse.Namespace) -> None:
             ("--grounding-words reference", args.grounding_words == "reference"),
             ("--output", args.output),
             ("--val-share", args.val_share is not None),
+            ("--tokenizer", args.tokenizer != "ptb"),
+            ("--lowercase", args.lowercase),
             ("--naming", args.naming),
             ("--confidence", args.confidence),
             ("--meteor", args.meteor),
@@ -165,7 +173,9 @@ def _check(args: argparse.Namespace) -> None:
         )
 
 
-def _records(args: argparse.Namespace, scenes: dict[str, Scene], skipped: Skipped) -> list[Record]:
+def _records(
+    args: argparse.Namespace, scenes: dict[str, Scene], skipped: Skipped, tokenization: Tokenization
+) -> list[Record]:
     """The images to caption: those of a split, or without --data those with boxes."""
     from captioner.data.caption_files import read_records
     from captioner.data.drawn import read_drawn
@@ -185,7 +195,8 @@ def _records(args: argparse.Namespace, scenes: dict[str, Scene], skipped: Skippe
         return read_drawn(data, folder, splits, anywhere, args.split, args.val_share, args.val_seed, args.max_skipped)
     records = read_records(data, folder, splits, anywhere=anywhere, wanted=(args.split,), skipped=skipped)
     skipped.refuse_too_many(len(records), sum(len(record.captions) for record in records))
-    tell_unspaced((caption for record in records for caption in record.captions), args.data)
+    if tokenization.needs_spaces:
+        tell_unspaced((caption for record in records for caption in record.captions), args.data, UNSPACED_CURE)
     if not records:
         raise CaptionerError(
             f"{args.data}: no image is in split {args.split!r}; choose another --split (without one in the file, it "
@@ -225,7 +236,9 @@ def _generate(
             yield record, result
 
 
-def _score(records: Sequence[Record], captions: Sequence[Caption], output: str | None) -> Evaluation[int | str]:
+def _score(
+    records: Sequence[Record], captions: Sequence[Caption], output: str | None, tokenization: Tokenization
+) -> Evaluation[int | str]:
     from captioner import metrics
     from captioner.utils.files import replacing
 
@@ -233,7 +246,7 @@ def _score(records: Sequence[Record], captions: Sequence[Caption], output: str |
     if output:
         with replacing(output) as path:
             path.write_text(json.dumps([{"image_id": k, "caption": v} for k, v in candidates.items()]))
-    return metrics.evaluate(candidates, {record.image_id: record.captions for record in records})
+    return metrics.evaluate(candidates, {record.image_id: record.captions for record in records}, tokenization)
 
 
 def _ground(

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from captioner.cli.options import check_ending, check_output
 from captioner.cli.score_report import (
+    UNSPACED_CURE,
     add_java_arguments,
+    add_tokenizer_arguments,
     describe,
     describe_naming,
     print_naming,
     print_report,
     refuse_without_java,
     score_with_java,
+    tokenization_of,
 )
 from captioner.errors import CaptionerError
 from captioner.utils.console import print_status, printable
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from captioner.metrics import Evaluation
     from captioner.metrics.bootstrap import Difference
     from captioner.metrics.coco_files import References
+    from captioner.text.tokenization import Tokenization
 
 SUMMARY = "score files of captions against references"
 
@@ -48,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--subset", action="store_true", help="score the images that have a caption, not all of them")
     text = "which of COCO's 80 things captions name: hallucinated ones (CHAIR), recall, precision"
     parser.add_argument("--naming", action="store_true", help=text)
+    add_tokenizer_arguments(parser)
     add_java_arguments(parser)
     parser.add_argument(
         "--training", metavar="FILE", help="training captions, as captioner train reads them, to identify novel ones"
@@ -58,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score one result file, or compare two."""
+    from captioner.data.unspaced import tell_unspaced
     from captioner.metrics.bootstrap import compare
     from captioner.metrics.coco_files import read_references
     from captioner.metrics.naming import measure_naming
@@ -69,12 +75,16 @@ def run(args: argparse.Namespace) -> int:
         raise CaptionerError("--per-image takes the scores of one file; give --candidates one file")
     check_output(args.per_image, args.references, *args.candidates, args.training)
     check_ending(args.per_image, ".jsonl", ".ndjson")
+    tokenization = tokenization_of(args)
     refuse_without_java(args)
     if args.per_image:
         refuse_unwritable(args.per_image)
     references = read_references(Path(args.references), args.split, Path(args.splits) if args.splits else None)
-    training = _training(args.training) if args.training else None
-    pairs = [_evaluate(Path(file), references, args.subset) for file in args.candidates]
+    if tokenization.needs_spaces:
+        texts = (caption for captions in references.captions.values() for caption in captions)
+        tell_unspaced(texts, args.references, UNSPACED_CURE)
+    training = _training(args.training, tokenization) if args.training else None
+    pairs = [_evaluate(Path(file), references, args.subset, tokenization) for file in args.candidates]
     captions, scored = [candidates for candidates, _ in pairs], [evaluation for _, evaluation in pairs]
     if len({each.images for each in scored}) > 1:
         one, two = (set(each.images) for each in scored)
@@ -107,7 +117,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _evaluate(file: Path, references: References, subset: bool) -> tuple[dict[int | str, str], Evaluation[int | str]]:
+def _evaluate(
+    file: Path, references: References, subset: bool, tokenization: Tokenization
+) -> tuple[dict[int | str, str], Evaluation[int | str]]:
     """Read and score a result file."""
     from captioner.metrics import evaluate
     from captioner.metrics.coco_files import align, read_results
@@ -120,17 +132,16 @@ def _evaluate(file: Path, references: References, subset: bool) -> tuple[dict[in
         part = f"scored on {len(wanted)} of {len(references.captions)} images"
         part += f", those of split {min(parts)}" if of_split else ""
         print_status(f"captioner: {printable(str(file))}: {part}")
-    return candidates, evaluate(candidates, wanted)
+    return candidates, evaluate(candidates, wanted, tokenization)
 
 
-def _training(file: str) -> set[str]:
+def _training(file: str, tokenization: Tokenization) -> set[str]:
     from captioner.data.formats import parse
-    from captioner.text.tokenizer import tokenize
 
     captions = [text for record in parse(Path(file), None, None) if record.split == "train" for text in record.captions]
     if not captions:
         raise CaptionerError(f"{file}: has no training captions; give the file that the model was trained on")
-    return {" ".join(tokens) for tokens in tokenize(captions)}
+    return {" ".join(tokens) for tokens in tokenization(captions)}
 
 
 def _as_object(reports: list[dict[str, Any]], differences: Mapping[str, Difference]) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from captioner.errors import CaptionerError
+from captioner.text.tokenization import TOKENIZERS, Tokenization
 from captioner.utils.console import print_status, printable
 
 if TYPE_CHECKING:
@@ -17,11 +19,29 @@ if TYPE_CHECKING:
 FEW_IMAGES = 500
 """Number of images below which CIDEr's document frequencies are unreliable."""
 
+UNSPACED_CURE = "score them with --tokenizer char, or "
+"""Cure for text in which the tokenizer finds one word a caption."""
+
 
 def add_java_arguments(parser: argparse.ArgumentParser) -> None:
     """Scores that are off by default."""
     parser.add_argument("--meteor", action="store_true", help="METEOR too (Java, pip install 'captioner[coco]')")
     parser.add_argument("--spice", action="store_true", help="SPICE too (OpenJDK 8, its models, minutes)")
+
+
+def add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the scores count."""
+    text = "what scores count: ptb, the official one, for English; another of sacreBLEU's (default: ptb)"
+    parser.add_argument("--tokenizer", choices=TOKENIZERS, default="ptb", help=text)
+    parser.add_argument("--lowercase", action="store_true", help="count capitals as small letters, as ptb always does")
+
+
+def tokenization_of(args: argparse.Namespace) -> Tokenization:
+    """The tokenization that is asked for; METEOR and SPICE have their own, for English."""
+    for option in ("meteor", "spice"):
+        if args.tokenizer != "ptb" and getattr(args, option):
+            raise CaptionerError(f"--{option} is for English, in tokens of ptb; leave out --tokenizer {args.tokenizer}")
+    return Tokenization(args.tokenizer, args.lowercase)
 
 
 def refuse_without_java(args: argparse.Namespace) -> None:
@@ -66,20 +86,22 @@ def describe(evaluation: Evaluation[int | str], training: set[str] | None = None
         "images": len(evaluation.images),
         **evaluation.corpus(),
         "intervals": intervals(evaluation),
-        "diversity": diversity.describe(evaluation.hypotheses, training),
+        "diversity": diversity.describe(evaluation.hypotheses, training, evaluation.tokenization.is_official),
+        "signature": evaluation.signature(),
     }
 
 
 def print_report(title: str, report: Mapping[str, Any]) -> None:
     """Format the result of `describe` as a table."""
     images, intervals = report["images"], report["intervals"]
-    print(f"{printable(title)}: {images} images, PTB tokens; score and 95 % interval")
+    print(f"{printable(title)}: {images} images; score and 95 % interval")
     for name, value in report.items():
         if isinstance(value, float):
             span = f"   {intervals[name].low:.4f} to {intervals[name].high:.4f}" if name in intervals else ""
             print(f"{name:<12} {value:8.4f}{span}")
     for name, value in report["diversity"].items():
         print(f"{name:<12} {value:8}" if name == "vocabulary" else f"{name:<12} {value:8.4f}")
+    print(f"signature: {report['signature']}")
     if images < FEW_IMAGES:
         print_status(f"captioner: CIDEr of {images} images is not comparable to that of a full test set")
 

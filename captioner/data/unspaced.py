@@ -19,12 +19,13 @@ _LEAST_SHARE = 0.1
 """Share of captions with such text."""
 
 
-def tell_unspaced(captions: Iterable[str], source: object) -> None:
+def tell_unspaced(captions: Iterable[str], source: object, cure: str = "") -> None:
     """Warn on standard error about text without spaces between words.
 
     Args:
         captions: The texts.
         source: Their source, for the message.
+        cure: What to do other than to separate the words with spaces.
     """
     letters = dict.fromkeys(_LONGEST_MEAN, 0)
     runs = dict.fromkeys(_LONGEST_MEAN, 0)
@@ -44,5 +45,5 @@ def tell_unspaced(captions: Iterable[str], source: object) -> None:
     if together and found > _LEAST_SHARE * total:
         print_status(
             f"captioner: {str(source)!r}: has captions without spaces between words (Chinese, Japanese, Thai, …), each "
-            "of which counts as one word; separate the words with spaces first (jieba, MeCab, PyThaiNLP)"
+            f"of which counts as one word; {cure}separate the words with spaces first (jieba, MeCab, PyThaiNLP)"
         )

@@ -1,6 +1,7 @@
-"""Caption metrics of the COCO evaluation in pure Python: BLEU-1 to 4, ROUGE-L and CIDEr-D over PTB tokens.
+"""Caption metrics of the COCO evaluation in pure Python: BLEU-1 to 4, ROUGE-L and CIDEr-D.
 
-They equal those of the official code, including its Java tokenizer. Nothing here imports torch.
+Over PTB tokens, the default, they equal those of the official code, including its Java tokenizer. Nothing here imports
+torch.
 """
 
 from captioner.metrics.evaluation import Evaluation, evaluate, score

@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 
 from captioner.data.formats import parse
 from captioner.data.skip_report import Skipped
-from captioner.data.unspaced import tell_unspaced
 from captioner.errors import CaptionerError
 from captioner.metrics.image_ids import match_ids
 from captioner.utils.spelling import fold, with_slashes
@@ -58,7 +57,6 @@ def read_references(path: Path, split: str | None = None, splits: Path | None = 
     skipped = Skipped(path)
     records = parse(path, splits, None, skipped, pictures=False)
     skipped.report()
-    tell_unspaced((caption for record in records for caption in record.captions), path)
     captions: dict[Id, list[str]] = {}
     for record in records:
         # The official code goes through the images as they are listed, and the order can change tokens.

@@ -8,12 +8,15 @@ from collections.abc import Collection, Sequence
 from captioner.text.function_words import FUNCTION_WORDS
 
 
-def describe(captions: Sequence[Sequence[str]], training: Collection[str] | None = None) -> dict[str, float]:
+def describe(
+    captions: Sequence[Sequence[str]], training: Collection[str] | None = None, english: bool = True
+) -> dict[str, float]:
     """Measure the diversity and the completeness of captions.
 
     Args:
         captions: The tokens of each caption.
         training: The training captions, tokens joined by spaces; None omits ``novel``.
+        english: Whether they are English words without punctuation; others have no ``cut off``.
 
     Returns:
         By name: ``vocabulary``, the number of distinct words; ``distinct-1`` and ``distinct-2``, the ratio of distinct
@@ -32,7 +35,8 @@ def describe(captions: Sequence[Sequence[str]], training: Collection[str] | None
     found["unique"] = len(set(texts)) / count
     if training is not None:
         found["novel"] = sum(text not in training for text in texts) / count
-    found["cut off"] = sum(not tokens or tokens[-1] in FUNCTION_WORDS for tokens in captions) / count
+    if english:
+        found["cut off"] = sum(not tokens or tokens[-1] in FUNCTION_WORDS for tokens in captions) / count
     # A longer sequence that occurs twice contains a bigram that does.
     found["repetitive"] = sum(any(n > 1 for n in Counter(own).values()) for own in runs[2]) / count
     return found

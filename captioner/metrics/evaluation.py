@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from captioner import __version__
 from captioner.errors import CaptionerError
 from captioner.metrics.bleu import BleuCounts, count_bleu
 from captioner.metrics.cider import cider
 from captioner.metrics.image_ids import match_ids
 from captioner.metrics.ngrams import MAX_ORDER, Floats, index_corpus
 from captioner.metrics.rouge import rouge_l
-from captioner.text.tokenizer import tokenize
+from captioner.text.tokenization import Tokenization, TokenizerName
 
 ImageId = TypeVar("ImageId", int, str, "int | str")
 
@@ -32,6 +33,7 @@ class Evaluation(Generic[ImageId]):
         bleu: The counts of BLEU for each image.
         means: ROUGE-L in [0, 1] and CIDEr (CIDEr-D) in [0, 10] of each image, by name, shape (images,); their means are
             the scores of the corpus.
+        tokenization: How captions became tokens.
     """
 
     images: tuple[ImageId, ...]
@@ -39,6 +41,22 @@ class Evaluation(Generic[ImageId]):
     references: list[list[Tokens]]
     bleu: BleuCounts
     means: dict[str, Floats]
+    tokenization: Tokenization
+
+    def signature(self) -> str:
+        """What was counted, for others to compare with: entries in the form of sacreBLEU's signatures.
+
+        The number of images and of references each (``var``: they differ), the entries of the tokenization, and the
+        version of this project.
+        """
+        counts = {len(group) for group in self.references}
+        entries = {
+            "images": len(self.images),
+            "nrefs": counts.pop() if len(counts) == 1 else "var",
+            **self.tokenization.signature(),
+            "captioner": __version__,
+        }
+        return "|".join(f"{name}:{value}" for name, value in entries.items())
 
     def corpus(self) -> dict[str, float]:
         """Scores of the corpus by name."""
@@ -54,13 +72,18 @@ class Evaluation(Generic[ImageId]):
         return {image: dict(zip(columns, row, strict=True)) for image, row in zip(self.images, rows, strict=True)}
 
 
-def evaluate(candidates: Mapping[ImageId, str], references: Mapping[ImageId, Sequence[str]]) -> Evaluation[ImageId]:
+def evaluate(
+    candidates: Mapping[ImageId, str],
+    references: Mapping[ImageId, Sequence[str]],
+    tokenization: Tokenization = Tokenization(),  # noqa: B008 (frozen)
+) -> Evaluation[ImageId]:
     """Score one caption per image against its references.
 
     Args:
         candidates: The caption of each image.
         references: The reference captions of each image, at least one. Ids that differ from those of the candidates in
             their type only, as 1 and "1", refer to the same image.
+        tokenization: How captions become tokens; the default gives the official scores.
 
     Returns:
         The scores. CIDEr takes its document frequencies from these very references: scores of different sets of images
@@ -72,8 +95,8 @@ def evaluate(candidates: Mapping[ImageId, str], references: Mapping[ImageId, Seq
     candidates = _named_alike(candidates, references)
     _check(candidates, references)
     images = tuple(candidates)
-    hypotheses = tokenize([candidates[image] for image in images])
-    remaining = iter(tokenize([reference for image in images for reference in references[image]]))
+    hypotheses = tokenization([candidates[image] for image in images])
+    remaining = iter(tokenization([reference for image in images for reference in references[image]]))
     grouped = [[next(remaining) for _ in references[image]] for image in images]
     corpus = spaced = index_corpus(hypotheses, grouped)
     # The official code splits tokens in two ways: a token that spans a space ("2 1/2") is two words to BLEU and CIDEr,
@@ -82,25 +105,32 @@ def evaluate(candidates: Mapping[ImageId, str], references: Mapping[ImageId, Seq
         corpus = index_corpus([_parted(h) for h in hypotheses], [[_parted(r) for r in group] for group in grouped])
     if not (all(hypotheses) and all(reference for group in grouped for reference in group)):
         spaced = index_corpus([h or [""] for h in hypotheses], [[r or [""] for r in group] for group in grouped])
-    return Evaluation(
-        images, hypotheses, grouped, count_bleu(corpus), {"ROUGE-L": rouge_l(spaced), "CIDEr": cider(corpus)}
-    )
+    means = {"ROUGE-L": rouge_l(spaced), "CIDEr": cider(corpus)}
+    return Evaluation(images, hypotheses, grouped, count_bleu(corpus), means, tokenization)
 
 
-def score(candidates: Mapping[ImageId, str], references: Mapping[ImageId, Sequence[str]]) -> dict[str, float]:
+def score(
+    candidates: Mapping[ImageId, str],
+    references: Mapping[ImageId, Sequence[str]],
+    tokenizer: TokenizerName = "ptb",
+    lowercase: bool = False,
+) -> dict[str, float]:
     """Compute the scores of a corpus by name, those of `evaluate`.
 
     Args:
         candidates: The caption of each image.
         references: The reference captions of each image, at least one.
+        tokenizer: ``ptb``, the official one, for English, or one of sacreBLEU's, as `Tokenization` lists them.
+        lowercase: Whether capitals count as small letters; with ``ptb`` they always do.
 
     Returns:
         BLEU-1 to BLEU-4 and ROUGE-L in [0, 1], CIDEr (CIDEr-D) in [0, 10].
 
     Raises:
-        CaptionerError: There is no image, the two have different images, or an image has no reference.
+        CaptionerError: There is no image, the two have different images, an image has no reference, or the tokenizer
+            is unknown or not installed.
     """
-    return evaluate(candidates, references).corpus()
+    return evaluate(candidates, references, Tokenization(tokenizer, lowercase)).corpus()
 
 
 def _parted(tokens: Tokens) -> Tokens:

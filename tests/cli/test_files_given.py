@@ -152,4 +152,4 @@ def test_types_of_public_functions_can_be_asked_for() -> None:
 )
 def test_languages_without_blanks_are_told(caption: str, told: bool, capsys: pytest.CaptureFixture[str]) -> None:
     tell_unspaced([caption] * 3, "captions.csv")
-    assert ("separate the words with spaces first" in capsys.readouterr().err) == told
+    assert ("separate the words with spaces first (jieba, MeCab, PyThaiNLP)" in capsys.readouterr().err) == told

@@ -61,7 +61,8 @@ def test_scores_intervals_and_diversity_in_one_object(files: list[str], capsys: 
 def test_a_table_for_people(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(files) == 0
     out, err = capsys.readouterr()
-    assert "a.json: 3 images, PTB tokens" in out
+    assert "a.json: 3 images; score and 95 % interval" in out
+    assert out.endswith(f"signature: images:3|nrefs:var|case:lc|punct:no|tok:ptb|captioner:{captioner.__version__}\n")
     assert f"CIDEr        {captioner.score(RESULTS, REFERENCES)['CIDEr']:8.4f}" in out
     assert "CIDEr of 3 images is not comparable" in err
 
@@ -193,3 +194,61 @@ def test_a_place_that_cannot_be_written_to_is_told_first(capsys: pytest.CaptureF
     files = ["--references", "nowhere.json", "--candidates", "nowhere.json"]
     assert main(["score", *files, "--per-image", "/proc/each.jsonl"]) == 2
     assert "/proc/each.jsonl" in capsys.readouterr().err
+
+
+GERMAN = {1: ["Ein Hund, der rennt.", "Der Hund rennt »schnell«."], 2: ["Zwei Männer stehen.", "Männer an der Straße."]}
+GERMAN_RESULTS = {1: "ein Hund rennt »schnell«.", 2: "Zwei Männer an der Straße."}
+
+
+@pytest.mark.parametrize("tokenizer", ["13a", "intl", "char", "zh", "none"])
+@pytest.mark.parametrize("lowercase", [False, True])
+def test_bleu_is_sacrebleus_in_its_tokens(
+    tokenizer: str, lowercase: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sacrebleu.metrics import BLEU
+
+    references = write_references(tmp_path / "refs.json", GERMAN)
+    results = write_results(tmp_path / "a.json", GERMAN_RESULTS)
+    command = ["score", "--references", references, "--candidates", results, "--tokenizer", tokenizer, "--json"]
+    assert main([*command, *(["--lowercase"] if lowercase else [])]) == 0
+    found = json.loads(capsys.readouterr().out)
+    oracle = BLEU(tokenize=tokenizer, lowercase=lowercase, smooth_method="none")
+    expected = oracle.corpus_score(list(GERMAN_RESULTS.values()), list(zip(*GERMAN.values(), strict=True)))  # type: ignore[arg-type]
+    assert 100 * found["BLEU-4"] == pytest.approx(expected.score)
+    theirs = dict(entry.split(":") for entry in str(oracle.get_signature()).split("|"))
+    ours = dict(entry.split(":") for entry in found["signature"].split("|"))
+    assert {**ours, "version": ours["sacrebleu"]}.items() >= {
+        (name, theirs[name]) for name in ("nrefs", "case", "tok", "version")
+    }
+    assert "cut off" not in found["diversity"]
+
+
+def test_novel_captions_are_told_in_the_same_tokens(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = tmp_path / "train.jsonl"
+    training.write_text('{"image": "1.jpg", "captions": ["A dog runs", "a cat sits on"], "split": "train"}')
+    command = [*files, "--json", "--training", str(training), "--tokenizer", "13a"]
+    for more, novel in (([], 2 / 3), (["--lowercase"], 1 / 3)):
+        assert main([*command, *more]) == 0
+        assert json.loads(capsys.readouterr().out)["diversity"]["novel"] == pytest.approx(novel)
+
+
+def test_a_tokenizer_without_its_dictionary_is_told(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*files, "--tokenizer", "ko-mecab"]) == 2
+    assert "tokenizer 'ko-mecab' needs a dictionary; run pip install 'sacrebleu[ko]'" in capsys.readouterr().err
+
+
+def test_scores_for_english_refuse_other_tokens(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*files, "--tokenizer", "intl", "--meteor"]) == 2
+    assert "--meteor is for English, in tokens of ptb; leave out --tokenizer intl" in capsys.readouterr().err
+
+
+def test_text_without_spaces_is_told_where_it_would_be_one_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    references = write_references(tmp_path / "refs.json", {1: ["一只黑色的狗在雪地里奔跑。"]})
+    command = ["score", "--references", references, "--candidates", write_results(tmp_path / "a.json", {1: "一只狗。"})]
+    for tokenizer, told in (("13a", True), ("char", False), ("zh", False)):
+        assert main([*command, "--tokenizer", tokenizer]) == 0
+        assert ("score them with --tokenizer char" in capsys.readouterr().err) == told
