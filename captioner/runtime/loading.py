@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from captioner.captioning import BaseCaptioner
 from captioner.checkpoint.pretrained import DEFAULT, FileName, checkpoint_of, names_of
-from captioner.errors import CaptionerError, needs_training_packages
+from captioner.errors import CaptionerError, needs_packages
 from captioner.runtime.names import ONNX
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def load(
         raise CaptionerError(f"model {exported[0]}: torch opens no ONNX file; give the checkpoint that it was made of")
     with_torch = importlib.util.find_spec("torch") is not None
     if backend == "torch" or (backend == "auto" and with_torch and not exported):
-        with needs_training_packages("this model"):
+        with needs_packages("this model"):
             from captioner import pipeline
 
             return pipeline.load(path, device, precision)
