@@ -36,6 +36,7 @@ VERBS = (
     "sample",
     "info",
     "export",
+    "push",
     "completion",
 )
 

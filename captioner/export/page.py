@@ -9,11 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from captioner.checkpoint.file_names import step_file
 from captioner.decoding.options import DecodingOptions
 from captioner.errors import CaptionerError
 from captioner.export.onnx_files import write_onnx
 from captioner.runtime.captioner import OnnxCaptioner
-from captioner.runtime.description import step_file
 from captioner.text.vocabulary import END, NEVER_WRITTEN, PAD, START, Vocabulary
 from captioner.utils.files import replacing
 from captioner.visualize.html_template import escape, render, to_base64, to_json

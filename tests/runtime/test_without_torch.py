@@ -10,9 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 from environments import COMMAND, ROOT, Environment
+from hub_server import Repository, serving
 from processes import started
 
 import captioner
+from captioner.export.onnx_files import write_onnx
 
 SAMPLES = ROOT / "data" / "samples"
 PHOTO = SAMPLES / "rocket.jpg"
@@ -92,3 +94,20 @@ def test_the_server_needs_no_torch(environment: Environment) -> None:
         answer = httpx.post(f"{address}/caption", content=PHOTO.read_bytes(), timeout=COMMAND)
         assert answer.json()["caption"] == expected.text
         assert httpx.get(address, timeout=COMMAND).status_code == 200
+
+
+def test_models_of_the_hub_need_no_torch(
+    environment: Environment, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_onnx(tmp_path / "model.onnx", checkpoint)
+    command = ["captioner", "caption", str(PHOTO), "--model", "hf://me/tiny"]
+    with serving() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+        repository = hub.repositories["me/tiny"] = Repository()
+        repository.commit({file.name: file.read_bytes() for file in tmp_path.glob("*.onnx")})
+        assert "pip install 'captioner[hub]'" in environment.run(*command).stderr
+        environment.install(f"{environment.source}[hub]")
+        done = environment.run(*command)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{PHOTO}\t{captioner.load(checkpoint).caption(PHOTO).text}\n"
