@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from captioner.errors import CaptionerError, needs_training_packages
+from captioner.errors import CaptionerError, needs_packages
 from captioner.utils.lazy_names import from_home
 
 if TYPE_CHECKING:
@@ -37,10 +37,8 @@ _from_home = from_home(__name__, _HOME)
 
 
 def __getattr__(name: str) -> object:
-    if name == "visualize":
-        return importlib.import_module("captioner.visualize")
-    with needs_training_packages(f"captioner.{name}"):
-        return _from_home(name)
+    with needs_packages(f"captioner.{name}"):
+        return importlib.import_module("captioner.visualize") if name == "visualize" else _from_home(name)
 
 
 def __dir__() -> list[str]:

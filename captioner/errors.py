@@ -11,6 +11,13 @@ TRAIN_PACKAGES = frozenset(
 )
 """What the extra ``train`` installs, by the names that are imported."""
 
+INSTALLED_BY = {
+    **dict.fromkeys(("onnxruntime", "PIL", "rich", "markdown_it", "shtab"), "captioner"),
+    **dict.fromkeys(TRAIN_PACKAGES, "captioner[train]"),
+    "huggingface_hub": "captioner[hub]",
+}
+"""What to install for packages that parts of this project do without, by the names that are imported."""
+
 
 class CaptionerError(Exception):
     """Raised for errors that the user can fix; the message is one line: the thing, its value, and the cure.
@@ -34,18 +41,19 @@ def first_line(error: Exception) -> str:
 
 
 @contextmanager
-def needs_training_packages(what: str) -> Iterator[None]:
-    """Says how to install torch, and what comes with it, where it is missing.
+def needs_packages(what: str) -> Iterator[None]:
+    """Tell how to install a package that is missing.
 
     Args:
-        what: Is wanted.
+        what: Needs it.
 
     Raises:
-        CaptionerError: A package of the extra ``train`` is not installed.
+        CaptionerError: A package of `INSTALLED_BY` is not installed.
     """
     try:
         yield
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in TRAIN_PACKAGES:
+        package = INSTALLED_BY.get((error.name or "").partition(".")[0])
+        if package is None:
             raise
-        raise CaptionerError(f"{what} needs {error.name}; run pip install 'captioner[train]'") from error
+        raise CaptionerError(f"{what} needs {error.name}; run pip install '{package}'") from error

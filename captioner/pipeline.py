@@ -14,7 +14,7 @@ from torch import Tensor
 from captioner import checkpoint
 from captioner.caption import Caption
 from captioner.captioning import BATCH_SIZE, BaseCaptioner, Decoded, LoadedImage, TokenHypothesis
-from captioner.checkpoint.pretrained import FileName, checkpoint_of, names_of
+from captioner.checkpoint.pretrained import FileName, names_of
 from captioner.data.images import ImageSource
 from captioner.data.transforms import to_pixels
 from captioner.decoding import DecodingOptions, Hypothesis, decode, score_captions
@@ -189,8 +189,9 @@ def load(
     """Open a captioner; the embedded one needs no file and no internet.
 
     Args:
-        path: A checkpoint made by ``captioner train`` or ``captioner export``, or ``default``, the embedded one, which
-            is the default. Several, with the same vocabulary, make an ensemble.
+        path: A checkpoint made by ``captioner train`` or ``captioner export``, ``hf://owner/name``, one on the Hugging
+            Face Hub, or ``default``, the embedded one, which is the default. Several, with the same vocabulary, make an
+            ensemble.
         device: Its device, such as ``cpu`` or ``cuda``.
         precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 for the decoder on CPUs that are faster with it.
 
@@ -201,8 +202,7 @@ def load(
         CaptionerError: The checkpoint is missing or cannot be read safely, the vocabularies of an ensemble differ, or
             the device or precision is unavailable.
     """
-    files = [checkpoint_of(file) for file in names_of(path)]
-    first, *others = contents = [member for file in files for member in checkpoint.read_members(file)]
+    first, *others = contents = [member for file in names_of(path) for member in checkpoint.read_members(file)]
     checkpoint.refuse_other_words(contents)
     model, vocabulary = first.build()
     return Captioner(model, vocabulary, first.card, device, [other.build()[0] for other in others], precision)

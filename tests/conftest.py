@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from hub_server import Hub, serving
 from make_shapes import write_shapes
 from PIL import Image
 
@@ -110,6 +111,23 @@ def chromium() -> Iterator[Any]:
         browser = driver.chromium.launch(executable_path=CHROMIUM)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A server that is the Hub of this process, with an empty cache and nobody logged in."""
+    # What the library reads from the environment when it is imported, which was long ago.
+    constants = "huggingface_hub.constants"
+    with serving() as server:
+        monkeypatch.setattr(f"{constants}.ENDPOINT", server.address)
+        template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(f"{constants}.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(f"{constants}.HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(f"{constants}.HF_TOKEN_PATH", str(tmp_path / "token"))
+        monkeypatch.setattr(f"{constants}.HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(f"{constants}.HF_HUB_OFFLINE", False)
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        yield server
 
 
 @pytest.fixture

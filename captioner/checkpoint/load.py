@@ -12,6 +12,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from captioner.checkpoint.checkpoint import Checkpoint, naming
+from captioner.checkpoint.pretrained import checkpoint_of
 from captioner.checkpoint.quantization import dequantize
 from captioner.checkpoint.schema import ALL, METADATA_KEY, parse
 from captioner.errors import CaptionerError, first_line
@@ -44,12 +45,16 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
 def read_members(path: str | os.PathLike[str]) -> list[Checkpoint]:
     """Read the models of a checkpoint, exported or written by Lightning in training; no code in it is run.
 
+    Args:
+        path: The file, or a name that `captioner.load` takes: ``default``, or ``hf://owner/name``.
+
     Returns:
         The model, or those of an ensemble, in order.
 
     Raises:
         CaptionerError: There is no such file, or it is not a checkpoint that can be read safely.
     """
+    path = checkpoint_of(path)
     name, path = os.fspath(path), Path(path)
     try:
         with path.open("rb") as file:

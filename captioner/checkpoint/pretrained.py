@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import TypeAlias
 
+from captioner.checkpoint.file_names import ONNX, SAFETENSORS
+from captioner.checkpoint.hub import fetch, is_hub_name
 from captioner.errors import CaptionerError
 
 FileName: TypeAlias = str | os.PathLike[str]
@@ -28,13 +30,22 @@ def names_of(models: FileName | Sequence[FileName] | None) -> Sequence[FileName]
     return names
 
 
-def checkpoint_of(model: FileName) -> FileName:
-    """Path of a model: ``default`` is the embedded one, anything else is a path.
+def checkpoint_of(model: FileName, exported: bool = False) -> FileName:
+    """Path of a model: ``default`` is the embedded one, ``hf://…`` one on the Hub, anything else is a path.
 
     A file named ``default`` is ``./default``.
+
+    Args:
+        model: The name.
+        exported: Whether, of the first two, the graphs for onnxruntime are wanted.
+
+    Raises:
+        CaptionerError: It is named as one on the Hub, and cannot be downloaded.
     """
+    if is_hub_name(model):
+        return fetch(model, exported)
     if model != DEFAULT:
         return model
-    file = resources.files("captioner") / "pretrained" / "captioner.safetensors"
+    file = resources.files("captioner") / "pretrained" / f"captioner{ONNX if exported else SAFETENSORS}"
     assert isinstance(file, os.PathLike)
     return file

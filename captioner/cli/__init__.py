@@ -18,7 +18,7 @@ from typing import NoReturn
 from captioner import __version__
 from captioner.cli.interrupt import interruptible
 from captioner.cli.messages import message_of
-from captioner.errors import CaptionerError, needs_training_packages
+from captioner.errors import CaptionerError, needs_packages
 from captioner.utils.console import print_status, printable
 from captioner.utils.nearest import did_you_mean
 from captioner.utils.signals import EXIT_INTERRUPTED
@@ -36,6 +36,7 @@ VERBS = (
     "sample",
     "info",
     "export",
+    "push",
     "completion",
 )
 
@@ -156,7 +157,7 @@ def _run(argv: Sequence[str] | None) -> int:
         for name, value in vars(args).items():
             if value == "" or (isinstance(value, list) and "" in value):
                 raise CaptionerError(f"{name.replace('_', '-')} is an empty text; leave it out, or name something")
-    with needs_training_packages(f"captioner {args.verb}"):
+    with needs_packages(f"captioner {args.verb}"):
         code: int = args.run(args)
     return code
 

@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captioner.checkpoint.file_names import ONNX
 from captioner.cli.options import check_ending, check_output
 from captioner.errors import CaptionerError
-from captioner.runtime.names import ONNX
 from captioner.utils.console import printable
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "checkpoints",
         nargs="*",
         metavar="CHECKPOINT",
-        help="a .ckpt of captioner train, or a .safetensors of ours; of several, the mean of their weights is written "
-        "(default: the embedded model)",
+        help="a .ckpt of captioner train, a .safetensors of ours, or hf://owner/name; of several, the mean of their "
+        "weights is written (default: the embedded model)",
     )
     parser.add_argument(
         "--ensemble",
@@ -94,8 +94,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write_onnx(args: argparse.Namespace, files: Sequence[str]) -> None:
+    from captioner.checkpoint.file_names import step_file
     from captioner.export.onnx_files import write_onnx
-    from captioner.runtime.description import step_file
 
     check_output(os.fspath(step_file(Path(args.output))), *files, args.card)
     with _one_file(args, files) as source:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captioner.checkpoint.file_names import ONNX
 from captioner.errors import CaptionerError
-from captioner.runtime.names import ONNX
 from captioner.utils.console import printable
 
 if TYPE_CHECKING:
@@ -22,20 +21,21 @@ SUMMARY = "tell what a checkpoint is: size, words, data, scores, licence"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    parser.add_argument("--model", metavar="FILE", action="append", help="a checkpoint (default: the embedded one)")
+    text = "a checkpoint, or hf://owner/name (default: the embedded one)"
+    parser.add_argument("--model", metavar="FILE", action="append", help=text)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the model card."""
     from captioner.checkpoint.pretrained import DEFAULT, checkpoint_of
+    from captioner.runtime.loading import opens_graphs
 
     if args.model and len(args.model) > 1:
         raise CaptionerError(f"--model is {' and '.join(args.model)}; info shows one checkpoint at a time")
     model = args.model[0] if args.model else DEFAULT
-    path = Path(checkpoint_of(model))
-    exported = path.suffix == ONNX or (model == DEFAULT and importlib.util.find_spec("torch") is None)
-    facts = _exported(path.with_suffix(ONNX)) if exported else _checkpoint(path)
+    path = Path(checkpoint_of(model, opens_graphs()))
+    facts = _exported(path) if path.suffix == ONNX else _checkpoint(path)
     print(json.dumps(facts) if args.json else "\n".join(map(printable, _lines(facts))))
     return 0
 

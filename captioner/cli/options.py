@@ -24,7 +24,8 @@ def add_model_arguments(parser: argparse.ArgumentParser, max_pixels: int | None 
         "--model",
         metavar="FILE",
         action="append",
-        help="checkpoint made by captioner train (default: the embedded one); given again, an ensemble",
+        help="checkpoint made by captioner train, or hf://owner/name of one on the Hugging Face Hub (default: the "
+        "embedded one); given again, an ensemble",
     )
     parser.add_argument(
         "--backend",

@@ -13,7 +13,9 @@ SUMMARY = "draw sentences from a language model"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    parser.add_argument("--model", metavar="FILE", required=True, help="checkpoint of task language_model")
+    parser.add_argument(
+        "--model", metavar="FILE", required=True, help="checkpoint of task language_model, or hf://owner/name"
+    )
     parser.add_argument("--count", type=int, default=10, metavar="N", help="sentences (default: 10)")
     text = "below 1 draws likely words more often (default: 1)"
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help=text)

@@ -17,12 +17,13 @@ from typing import Any
 import onnx
 
 from captioner import __version__, checkpoint
+from captioner.checkpoint.file_names import step_file
 from captioner.errors import CaptionerError
 from captioner.export.graphs import Graphs, make_graphs
 from captioner.export.weights import StoredWeights, Weight, fill_in
 from captioner.models.captioner import CaptionModel, attention_grid, confidence_of
 from captioner.models.confidence import concept_words
-from captioner.runtime.description import FORMAT, METADATA_KEY, FittedConfidence, checksum, step_file
+from captioner.runtime.description import FORMAT, METADATA_KEY, FittedConfidence, checksum
 from captioner.utils.files import replacing
 
 

@@ -11,11 +11,11 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from captioner.checkpoint.file_names import step_file
 from captioner.decoding.options import DecodingOptions
 from captioner.errors import CaptionerError
 from captioner.export.onnx_files import write_onnx
 from captioner.runtime.captioner import OnnxCaptioner
-from captioner.runtime.description import step_file
 from captioner.text.vocabulary import END, NEVER_WRITTEN, PAD, START, Vocabulary
 from captioner.utils.files import replacing
 from captioner.visualize.html_template import escape, render, to_json

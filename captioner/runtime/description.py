@@ -25,14 +25,8 @@ preprocessing of each input of pixels; ``grid``, rows and columns of the attenti
 ``words``, in the order of ids; ``confidence``, as `FittedConfidence` with the things by id, or null; ``card``.
 """
 
-_STEP = ".step"
 _PART = 1 << 20
 """Bytes of a file that are in memory at a time."""
-
-
-def step_file(path: Path) -> Path:
-    """The file of the step that belongs to an encoder's."""
-    return path.with_name(f"{path.stem}{_STEP}{path.suffix}")
 
 
 def checksum(path: Path) -> str:

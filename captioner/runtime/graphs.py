@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import onnxruntime
 
+from captioner.checkpoint.file_names import step_file
 from captioner.errors import CaptionerError, first_line
-from captioner.runtime.description import METADATA_KEY, Description, checksum, identity, parse, step_file
+from captioner.runtime.description import METADATA_KEY, Description, checksum, identity, parse
 from captioner.runtime.names import ATTENTION, CONFIDENCE, LOG_PROBABILITIES, NEXT, WORDS
 
 IMAGES_AT_ONCE = 4

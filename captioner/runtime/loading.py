@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from captioner.captioning import BaseCaptioner
-from captioner.checkpoint.pretrained import DEFAULT, FileName, checkpoint_of, names_of
-from captioner.errors import CaptionerError, needs_training_packages
-from captioner.runtime.names import ONNX
+from captioner.checkpoint.file_names import ONNX
+from captioner.checkpoint.pretrained import FileName, checkpoint_of, names_of
+from captioner.errors import CaptionerError, needs_packages
 
 if TYPE_CHECKING:
     import torch
@@ -43,12 +43,14 @@ def load(
     """Opens a captioner; the embedded one needs no file and no internet.
 
     Args:
-        path: A checkpoint made by ``captioner train`` or ``captioner export``, or ``default``, the embedded one, which
-            is the default. Several, trained on the same words, write each caption together: an ensemble.
+        path: A checkpoint made by ``captioner train`` or ``captioner export``; ``hf://owner/name``, one on the Hugging
+            Face Hub, also with a revision, ``hf://owner/name@revision``, or a file, ``hf://owner/name/FILE``; or
+            ``default``, the embedded one, which is the default. Several, trained on the same words, write each caption
+            together: an ensemble.
         device: Where it runs, such as ``cpu`` or ``cuda``.
         precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 for the decoder on CPUs that multiply it faster.
-        backend: What computes: ``torch``; ``onnx``, onnxruntime, for the embedded model and for ONNX files; ``auto``:
-            onnxruntime for ONNX files and where torch is not installed, else torch.
+        backend: What computes: ``torch``; ``onnx``, onnxruntime, for the embedded model, ONNX files and
+            models on the Hub; ``auto``: onnxruntime for ONNX files and where torch is not installed, else torch.
 
     Returns:
         The captioner. Of arrays it takes the channels as red, green, blue: OpenCV's need ``array[..., ::-1]``.
@@ -59,17 +61,21 @@ def load(
     """
     if backend not in BACKENDS:
         raise CaptionerError(f"backend {backend!r} is unknown; choose one of {', '.join(BACKENDS)}")
-    files = names_of(path)
+    files = [checkpoint_of(name, opens_graphs(backend)) for name in names_of(path)]
     exported = [file for file in files if Path(file).suffix == ONNX]
     if backend == "torch" and exported:
         raise CaptionerError(f"model {exported[0]}: torch opens no ONNX file; give the checkpoint that it was made of")
-    with_torch = importlib.util.find_spec("torch") is not None
-    if backend == "torch" or (backend == "auto" and with_torch and not exported):
-        with needs_training_packages("this model"):
+    if not exported and not opens_graphs(backend):
+        with needs_packages("this model"):
             from captioner import pipeline
 
-            return pipeline.load(path, device, precision)
+            return pipeline.load(files, device, precision)
     return _load_exported(files, str(device), precision)
+
+
+def opens_graphs(backend: str = "auto") -> bool:
+    """Whether a backend opens a model's graphs, where it has them, in place of its checkpoint."""
+    return backend == "onnx" or (backend == "auto" and importlib.util.find_spec("torch") is None)
 
 
 def _load_exported(files: Sequence[FileName], device: str, precision: str) -> BaseCaptioner:
@@ -78,7 +84,7 @@ def _load_exported(files: Sequence[FileName], device: str, precision: str) -> Ba
             f"onnxruntime opens one file at a time, not {len(files)}; export them together, as an ensemble"
         )
     [file] = files
-    if file != DEFAULT and Path(file).suffix != ONNX:
+    if Path(file).suffix != ONNX:
         raise CaptionerError(f"model {file}: is no .onnx file, so it needs torch; run pip install 'captioner[train]'")
     if device != "cpu":
         raise CaptionerError(
@@ -88,4 +94,4 @@ def _load_exported(files: Sequence[FileName], device: str, precision: str) -> Ba
         raise CaptionerError(f"precision {precision!r} needs torch; onnxruntime computes in float32")
     from captioner.runtime.captioner import OnnxCaptioner
 
-    return OnnxCaptioner(Path(checkpoint_of(DEFAULT)).with_suffix(ONNX) if file == DEFAULT else file)
+    return OnnxCaptioner(file)

@@ -1,8 +1,5 @@
 """What exported graphs, their inputs and their outputs are called."""
 
-ONNX = ".onnx"
-"""How the names of their files end."""
-
 PIXELS = "pixels"
 """Images as the encoder takes them; where networks have several kinds of preprocessing, ``pixels_0`` and so on."""
 WORDS = "words"

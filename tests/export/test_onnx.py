@@ -20,6 +20,7 @@ from safetensors import safe_open
 
 import captioner
 from captioner import checkpoint
+from captioner.checkpoint.file_names import step_file
 from captioner.checkpoint.pretrained import DEFAULT, checkpoint_of
 from captioner.cli import main
 from captioner.data.transforms import Transform
@@ -30,7 +31,7 @@ from captioner.models.captioner import CaptionerConfig, CaptionModel
 from captioner.models.decoder import DecoderConfig
 from captioner.pipeline import Captioner
 from captioner.runtime.captioner import OnnxCaptioner
-from captioner.runtime.description import METADATA_KEY, checksum, step_file
+from captioner.runtime.description import METADATA_KEY, checksum
 from captioner.text.function_words import FUNCTION_WORDS
 from captioner.text.vocabulary import Vocabulary
 from captioner.training.calibration import things_of
