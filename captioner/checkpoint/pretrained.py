@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from importlib import resources
+from pathlib import Path
 from typing import TypeAlias
 
 from captioner.errors import CaptionerError
@@ -38,3 +40,16 @@ def checkpoint_of(model: FileName) -> FileName:
     file = resources.files("captioner") / "pretrained" / "captioner.safetensors"
     assert isinstance(file, os.PathLike)
     return file
+
+
+def digest_of(model: FileName) -> str:
+    """SHA-256 of a model's file, as hexadecimal digits.
+
+    Raises:
+        CaptionerError: It cannot be read.
+    """
+    path = Path(checkpoint_of(model))
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise CaptionerError(f"checkpoint {path}: cannot be read: {error.strerror or error}") from error

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from captioner.cli.messages import message_of
 from captioner.cli.options import (
@@ -76,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
         raise CaptionerError("--min-confidence needs a model with a confidence; make one with captioner calibrate")
     if args.output:
         return _write(args, names, model, options) or int(bool(empty))
+    from captioner.caption import describe
+
     failed = bool(empty)
     for name, result in zip(names, _stream(args, names, model, options), strict=True):
         failed |= isinstance(result, CaptionerError)
@@ -84,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
             print(json.dumps(describe(name, result, options.num_captions, args.min_confidence)), flush=True)
         elif not isinstance(result, CaptionerError):
             for caption in (result, *result.alternatives):
-                if _is_sure(caption, args.min_confidence):
+                if caption.is_sure(args.min_confidence):
                     print(f"{printable(name)}\t{printable(caption.text)}", flush=True)
     return 1 if failed else 0
 
@@ -104,6 +106,7 @@ def _refuse_to_overwrite(args: argparse.Namespace) -> None:
 
 def _write(args: argparse.Namespace, names: Sequence[str], model: BaseCaptioner, options: DecodingOptions) -> int:
     """Write captions to a file, each line immediately."""
+    from captioner.caption import describe
     from captioner.cli.jsonl import Journal
     from captioner.cli.resume import mended, refuse_another_job, what_is_left
     from captioner.utils.counter import counted
@@ -137,13 +140,8 @@ def _report(name: str, result: Caption | CaptionerError, min_confidence: float) 
     """Report an image without a caption on standard error, with the reason."""
     if isinstance(result, CaptionerError):
         print_status(f"captioner: {message_of(result)}")
-    elif not _is_sure(result, min_confidence):
+    elif not result.is_sure(min_confidence):
         print_status(f"captioner: {printable(name)}: no caption; its confidence {result.confidence:.2f} is too low")
-
-
-def _is_sure(caption: Caption, min_confidence: float) -> bool:
-    """Whether a caption's confidence, if it has one, reaches the minimum."""
-    return caption.confidence is None or caption.confidence >= min_confidence
 
 
 def standard_input() -> bytes:
@@ -156,17 +154,6 @@ def standard_input() -> bytes:
     named = NamedBytes(content)
     named.name = "standard input"
     return named
-
-
-def describe(name: str, caption: Caption | CaptionerError, count: int, min_confidence: float = 0.0) -> dict[str, Any]:
-    """Build the JSON object of an image; a caption of too low confidence is null."""
-    if isinstance(caption, CaptionerError):
-        return {"image": name, "error": str(caption)}
-    every = [
-        {**each.facts(), **({} if _is_sure(each, min_confidence) else {"caption": None})}
-        for each in (caption, *caption.alternatives)
-    ]
-    return {"image": name, **every[0], **({"captions": every} if count > 1 else {})}
 
 
 def _photographs(given: list[str]) -> tuple[list[str], list[str]]:

@@ -186,16 +186,12 @@ def _check(args: argparse.Namespace, forms: Sequence[str]) -> None:
 
 def _identity(models: Sequence[str] | None) -> tuple[str, str]:
     """The model's name, and its fingerprint."""
-    from captioner.checkpoint.pretrained import DEFAULT, checkpoint_of
+    from captioner.checkpoint.pretrained import DEFAULT, checkpoint_of, digest_of
 
     names, digests = [], []
     for model in models or (DEFAULT,):
-        path = Path(checkpoint_of(model))
-        try:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise CaptionerError(f"checkpoint {path}: cannot be read: {error.strerror or error}") from error
-        names.append(f"{path.stem}@{digest[:12]}")
+        digest = digest_of(model)
+        names.append(f"{Path(checkpoint_of(model)).stem}@{digest[:12]}")
         digests.append(digest)
     return "+".join(names), " ".join(digests)
 
