@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from captioner.cli.caption_ray import add_ray_arguments, refuse_ray_arguments, run_on_ray
 from captioner.cli.messages import message_of
 from captioner.cli.options import (
     add_decoding_arguments,
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="FILE.jsonl", help="write JSON lines to this file, as they come")
     parser.add_argument("--resume", action="store_true", help="continue the file of an interrupted run")
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it is there already")
+    add_ray_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,6 +65,9 @@ def run(args: argparse.Namespace) -> int:
         raise CaptionerError(f"--min-confidence is {args.min_confidence}; it must be at least 0 and at most 1")
     if args.overwrite and (args.resume or not args.output):
         raise CaptionerError("--overwrite starts a new file of captions; name it with --output, without --resume")
+    if args.engine == "ray":
+        return run_on_ray(args)
+    refuse_ray_arguments(args)
     options = decoding_options(args)
     set_pixel_limit(args)
     names, empty = _photographs(args.photos)
