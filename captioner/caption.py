@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from captioner.errors import CaptionerError
 from captioner.text.vocabulary import join_words
 
 TRAINED_TO_LOOK = (
@@ -74,7 +75,29 @@ class Caption:
         """Text, log-probability and confidence as JSON values."""
         return {"caption": self.text, "log_probability": self.log_probability, "confidence": self.confidence}
 
+    def is_sure(self, min_confidence: float) -> bool:
+        """Whether its confidence, if it has one, reaches a minimum."""
+        return self.confidence is None or self.confidence >= min_confidence
+
     @property
     def perplexity(self) -> float:
         """Perplexity per word: the number of equally likely words with the same uncertainty."""
         return math.exp(-self.log_probability / (len(self.word_log_probabilities) - self.given))
+
+
+def describe(name: str, caption: Caption | CaptionerError, count: int, min_confidence: float = 0.0) -> dict[str, Any]:
+    """Build the JSON object of an image; a caption of too low confidence is null.
+
+    Args:
+        name: The image's name.
+        caption: Its caption, or why it has none.
+        count: Captions that were asked for; of several, all are listed as ``captions``.
+        min_confidence: The lowest confidence of a caption that is shown.
+    """
+    if isinstance(caption, CaptionerError):
+        return {"image": name, "error": str(caption)}
+    every = [
+        {**each.facts(), **({} if each.is_sure(min_confidence) else {"caption": None})}
+        for each in (caption, *caption.alternatives)
+    ]
+    return {"image": name, **every[0], **({"captions": every} if count > 1 else {})}

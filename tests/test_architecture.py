@@ -23,7 +23,7 @@ LAYERS = (
     {"runtime"},
     {"sidecars"},
     {"visualize"},
-    {"export", "serve"},
+    {"export", "serve", "ray"},
     {"training"},
     {"cli"},
     {"__main__"},
@@ -48,6 +48,7 @@ WITHOUT_TORCH = (
     "runtime",
     "sidecars",
     "serve",
+    "ray",
     "cli",
 )
 READERS = (

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from importlib import resources
+from pathlib import Path
 from typing import TypeAlias
 
 from captioner.checkpoint.file_names import ONNX, SAFETENSORS
@@ -49,3 +51,20 @@ def checkpoint_of(model: FileName, exported: bool = False) -> FileName:
     file = resources.files("captioner") / "pretrained" / f"captioner{ONNX if exported else SAFETENSORS}"
     assert isinstance(file, os.PathLike)
     return file
+
+
+def digest_of(model: FileName, exported: bool = False) -> str:
+    """SHA-256 of a model's file, as hexadecimal digits.
+
+    Args:
+        model: The name, as for `checkpoint_of`.
+        exported: Whether the graphs for onnxruntime are meant.
+
+    Raises:
+        CaptionerError: It cannot be read, or downloaded.
+    """
+    path = Path(checkpoint_of(model, exported))
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise CaptionerError(f"checkpoint {path}: cannot be read: {error.strerror or error}") from error

@@ -8,8 +8,9 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from captioner.cli.caption_ray import add_ray_arguments, refuse_ray_arguments, run_on_ray
 from captioner.cli.messages import message_of
 from captioner.cli.options import (
     add_decoding_arguments,
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="FILE.jsonl", help="write JSON lines to this file, as they come")
     parser.add_argument("--resume", action="store_true", help="continue the file of an interrupted run")
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it is there already")
+    add_ray_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,6 +65,9 @@ def run(args: argparse.Namespace) -> int:
         raise CaptionerError(f"--min-confidence is {args.min_confidence}; it must be at least 0 and at most 1")
     if args.overwrite and (args.resume or not args.output):
         raise CaptionerError("--overwrite starts a new file of captions; name it with --output, without --resume")
+    if args.engine == "ray":
+        return run_on_ray(args)
+    refuse_ray_arguments(args)
     options = decoding_options(args)
     set_pixel_limit(args)
     names, empty = _photographs(args.photos)
@@ -76,6 +81,8 @@ def run(args: argparse.Namespace) -> int:
         raise CaptionerError("--min-confidence needs a model with a confidence; make one with captioner calibrate")
     if args.output:
         return _write(args, names, model, options) or int(bool(empty))
+    from captioner.caption import describe
+
     failed = bool(empty)
     for name, result in zip(names, _stream(args, names, model, options), strict=True):
         failed |= isinstance(result, CaptionerError)
@@ -84,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
             print(json.dumps(describe(name, result, options.num_captions, args.min_confidence)), flush=True)
         elif not isinstance(result, CaptionerError):
             for caption in (result, *result.alternatives):
-                if _is_sure(caption, args.min_confidence):
+                if caption.is_sure(args.min_confidence):
                     print(f"{printable(name)}\t{printable(caption.text)}", flush=True)
     return 1 if failed else 0
 
@@ -104,6 +111,7 @@ def _refuse_to_overwrite(args: argparse.Namespace) -> None:
 
 def _write(args: argparse.Namespace, names: Sequence[str], model: BaseCaptioner, options: DecodingOptions) -> int:
     """Write captions to a file, each line immediately."""
+    from captioner.caption import describe
     from captioner.cli.jsonl import Journal
     from captioner.cli.resume import mended, refuse_another_job, what_is_left
     from captioner.utils.counter import counted
@@ -137,13 +145,8 @@ def _report(name: str, result: Caption | CaptionerError, min_confidence: float) 
     """Report an image without a caption on standard error, with the reason."""
     if isinstance(result, CaptionerError):
         print_status(f"captioner: {message_of(result)}")
-    elif not _is_sure(result, min_confidence):
+    elif not result.is_sure(min_confidence):
         print_status(f"captioner: {printable(name)}: no caption; its confidence {result.confidence:.2f} is too low")
-
-
-def _is_sure(caption: Caption, min_confidence: float) -> bool:
-    """Whether a caption's confidence, if it has one, reaches the minimum."""
-    return caption.confidence is None or caption.confidence >= min_confidence
 
 
 def standard_input() -> bytes:
@@ -156,17 +159,6 @@ def standard_input() -> bytes:
     named = NamedBytes(content)
     named.name = "standard input"
     return named
-
-
-def describe(name: str, caption: Caption | CaptionerError, count: int, min_confidence: float = 0.0) -> dict[str, Any]:
-    """Build the JSON object of an image; a caption of too low confidence is null."""
-    if isinstance(caption, CaptionerError):
-        return {"image": name, "error": str(caption)}
-    every = [
-        {**each.facts(), **({} if _is_sure(each, min_confidence) else {"caption": None})}
-        for each in (caption, *caption.alternatives)
-    ]
-    return {"image": name, **every[0], **({"captions": every} if count > 1 else {})}
 
 
 def _photographs(given: list[str]) -> tuple[list[str], list[str]]:

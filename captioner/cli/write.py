@@ -186,17 +186,14 @@ def _check(args: argparse.Namespace, forms: Sequence[str]) -> None:
 
 def _identity(models: Sequence[str] | None, backend: str) -> tuple[str, str]:
     """The model's name, and its fingerprint; the embedded one has one with all backends."""
-    from captioner.checkpoint.pretrained import DEFAULT, checkpoint_of
+    from captioner.checkpoint.pretrained import DEFAULT, checkpoint_of, digest_of
     from captioner.runtime.loading import opens_graphs
 
     names, digests = [], []
     for model in models or (DEFAULT,):
-        path = Path(checkpoint_of(model, model != DEFAULT and opens_graphs(backend)))
-        try:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise CaptionerError(f"checkpoint {path}: cannot be read: {error.strerror or error}") from error
-        names.append(f"{path.stem}@{digest[:12]}")
+        exported = model != DEFAULT and opens_graphs(backend)
+        digest = digest_of(model, exported)
+        names.append(f"{Path(checkpoint_of(model, exported)).stem}@{digest[:12]}")
         digests.append(digest)
     return "+".join(names), " ".join(digests)
 

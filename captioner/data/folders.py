@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from captioner.errors import CaptionerError
@@ -25,7 +25,9 @@ GALLERY_END = "_files"
 """Suffix of a gallery's folder."""
 
 
-def find_images(path: str | os.PathLike[str], with_shards: bool = False) -> Iterator[Path]:
+def find_images(
+    path: str | os.PathLike[str], with_shards: bool = False, others: Collection[str] = ()
+) -> Iterator[Path]:
     """Yield the image files below a folder, sorted; a path that is not a folder is yielded itself.
 
     Files without an extension are recognized by their content. Hidden files and folders and a gallery's thumbnails are
@@ -35,6 +37,7 @@ def find_images(path: str | os.PathLike[str], with_shards: bool = False) -> Iter
     Args:
         path: The folder, or another path.
         with_shards: Whether tar files are listed like folders, in the order of their members.
+        others: Lower-case extensions of further files to yield.
     """
     # A list instead of recursion: folders can be nested deeper than Python's stack.
     waiting = [(Path(path), os.path.isdir(path))]  # unlike Path.is_dir, it never raises
@@ -50,7 +53,7 @@ def find_images(path: str | os.PathLike[str], with_shards: bool = False) -> Iter
         for entry in reversed(entries):
             is_folder = entry.is_dir(follow_symlinks=False)
             below = Path(entry.path)
-            is_shard = with_shards and is_tar(below)
+            is_shard = (with_shards and is_tar(below)) or below.suffix.lower() in others
             if not entry.name.startswith(".") and (is_folder or is_shard or _is_image(entry, below)):
                 waiting.append((below, is_folder))
 

@@ -13,6 +13,7 @@ from captioner.runtime.confidence import tell_confidences
 from captioner.runtime.graphs import Encoded, Graphs
 from captioner.runtime.hypotheses import Hypothesis, score
 from captioner.runtime.search import decode
+from captioner.utils.threads import told_threads
 
 
 class OnnxCaptioner(BaseCaptioner):
@@ -34,7 +35,8 @@ class OnnxCaptioner(BaseCaptioner):
         self.files = self._graphs.files
         self.description = self._graphs.description
         known = self.description
-        super().__init__(known.vocabulary, known.card, known.transforms, known.grid or (1, 1), os.cpu_count() or 1)
+        threads = told_threads() or os.cpu_count() or 1
+        super().__init__(known.vocabulary, known.card, known.transforms, known.grid or (1, 1), threads)
 
     @property
     def shows_attention(self) -> bool:

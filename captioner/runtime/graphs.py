@@ -14,6 +14,7 @@ from captioner.checkpoint.file_names import step_file
 from captioner.errors import CaptionerError, first_line
 from captioner.runtime.description import METADATA_KEY, Description, checksum, identity, parse
 from captioner.runtime.names import ATTENTION, CONFIDENCE, LOG_PROBABILITIES, NEXT, WORDS
+from captioner.utils.threads import told_threads
 
 IMAGES_AT_ONCE = 4
 """Images that the encoder takes together: the activations of its layers then stay in a CPU's cache."""
@@ -117,6 +118,7 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
     options.log_severity_level = 3  # errors, which are raised as well
     # Memory that is kept for the next call grows with the largest one; pages that malloc keeps do as well.
     options.enable_cpu_mem_arena = False
+    options.intra_op_num_threads = told_threads()
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     # What its C++ raises for a damaged graph, an unknown operator or a missing file of weights shares no base.

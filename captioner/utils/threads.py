@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -38,6 +39,15 @@ def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], th
     finally:
         for future in futures:
             future.cancel()
+
+
+def told_threads() -> int:
+    """The threads that ``OMP_NUM_THREADS`` tells this process to compute with, as torch does; 0 where it is unset.
+
+    Ray sets it to the CPUs that it gave to an actor.
+    """
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return int(told) if told.isdecimal() else 0
 
 
 def _work(function: Callable[[Item], Result], tasks: SimpleQueue[tuple[Future[Result], Item] | None]) -> None:

@@ -83,6 +83,12 @@ def test_what_needs_more_says_what_to_install(environment: Environment, checkpoi
         assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_cluster_needs_its_packages(environment: Environment, tmp_path: Path) -> None:
+    done = environment.run("caption", str(PHOTO), "--engine", "ray", "--output", str(tmp_path / "out"))
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "pip install 'captioner[ray]'" in done.stderr
+
+
 def test_the_server_needs_no_torch(environment: Environment) -> None:
     assert "pip install 'captioner[serve]'" in environment.run("captioner", "serve", "--port", "0").stderr
     environment.install(f"{environment.source}[serve]")
