@@ -70,7 +70,7 @@ class Tokenization:
 
 def _sacrebleu_tokenizer(name: str) -> Callable[[str], str]:
     try:
-        from sacrebleu.metrics import BLEU
+        from sacrebleu.metrics.bleu import BLEU
 
         tokenizer: Callable[[str], str] = BLEU(tokenize=name).tokenizer
         tokenizer("")  # some load their dictionary now
