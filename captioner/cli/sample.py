@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-p", type=float, default=1.0, metavar="P", help=text)
     text = "longest sentence, in words or characters (default: 40)"
     parser.add_argument("--max-words", type=int, default=40, metavar="N", help=text)
-    parser.add_argument("--prompt", default="", metavar="TEXT", help="beginning of every sentence (default: none)")
+    parser.add_argument("--prompt", metavar="TEXT", help="beginning of every sentence (default: none)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed draws others (default: 0)")
 
 

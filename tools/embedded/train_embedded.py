@@ -1,4 +1,4 @@
-"""Trains the embedded model from nothing: CNN and decoder three times, then rewards; its confidence and its scores.
+"""Trains the embedded model again from nothing: CNN and decoder, twice, then rewards; its confidence and its scores.
 
     python tools/data/prepare_everyday.py --everyday DIR --more DIR --flickr8k DIR
     python tools/data/make_nonphotos.py data/nonphotos/fit
@@ -96,13 +96,7 @@ PHASES: Mapping[str, Part] = {
         "--seed_everything 4 --model.optimizer.learning_rate 8e-4 --model.optimizer.encoder_learning_rate 2.5e-4 "
         "--model.optimizer.warmup_steps 100",
     ),
-    "everyday_people": Phase(
-        "everyday_again",
-        "everyday.yaml",
-        "--data.captions [data/everyday/by_people.jsonl] --seed_everything 7 --model.optimizer.learning_rate 7e-4 "
-        "--model.optimizer.encoder_learning_rate 3e-4 --model.optimizer.warmup_steps 100",
-    ),
-    "everyday_short": Shortened("everyday_people", 512),
+    "everyday_short": Shortened("everyday_again", 512),
     "everyday_rewarded": Phase("everyday_short", "everyday/rewarded.yaml"),
 }
 """By their folders, in the order in which they are run."""
