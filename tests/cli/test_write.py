@@ -125,9 +125,11 @@ def test_only_ours_is_replaced_by_another_model(write: Callable[..., int], photo
     assert second["0.txt"] == "my words"
     assert second["1.txt"] == first["1.txt"] + " called Rex"
     assert second["2.txt"] != first["2.txt"]
-    lines = dict(line.split(",")[:2] for line in (photos / "captions.csv").read_text().splitlines())
-    assert lines["2.png"] == "mine"
-    assert lines["0.png"] not in first["1.txt"]
+    before, after = (
+        dict(line.split(",")[:2] for line in text.splitlines()) for text in (csv, (photos / "captions.csv").read_text())
+    )
+    assert after["2.png"] == "mine"
+    assert after["0.png"] != before["0.png"]
 
 
 @pytest.mark.parametrize("mode", ["append", "prepend"])

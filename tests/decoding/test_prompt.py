@@ -121,7 +121,7 @@ METHODS: list[dict[str, Any]] = [
 def test_a_search_goes_on_as_one_that_begins_after_the_prompt(kind: str, method: dict[str, Any]) -> None:
     networks, grids = decoders(kind)
     prompt = (6, 4, 6)
-    options = DecodingOptions(max_words=9, prompt=prompt, **method)
+    options = DecodingOptions(max_words=9, prompt=prompt, no_repeat_ngram=0, **method)
     begun = decode(networks, grids, options)
     members = [each for network in networks for each in read_before(network, prompt)]
     later = decode(members, [grids[0]] * 2 if kind == "members" else grids, replace(options, prompt="", max_words=6))

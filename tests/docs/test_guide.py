@@ -181,9 +181,9 @@ def options() -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_option_that_a_page_names_is_known(page: Path, options: set[str]) -> None:
-    # Neither `model.py` and `model.onnx` nor Python's `model.caption`.
+    # Neither `model.py`, `model.onnx` and `model.safetensors` nor Python's `model.caption`.
     named = re.findall(
-        r"`(?:--)?((?:model|data|trainer|checkpoint|early_stopping)\.(?!py`|(?:step\.)?onnx`|caption\b)[a-z]\w*(?:\.\w+)*)[`\s]",
+        r"`(?:--)?((?:model|data|trainer|checkpoint|early_stopping)\.(?!py`|(?:step\.)?onnx`|safetensors`|caption\b)[a-z]\w*(?:\.\w+)*)[`\s]",
         page.read_text(),
     )
     assert [name for name in named if name not in options] == []
