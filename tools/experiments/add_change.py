@@ -1,6 +1,6 @@
 """Adds to a captioner what further training changed of another one: what rewards taught need not be learned again.
 
-    python tools/experiments/add_change.py runs/people/last.ckpt --before short.safetensors --after rewarded.safetensors \
+    python tools/experiments/add_change.py last.ckpt --before short.safetensors --after rewarded.safetensors \
         --share 0.75 --output changed.safetensors
 
 Differences of weights, added to other weights of the same network (Ilharco et al., "Editing models with task
