@@ -147,7 +147,15 @@ def test_the_library_is_asked_for_where_it_is_missing(monkeypatch: pytest.Monkey
 
 def test_environment_variables_hold(hub: Hub, repository: Repository, photos: Path, tmp_path: Path) -> None:
     variables = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home")}
-    command = [*CAPTIONER, "caption", photos / "0.png", "--model", "hf://me/tiny@v1", "--precision", "float32"]
+    command: list[str | Path] = [
+        *CAPTIONER,
+        "caption",
+        photos / "0.png",
+        "--model",
+        "hf://me/tiny@v1",
+        "--precision",
+        "float32",
+    ]
     first = run(command, capture_output=True, text=True, env=variables, cwd=Path(__file__).parents[2])
     assert first.returncode == 0, first.stderr
     assert first.stderr == ""

@@ -174,6 +174,7 @@ def test_text_of_any_bytes_passes_the_parser(chromium: Any, tmp_path: Path) -> N
 def test_a_server_offers_it(chromium: Any, page_file: Path) -> None:
     command = [*CAPTIONER, "serve", "--backend", "onnx", "--port", "0", "--page", str(page_file)]
     with started(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
         address = re.search(r"http://\S+", process.stderr.readline())
         assert address
         tab = chromium.new_page()

@@ -58,10 +58,11 @@ def nodes() -> Iterator[Nodes]:
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
     from ray.cluster_utils import Cluster
 
-    memory = {"object_store_memory": 100_000_000}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, **memory})
+    memory = 100_000_000
+    head = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": memory}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
-        cluster.add_node(num_cpus=1, **memory)
+        cluster.add_node(num_cpus=1, object_store_memory=memory)
         raylets = (node.all_processes["raylet"][0].process.pid for node in cluster.list_all_nodes())
         root = str(Path(__file__).parents[2])
         yield Nodes({**os.environ, "RAY_ADDRESS": cluster.address, "PYTHONPATH": root}, frozenset(raylets))
@@ -91,8 +92,8 @@ def names_in(many: Path) -> Counter[str]:
 
 
 def command(many: Path, output: Path, checkpoint: Path, *more: str) -> list[str | Path]:
-    own = ["--engine", "ray", "--output", output, "--model", checkpoint, "--shard-size", "2", "--batch-size", "2"]
-    return [*processes.CAPTIONER, "caption", many, *own, *more]
+    own = ["--engine", "ray", "--output", str(output), "--model", str(checkpoint)]
+    return [*processes.CAPTIONER, "caption", many, *own, "--shard-size", "2", "--batch-size", "2", *more]
 
 
 def parts_in(output: Path) -> dict[str, int]:
@@ -176,7 +177,7 @@ captioned.drop_columns(["bytes"]).write_parquet(sys.argv[3])
 
 def test_a_pipeline_of_ones_own_has_captions(nodes: Nodes, photos: Path, tmp_path: Path, checkpoint: Path) -> None:
     (photos / "3.png").write_text("no picture")
-    line = [sys.executable, "-c", PIPELINE, photos, checkpoint, tmp_path / "out"]
+    line: list[str | Path] = [sys.executable, "-c", PIPELINE, photos, checkpoint, tmp_path / "out"]
     processes.run(line, LONGEST, env=nodes.environment, capture_output=True, check=True)
     rows = sorted(pq.read_table(tmp_path / "out").to_pylist(), key=lambda row: row["path"])
     assert [Path(row["path"]).name for row in rows] == ["0.png", "1.png", "2.png", "3.png"]

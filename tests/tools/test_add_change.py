@@ -56,6 +56,6 @@ def test_half_a_change_is_the_mean(tmp_path: Path, capsys: pytest.CaptureFixture
     written = checkpoint.read(tmp_path / "out.safetensors").weights
     for name, value in base.weights.items():
         torch.testing.assert_close(written[name].float(), ((value + after.weights[name]) / 2).float())
-    checkpoint.write(tmp_path / "after.safetensors", replace(after, words=[*after.words[:-1], "other"]))
+    checkpoint.write(tmp_path / "after.safetensors", replace(after, words=(*after.words[:-1], "other")))
     assert main(command) == 2
     assert "the three vocabularies differ" in capsys.readouterr().err
