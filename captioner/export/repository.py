@@ -154,9 +154,14 @@ def _results(card: Mapping[str, Any], task: str) -> Iterator[EvalResult]:
                     yield EvalResult(
                         task_type=task,
                         dataset_type=re.sub(r"[^a-z0-9]+", "-", data.lower()).strip("-"),
-                        dataset_name=data,
+                        dataset_name=_line(data),
                         dataset_split=split,
                         metric_type=metric.partition("-")[0].lower(),
-                        metric_name=metric,
+                        metric_name=_line(metric),
                         metric_value=value,
                     )
+
+
+def _line(text: str) -> str:
+    """The text without the line breaks that could end the metadata."""
+    return " ".join(text.split())

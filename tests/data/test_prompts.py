@@ -159,8 +159,10 @@ def questions(folder: Path) -> dict[str, Any]:
         for prompt, answer in (("what color", "red"), ("how many", "one"))
     ]
     changes = {
-        "trainer": {"default_root_dir": str(folder / "run"), "max_epochs": 12},
+        "trainer": {"default_root_dir": str(folder / "run"), "max_epochs": 40},
         "model": {"optimizer": {"learning_rate": 0.02}, "noise": {"word_dropout": 0.9}},
+        "checkpoint": {"monitor": "val/loss", "mode": "min"},
+        "early_stopping": {"monitor": "val/loss", "mode": "min", "patience": 40},
         "data": {"prompts": True, "feature_cache": str(folder / "features")},
     }
     return small_config(write_csv(folder / "captions.csv", rows), changes)

@@ -50,7 +50,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, str | float]]:
     for parameter in (decoder.embedding.weight, decoder.output.weight):  # type: ignore[union-attr]
         parameter.normal_()
     grid = torch.rand(args.images, args.cells, args.channels)
-    options = DecodingOptions(beam_size=args.beam_size, max_words=args.max_words, length_penalty=0)
+    options = DecodingOptions(args.beam_size, max_words=args.max_words, length_penalty=0, no_repeat_ngram=0)
     exact, half = (convert(copy.deepcopy(decoder), dtype) for dtype in (torch.float32, torch.bfloat16))
     half_grid = grid.bfloat16()
 
