@@ -84,7 +84,7 @@ def test_what_needs_more_says_what_to_install(environment: Environment, checkpoi
 
 
 def test_a_cluster_needs_its_packages(environment: Environment, tmp_path: Path) -> None:
-    done = environment.run("caption", str(PHOTO), "--engine", "ray", "--output", str(tmp_path / "out"))
+    done = environment.run("captioner", "caption", str(PHOTO), "--engine", "ray", "--output", str(tmp_path / "out"))
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert "pip install 'captioner[ray]'" in done.stderr
 
