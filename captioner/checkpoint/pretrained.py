@@ -53,18 +53,16 @@ def checkpoint_of(model: FileName, exported: bool = False) -> FileName:
     return file
 
 
-def digest_of(model: FileName, exported: bool = False) -> str:
+def digest_of(path: FileName) -> str:
     """SHA-256 of a model's file, as hexadecimal digits.
 
     Args:
-        model: The name, as for `checkpoint_of`.
-        exported: Whether the graphs for onnxruntime are meant.
+        path: What `checkpoint_of` returns.
 
     Raises:
-        CaptionerError: It cannot be read, or downloaded.
+        CaptionerError: It cannot be read.
     """
-    path = Path(checkpoint_of(model, exported))
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError as error:
         raise CaptionerError(f"checkpoint {path}: cannot be read: {error.strerror or error}") from error

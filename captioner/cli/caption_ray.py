@@ -79,7 +79,7 @@ def run_on_ray(args: argparse.Namespace) -> int:
     for package in PACKAGES:
         if importlib.util.find_spec(package) is None:
             raise CaptionerError(MISSING.format(package))
-    from captioner.checkpoint.pretrained import DEFAULT, digest_of
+    from captioner.checkpoint.pretrained import DEFAULT, checkpoint_of, digest_of
     from captioner.ray.addresses import absolute
     from captioner.ray.engine import Cluster, caption_on_ray
     from captioner.ray.inputs import Wish
@@ -106,7 +106,7 @@ def run_on_ray(args: argparse.Namespace) -> int:
         work,
         Cluster(settings["actors"], settings["cpus_per_actor"], float(needs_gpu)),
         {
-            "model": [digest_of(model) for model in models],
+            "model": [digest_of(checkpoint_of(model)) for model in models],
             "option": {**options, "min_confidence": args.min_confidence, "max_pixels": args.max_pixels},
             "format": parts.form,
         },

@@ -191,9 +191,9 @@ def _identity(models: Sequence[str] | None, backend: str) -> tuple[str, str]:
 
     names, digests = [], []
     for model in models or (DEFAULT,):
-        exported = model != DEFAULT and opens_graphs(backend)
-        digest = digest_of(model, exported)
-        names.append(f"{Path(checkpoint_of(model, exported)).stem}@{digest[:12]}")
+        path = Path(checkpoint_of(model, model != DEFAULT and opens_graphs(backend)))
+        digest = digest_of(path)
+        names.append(f"{path.stem}@{digest[:12]}")
         digests.append(digest)
     return "+".join(names), " ".join(digests)
 

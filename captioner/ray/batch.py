@@ -71,10 +71,10 @@ class CaptionBatch:
         self.column = column
         self.options = DecodingOptions(**options)
         self._min_confidence = min_confidence
-        keep_freed_memory()
         if max_pixels is not None:
             limit_pixels(max_pixels)
         self._model = load(model, device or _device_of_actor(), precision, backend)
+        keep_freed_memory()  # after loading, whose blocks are needed only once
         if min_confidence and not self._model.tells_confidence:
             raise CaptionerError("a minimum confidence needs a calibrated model; make one with captioner calibrate")
 
