@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import shutil
 import struct
+import subprocess
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,3 +122,18 @@ def test_heic_of_more_bits(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     content = deep(COLORS, 16).astype("<u2").tobytes()
     heif.encode("RGB;16", (20, 16), content, file, quality=-1, chroma=444)
     assert abs(read(file.getvalue()) - COLORS).max() <= 1
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+@pytest.mark.parametrize("values", [COLORS, GRAY], ids=["colors", "gray"])
+def test_avif_of_more_bits(values: np.ndarray, bits: int, tmp_path: Path) -> None:
+    encoder = shutil.which("avifenc")  # Pillow writes 8 bits only
+    if encoder is None:
+        pytest.skip("avifenc is not installed (Debian: libavif-bin)")
+    Image.fromarray(values.astype(np.uint8)).save(tmp_path / "image.png")
+    layout = "444" if values.ndim == 3 else "400"
+    command = [encoder, "--min", "0", "--max", "0", "--depth", str(bits), "--yuv", layout, "image.png", "image.avif"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    found = np.asarray(open_image(tmp_path / "image.avif")).astype(int)
+    # Colors are stored as YUV, whose conversion rounds twice.
+    assert abs(found - (values if values.ndim == 3 else values[..., None])).max() <= 2
