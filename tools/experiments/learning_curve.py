@@ -3,11 +3,12 @@
     python tools/experiments/learning_curve.py --data data/everyday/captions.jsonl --source coco coco40k \
         --sizes 2500 5000 10000 20000 40000 --predict 113000
 
-The parts are nested, drawn with one seed, and all are trained by the same configuration for as many epochs. Each is
-scored on the validation images of the same sources (CIDEr, beam search as usual). The law is a - b n^(-c) (Hestness et
-al., "Deep Learning Scaling is Predictable, Empirically", 2017, has it for losses), fitted by least squares; its
-interval comes from drawing the validation images again, and does not hold the variation of training. Stopped at any
-moment, the same command goes on. ``curve.json`` in the output folder holds what was found.
+The parts are nested, drawn with one seed, and trained by the same configuration, the small ones for more epochs, so that
+none ends before it has learned what it can; the best epoch counts. Each is scored on the validation images of the same
+sources (CIDEr, beam search as usual). The law is a - b n^(-c) (Hestness et al., "Deep Learning Scaling is Predictable,
+Empirically", 2017, has it for losses), fitted by least squares; its interval comes from drawing the validation images
+again, and does not hold the variation of training. Stopped at any moment, the same command goes on. ``curve.json`` in
+the output folder holds what was found.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import math
 import random
 import sys
 from collections.abc import Mapping, Sequence
@@ -35,6 +37,8 @@ from captioner.utils.files import replacing
 CONFIG = Path(__file__).parents[2] / "configs" / "everyday" / "learning_curve.yaml"
 EXPONENTS = np.linspace(0.02, 2, 199)
 SAMPLES = 1000
+EPOCHS, IMAGES_SEEN = 5, 64_000
+"""Epochs of large parts; small ones go on until so many photographs have been seen."""
 
 Row = dict[str, object]
 
@@ -99,7 +103,9 @@ def train_part(folder: Path, rows: Sequence[Row], overrides: Sequence[str]) -> N
     cache = ["--data.feature_cache", str(folder / "features.safetensors")]
     resume = ["--resume", str(folder / LAST)] if (folder / LAST).exists() else []
     root = ["--trainer.default_root_dir", str(folder), "--data.captions", str(captions)]
-    train(["--config", str(CONFIG), *overrides, *root, *cache, *resume])
+    size = sum(row["split"] == "train" for row in rows)
+    epochs = ["--trainer.max_epochs", str(max(EPOCHS, math.ceil(IMAGES_SEEN / size)))]
+    train(["--config", str(CONFIG), *epochs, *overrides, *root, *cache, *resume])
     (folder / "features.safetensors").unlink(missing_ok=True)
 
 
