@@ -3,12 +3,12 @@
     python tools/experiments/learning_curve.py --data data/everyday/captions.jsonl --source coco coco40k \
         --sizes 2500 5000 10000 20000 40000 --predict 113000
 
-The parts are nested, drawn with one seed, and trained by the same configuration, the small ones for more epochs, so that
-none ends before it has learned what it can; the best epoch counts. Each is scored on the validation images of the same
-sources (CIDEr, beam search as usual). The law is a - b n^(-c) (Hestness et al., "Deep Learning Scaling is Predictable,
-Empirically", 2017, has it for losses), fitted by least squares; its interval comes from drawing the validation images
-again, and does not hold the variation of training. Stopped at any moment, the same command goes on. ``curve.json`` in
-the output folder holds what was found.
+The parts are nested, drawn with one seed, and trained by the same configuration, the small ones for more epochs, so
+that none ends before it has learned what it can; the best epoch counts. Each is scored on the validation images of
+the same sources (CIDEr, beam search as usual). The law is a - b n^(-c) (Hestness et al., "Deep Learning Scaling is
+Predictable, Empirically", 2017, has it for losses), fitted by least squares; its interval comes from drawing the
+validation images again, and does not hold the variation of training. Stopped at any moment, the same command goes on.
+``curve.json`` in the output folder holds what was found.
 """
 
 from __future__ import annotations
