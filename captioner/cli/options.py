@@ -113,7 +113,12 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-words", "longest caption (default: 20)", type=int, metavar="N")
     text = "compare hypotheses by log-probability / words^A; 0 favours short captions (default: 0.9)"
     add("--length-penalty", text, type=float, metavar="A")
-    add("--no-repeat-ngram", "let no N words in a row occur twice; 0 lets them (default: 2)", type=int, metavar="N")
+    add(
+        "--no-repeat-ngram",
+        "let no N words in a row occur twice, and no word twice in a row; 0 lets them (default: 2)",
+        type=int,
+        metavar="N",
+    )
     add("--forbid", "words never written", dest="forbidden_words", type=_words, metavar="WORD,...")
     add("--require", "words that every caption has", dest="required_words", type=_words, metavar="WORD,...")
     add("--prompt", "words that every caption begins with", metavar="TEXT")

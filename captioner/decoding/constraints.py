@@ -55,6 +55,7 @@ class Constraints:
 
     def _block_repetition(self, log_probabilities: Tensor, tokens: Tensor) -> None:
         size = self.options.no_repeat_ngram
+        log_probabilities.scatter_(2, tokens[:, :, -1:], IMPOSSIBLE)  # no word twice in a row
         if tokens.shape[2] < size:
             return
         runs = tokens.unfold(2, size, 1)  # (images, width, runs, size)

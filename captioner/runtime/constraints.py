@@ -37,7 +37,7 @@ class Constraints:
         log_probabilities[:, :, self._never] = -np.inf
         if words.shape[2] < self.options.min_words:
             log_probabilities[:, :, END] = -np.inf
-        if 0 < self.options.no_repeat_ngram <= words.shape[2]:
+        if self.options.no_repeat_ngram and words.shape[2]:
             self._block_repetition(log_probabilities, words)
         if len(self._bad_endings):
             self._block_bad_endings(log_probabilities, words)
@@ -51,6 +51,9 @@ class Constraints:
 
     def _block_repetition(self, log_probabilities: np.ndarray, words: np.ndarray) -> None:
         size = self.options.no_repeat_ngram
+        np.put_along_axis(log_probabilities, words[:, :, -1:], -np.inf, axis=2)  # no word twice in a row
+        if words.shape[2] < size:
+            return
         runs = np.lib.stride_tricks.sliding_window_view(words, size, axis=2)  # (images, width, runs, size)
         begun = words[:, :, None, words.shape[2] - size + 1 :]
         images, hypotheses, places = np.nonzero((runs[..., :-1] == begun).all(3))

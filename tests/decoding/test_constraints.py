@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import eq
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from captioner.text.vocabulary import END
 
 def repeats(words: list[int], size: int) -> bool:
     runs = [tuple(words[i : i + size]) for i in range(len(words) - size + 1)]
-    return size > 0 and len(set(runs)) < len(runs)
+    return size > 0 and (len(set(runs)) < len(runs) or any(map(eq, words, words[1:])))
 
 
 def allowed(sentence: list[int], options: DecodingOptions) -> bool:

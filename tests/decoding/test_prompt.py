@@ -66,7 +66,10 @@ def test_a_beam_as_wide_as_the_space_equals_brute_force(case: dict[str, Any], pr
             tuple(sentence[:given]) == prompt
             and len(sentence) > given
             and len(words) >= options.min_words
-            and not (options.no_repeat_ngram and len(set(runs)) < len(runs))
+            and not (
+                options.no_repeat_ngram
+                and (len(set(runs)) < len(runs) or any(a == b for a, b in runs[max(given - 1, 0) :]))
+            )
             and words[-1] not in options.bad_endings
             and set(options.required_words) <= set(words)
         )

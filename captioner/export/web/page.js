@@ -186,11 +186,11 @@ function greatest(values, offset, length, count) {
   return found;
 }
 
-// The words that would end a sequence of this size that a hypothesis has already.
+// The last word, and the words that would end a sequence of this size that a hypothesis has already.
 function repeating(words, size) {
   if (!size) return [];
   const begun = words.slice(words.length - size + 1);
-  return words.filter((_, end) => end >= size - 1 && begun.every((word, place) => word === words[end - size + 1 + place]));
+  return words.filter((word, end) => end === words.length - 1 || (end >= size - 1 && begun.every((word, place) => word === words[end - size + 1 + place])));
 }
 
 async function write(pixels) {
