@@ -8,7 +8,8 @@ Each phase is one `captioner train`; stopped at any moment, the same command goe
 train` apply to all. At the end the folder holds the model with its card, ``captioner.safetensors``, and
 ``evaluation.json``, its scores on the test images, which `tools/embedded/write_results.py` puts into the README.
 Between the phases, rare words get vectors from text (`rare_words`), and feature vectors become shorter
-(`captioner.checkpoint.low_rank`).
+(`captioner.checkpoint.low_rank`); after them the decoder is let copy more of what the CNN's classifier sees
+(`copy_classes`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any, NamedTuple
 
 import torch
 import yaml
+from copy_classes import open_copying_for
 from rare_words import fill, read_texts
 from write_results import test_scores
 
@@ -229,7 +231,7 @@ def main(arguments: Sequence[str]) -> int:
         card["phases"] = {
             name: _trained(args.output / name) for name, part in PHASES.items() if isinstance(part, Phase)
         }
-        whole = checkpoint.read(args.output / END / LAST)
+        whole = open_copying_for(checkpoint.read(args.output / END / LAST), _records(args.output / END))
         checkpoint.write(target, replace(whole, card={**whole.card, **card}), dtype=torch.int8)
         data = _data(args.output / END)
         if args.nonphotos is not None:
