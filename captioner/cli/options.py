@@ -115,7 +115,7 @@ def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
     add("--length-penalty", text, type=float, metavar="A")
     add(
         "--no-repeat-ngram",
-        "let neither N words in a row nor a word at once come again; 0: off (default: 2)",
+        "let no N words in a row occur twice, and no word twice in a row; 0 lets them (default: 2)",
         type=int,
         metavar="N",
     )

@@ -23,8 +23,15 @@ WORDS = (*SPECIAL_WORDS, "dog", "lemur", "goldfish", "cat")
 @pytest.fixture
 def whole(tmp_path: Path) -> Checkpoint:
     torch.manual_seed(1)
-    size = {"embedding_size": 8, "hidden_size": 8, "attention_size": 8, "concept_size": 8}
-    decoder = DecoderConfig(concepts="copy", concept_words=5, concept_classes=4, **size)
+    decoder = DecoderConfig(
+        concepts="copy",
+        embedding_size=8,
+        hidden_size=8,
+        attention_size=8,
+        concept_size=8,
+        concept_words=5,
+        concept_classes=4,
+    )
     model = CaptionModel(CaptionerConfig("resnet18", decoder=decoder, transform=Transform(64)), len(WORDS))
     assert isinstance(model.decoder, Decoder)
     concepts = model.decoder.concepts
