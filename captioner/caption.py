@@ -38,6 +38,7 @@ class Caption:
         given: Number of words at the beginning that are the prompt's. Log-probability and perplexity are of those
             after them.
         source: The image as passed to `Captioner.caption`, for notebooks; None if unknown.
+        joined: The caption as a line of text, if words are joined otherwise than by `join_words`.
     """
 
     words: tuple[str, ...]
@@ -49,6 +50,7 @@ class Caption:
     confidence: float | None = None
     given: int = 0
     source: Any = field(default=None, compare=False)
+    joined: str | None = None
 
     def __repr__(self) -> str:
         maps = "none" if self.attention is None else " x ".join(map(str, self.attention.shape))
@@ -64,7 +66,7 @@ class Caption:
     @property
     def text(self) -> str:
         """The caption as a line of text."""
-        return join_words(self.words)
+        return join_words(self.words) if self.joined is None else self.joined
 
     @property
     def log_probability(self) -> float:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import math
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import accumulate, islice, pairwise
 from numbers import Integral
 from typing import Any, Protocol, overload
 
@@ -21,6 +22,7 @@ from captioner.decoding.options import DecodingOptions, Word
 from captioner.errors import CaptionerError
 from captioner.text.vocabulary import Vocabulary, split_words
 from captioner.utils.threads import map_in_threads
+from captioner.whole_words import WholeWords
 
 BATCH_SIZE = 128
 """Default batch size of captioning; the encoder divides it further."""
@@ -105,8 +107,10 @@ class BaseCaptioner(ABC):
         """Whether its captions have a confidence."""
 
     @abstractmethod
-    def _decode(self, images: Sequence[LoadedImage], options: DecodingOptions) -> Sequence[Decoded]:
-        """Generate the captions of each image; the options' words are ids."""
+    def _decode(
+        self, images: Sequence[LoadedImage], options: DecodingOptions, rules: WholeWords | None
+    ) -> Sequence[Decoded]:
+        """Generate the captions of each image; options and rules are those that `resolve` gives."""
 
     @abstractmethod
     def _score(self, image: LoadedImage, captions: Sequence[Sequence[int]]) -> Sequence[TokenHypothesis]:
@@ -205,12 +209,12 @@ class BaseCaptioner(ABC):
         """As `stream`, each caption with what it was made from."""
         if not isinstance(batch_size, Integral) or batch_size < 1:
             raise CaptionerError(f"batch size is {batch_size!r}; it must be a whole number of at least 1")
-        options = with_ids(options or DecodingOptions(), self.vocabulary)
+        options, rules = resolve(options or DecodingOptions(), self.vocabulary)
         remaining = iter(images)
         while sources := list(islice(remaining, batch_size)):
             batch = map_in_threads(self._load, sources, self._threads)
             good = [image for image in batch if isinstance(image, LoadedImage)]
-            results = iter(self._decode(good, options) if good else ())
+            results = iter(self._decode(good, options, rules) if good else ())
             for image in batch:
                 if isinstance(image, LoadedImage):
                     decoded = next(results)
@@ -238,6 +242,14 @@ class BaseCaptioner(ABC):
 
     def _caption(self, hypothesis: TokenHypothesis, image: LoadedImage) -> Caption:
         attention = self._attention(hypothesis) if self.shows_attention else None
+        words, counts = self.vocabulary.whole_words(hypothesis.words)
+        log_probabilities, given = hypothesis.log_probabilities, hypothesis.given
+        if len(counts) < len(hypothesis.words):
+            ends = [0, *accumulate(counts)]
+            spans = [slice(*pair) for pair in pairwise(ends)]
+            log_probabilities = [*(sum(log_probabilities[span]) for span in spans), *log_probabilities[ends[-1] :]]
+            attention = None if attention is None else np.stack([attention[span].mean(0) for span in spans])
+            given = bisect_right(ends, given) - 1
         maps = looking_away = None
         if attention is not None:
             count = math.prod(self.grid_shape)
@@ -245,12 +257,13 @@ class BaseCaptioner(ABC):
             maps = (cells / cells.sum(1, keepdims=True)).reshape(-1, *self.grid_shape)
             looking_away = tuple(attention[:, -1].tolist()) if attention.shape[1] > count else None
         return Caption(
-            tuple(self.vocabulary.decode(hypothesis.words)),
-            tuple(hypothesis.log_probabilities),
+            tuple(words),
+            tuple(log_probabilities),
             maps,
             image.region,
             looking_away=looking_away,
-            given=hypothesis.given,
+            given=given,
+            joined=None if self.vocabulary.tokenizer is None else self.vocabulary.text(hypothesis.words),
         )
 
 
@@ -265,7 +278,8 @@ def _options(values: Mapping[str, Any]) -> DecodingOptions:
 def with_ids(options: DecodingOptions, vocabulary: Vocabulary) -> DecodingOptions:
     """Convert words in options to ids.
 
-    Bad endings that the vocabulary lacks are skipped, so that one list fits every model.
+    Bad endings that the vocabulary lacks are skipped, so that one list fits every model. Of a vocabulary with a
+    tokenizer, whose words can have several tokens, the words are checked, and stay text.
 
     Args:
         options: The options; words are text, in any case, or ids.
@@ -274,6 +288,9 @@ def with_ids(options: DecodingOptions, vocabulary: Vocabulary) -> DecodingOption
     Raises:
         CaptionerError: A word is empty, several words, or not in the vocabulary; or one of the prompt is forbidden.
     """
+    if vocabulary.tokenizer is not None:
+        WholeWords(options, vocabulary)
+        return options
 
     def ids(name: str, needed: bool = True) -> tuple[int, ...]:
         found = (_id(word, name, vocabulary, needed) for word in getattr(options, name))
@@ -302,6 +319,22 @@ def _prompt_ids(prompt: str | tuple[int, ...], vocabulary: Vocabulary) -> tuple[
     for word in prompt:
         _id(word, "prompt", vocabulary, needed=True)
     return prompt
+
+
+def resolve(options: DecodingOptions, vocabulary: Vocabulary) -> tuple[DecodingOptions, WholeWords | None]:
+    """Convert options to those of decoding, in tokens, and to rules by whole words for a vocabulary with a tokenizer.
+
+    Args:
+        options: The options; words are text, in any case, or ids.
+        vocabulary: The vocabulary.
+
+    Raises:
+        CaptionerError: A word is empty, several words, or cannot be written.
+    """
+    if vocabulary.tokenizer is None:
+        return with_ids(options, vocabulary), None
+    rules = WholeWords(options, vocabulary)
+    return rules.token_options, rules
 
 
 def _id(word: Word, name: str, vocabulary: Vocabulary, needed: bool) -> int | None:

@@ -26,6 +26,7 @@ from captioner.models.decoder import Decoder, MemberDecoders
 from captioner.models.encoder import GridEncoder
 from captioner.models.inference import choose_dtypes, prepare
 from captioner.text.vocabulary import PAD, Vocabulary
+from captioner.whole_words import WholeWords
 
 
 @dataclass(frozen=True)
@@ -115,14 +116,18 @@ class Captioner(BaseCaptioner):
     def save(self, path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> None:
         """Write a checkpoint for `load`, with all members of an ensemble; see `checkpoint.write`."""
         contents = [
-            checkpoint.Checkpoint(each.config, self.vocabulary.words, each.state_dict(), self.card)
+            checkpoint.Checkpoint(
+                each.config, self.vocabulary.words, each.state_dict(), self.card, tokenizer=self.vocabulary.tokenizer
+            )
             for each in self.members
         ]
         checkpoint.write(path, *contents, dtype=dtype)
 
-    def _decode(self, images: Sequence[LoadedImage], options: DecodingOptions) -> list[_Decoded]:
+    def _decode(
+        self, images: Sequence[LoadedImage], options: DecodingOptions, rules: WholeWords | None
+    ) -> list[_Decoded]:
         grids = self._grids(images)
-        hypotheses = decode(self._decoders(), grids, options)
+        hypotheses = decode(self._decoders(), grids, options, rules)
         return [
             _Decoded(found, self._confidences(evidence), evidence)
             for found, evidence in zip(hypotheses, self._evidence(grids, hypotheses), strict=True)

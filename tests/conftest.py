@@ -31,16 +31,22 @@ WORDS = (*SPECIAL_WORDS, *["a", "the", "dog", "cat", "runs", "sits", "on", "gras
 
 
 def make_captioner(
-    attention: str = "soft", size: int = 64, resize: str = "squash", seed: int = 1, members: int = 1
+    attention: str = "soft",
+    size: int = 64,
+    resize: str = "squash",
+    seed: int = 1,
+    members: int = 1,
+    vocabulary: Vocabulary | None = None,
 ) -> Captioner:
     """A captioner that talks nonsense, the same each time."""
+    vocabulary = vocabulary or Vocabulary(WORDS)
     torch.manual_seed(seed)
     decoder = DecoderConfig(attention=attention, embedding_size=16, hidden_size=16, attention_size=16, members=members)  # type: ignore[arg-type]
     config = CaptionerConfig("resnet18", decoder=decoder, transform=Transform(size, resize))  # type: ignore[arg-type]
-    model = CaptionModel(config, len(WORDS))
+    model = CaptionModel(config, len(vocabulary))
     for parameter in model.decoder.parameters():
         torch.nn.init.normal_(parameter, std=0.8)
-    return Captioner(model, Vocabulary(WORDS), {"data": "none", "licence": "CC0"})
+    return Captioner(model, vocabulary, {"data": "none", "licence": "CC0"})
 
 
 @pytest.fixture(autouse=True)

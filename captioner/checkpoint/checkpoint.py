@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from captioner.checkpoint.schema import FORMAT, METADATA_KEY, Config, parse
+from captioner.checkpoint.schema import FORMAT, METADATA_KEY, TOKENIZER_FORMAT, Config, parse
 from captioner.errors import CaptionerError, first_line
 from captioner.models.captioner import CaptionerConfig, CaptionModel
 from captioner.models.language_model import LanguageConfig, LanguageModel
+from captioner.text.pieces import Pieces
 from captioner.text.vocabulary import Vocabulary
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
@@ -31,6 +32,7 @@ class Checkpoint:
         weights: State dict of the network.
         card: Model card in plain JSON values: data, scores, limits, license.
         origin: Name of the checkpoint in messages.
+        tokenizer: What divides captions into the vocabulary's tokens; None for English words.
     """
 
     config: Config
@@ -38,10 +40,13 @@ class Checkpoint:
     weights: Mapping[str, Tensor]
     card: Mapping[str, Any]
     origin: str = "the checkpoint"
+    tokenizer: Pieces | None = None
 
     def header(self) -> str:
         """Serialize everything but the weights as JSON."""
         header = {"format": FORMAT, "config": asdict(self.config), "words": self.words, "card": self.card}
+        if self.tokenizer is not None:
+            header |= {"format": TOKENIZER_FORMAT, "tokenizer": self.tokenizer.facts()}
         # In ASCII, since the name of a caption file may not be valid Unicode.
         return json.dumps(header)
 
@@ -55,7 +60,7 @@ class Checkpoint:
         with naming(self.origin):
             if isinstance(config, LanguageConfig):
                 raise CaptionerError("is of a language model, which sees no pictures; try captioner sample")
-            vocabulary = Vocabulary(self.words)
+            vocabulary = Vocabulary(self.words, self.tokenizer)
             model = self._fill(lambda words: CaptionModel(config, words))
         return model.to(memory_format=torch.channels_last), vocabulary
 
@@ -141,7 +146,7 @@ def refuse_other_words(members: Sequence[Checkpoint]) -> None:
     """
     first, *others = members
     for other in others:
-        if other.words != first.words:
+        if (other.words, other.tokenizer) != (first.words, first.tokenizer):
             raise CaptionerError(
                 f"{first.origin} and {other.origin}: their words differ ({len(first.words)} and {len(other.words)}); "
                 "an ensemble needs models trained on one vocabulary"
@@ -160,7 +165,12 @@ def refuse_another(lightning_checkpoint: Mapping[str, Any], model: Checkpoint) -
     """
     if METADATA_KEY not in lightning_checkpoint:
         raise CaptionerError("the checkpoint to resume from was not written by captioner train")
-    config, words, _ = parse(lightning_checkpoint[METADATA_KEY])
+    config, words, _, tokenizer = parse(lightning_checkpoint[METADATA_KEY])
+    if tokenizer != model.tokenizer:
+        raise CaptionerError(
+            "the checkpoint to resume from has another tokenizer; resume with the data and data.tokenizer it was "
+            "trained with"
+        )
     if words != model.words:
         raise CaptionerError(
             f"the checkpoint to resume from has {len(words)} words, the data's vocabulary "

@@ -70,10 +70,10 @@ def read_members(path: str | os.PathLike[str]) -> list[Checkpoint]:
         raise CaptionerError(f"checkpoint {path}: was not written by captioner; give a file made by captioner train")
     origin = f"checkpoint {path}"
     with naming(origin):
-        configs, words, card = parse(header)
+        configs, words, card, tokenizer = parse(header)
         weights = dequantize(weights)
     if not isinstance(configs, list):
-        return [Checkpoint(configs, words, weights, card, origin)]
+        return [Checkpoint(configs, words, weights, card, origin, tokenizer)]
     owners: dict[str, dict[str, Tensor]] = {}
     for name, value in weights.items():
         owner, _, rest = name.partition(".")
@@ -81,7 +81,8 @@ def read_members(path: str | os.PathLike[str]) -> list[Checkpoint]:
     members = []
     for index, config in enumerate(configs):
         own = owners.get(ALL, {}) | owners.get(str(index), {})
-        members.append(Checkpoint(config, words, own, card, f"{origin}, model {1 + index} of {len(configs)}"))
+        name = f"{origin}, model {1 + index} of {len(configs)}"
+        members.append(Checkpoint(config, words, own, card, name, tokenizer))
     return members
 
 

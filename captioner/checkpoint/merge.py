@@ -38,7 +38,7 @@ def average(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
     mean = {name: _precise(value) for name, value in first.weights.items()}
     for count, other in enumerate(others, start=2):
         for what, one, two in (
-            ("other words", first.words, other.words),
+            ("other words", (first.words, first.tokenizer), (other.words, other.tokenizer)),
             ("another configuration", first.config, other.config),
             ("other tensors", _shapes(first), _shapes(other)),
         ):

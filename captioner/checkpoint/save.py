@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from captioner.checkpoint.checkpoint import Checkpoint, refuse_other_words
 from captioner.checkpoint.quantization import STEPS, are_rounded, quantize
-from captioner.checkpoint.schema import ALL, ENSEMBLE_FORMAT, METADATA_KEY
+from captioner.checkpoint.schema import ALL, ENSEMBLE_FORMAT, METADATA_KEY, TOKENIZER_FORMAT
 from captioner.utils.files import replacing
 
 
@@ -42,7 +42,8 @@ def write(path: str | os.PathLike[str], *members: Checkpoint, dtype: torch.dtype
             named |= {f"{index}.{name}": value for name, value in member.weights.items() if name not in shared}
         content = {key: value for key, value in json.loads(header).items() if key != "config"}
         configs = [asdict(each.config) for each in members]
-        header = json.dumps({**content, "format": ENSEMBLE_FORMAT, "members": configs})
+        format_ = ENSEMBLE_FORMAT if first.tokenizer is None else TOKENIZER_FORMAT
+        header = json.dumps({**content, "format": format_, "members": configs})
     weights = {}
     for name, value in named.items():
         if not value.is_floating_point() or value.ndim < 2:

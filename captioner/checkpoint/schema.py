@@ -12,11 +12,14 @@ from captioner.errors import CaptionerError
 from captioner.models.captioner import CaptionerConfig
 from captioner.models.decoder import DecoderConfig
 from captioner.models.language_model import LanguageConfig
+from captioner.text.pieces import Pieces
 
 FORMAT = 1
 """Format version, increased when older versions of this project could not read a file."""
 ENSEMBLE_FORMAT = 2
 """Format version of a file with several models, which version 1 cannot read."""
+TOKENIZER_FORMAT = 3
+"""Format version of a file, of one or several models, whose tokens are not English words."""
 
 METADATA_KEY = "captioner"
 
@@ -33,16 +36,17 @@ Config: TypeAlias = CaptionerConfig | LanguageConfig
 DataclassT = TypeVar("DataclassT")
 
 
-def parse(header: str) -> tuple[Config | list[Config], tuple[str, ...], dict[str, Any]]:
-    """Parse a header to its configuration, or those of an ensemble, its words and its model card."""
+def parse(header: str) -> tuple[Config | list[Config], tuple[str, ...], dict[str, Any], Pieces | None]:
+    """Parse a header to its configuration, or those of an ensemble, its words, its model card and its tokenizer."""
     try:
         content = json.loads(header)
         found = content["format"]
-        if found not in (FORMAT, ENSEMBLE_FORMAT):
+        if found not in (FORMAT, ENSEMBLE_FORMAT, TOKENIZER_FORMAT):
             raise CaptionerError(
-                f"has format {found!r}, this version reads {FORMAT} and {ENSEMBLE_FORMAT}; install a matching captioner"
+                f"has format {found!r}, this version reads {FORMAT} to {TOKENIZER_FORMAT}; install a matching captioner"
             )
-        one = found == FORMAT
+        one = found == FORMAT or (found == TOKENIZER_FORMAT and "config" in content)
+        tokenizer = Pieces(**content["tokenizer"]) if found == TOKENIZER_FORMAT else None
         config = _config(content["config"]) if one else [_config(each) for each in content["members"]]
         words, card = content["words"], content["card"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
@@ -53,7 +57,7 @@ def parse(header: str) -> tuple[Config | list[Config], tuple[str, ...], dict[str
         raise CaptionerError("its card is not a JSON object; it is malformed")
     if not (isinstance(words, list) and all(isinstance(word, str) for word in words)):
         raise CaptionerError("its words are not a list of text; it is malformed")
-    return config, tuple(words), card
+    return config, tuple(words), card, tokenizer
 
 
 def _config(values: Mapping[str, Any]) -> Config:

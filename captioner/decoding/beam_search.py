@@ -10,6 +10,7 @@ from torch import Tensor
 from captioner.decoding.constraints import Constraints
 from captioner.decoding.hypotheses import BeamSnapshot, BeamState, Candidates, Hypothesis
 from captioner.decoding.options import DecodingOptions
+from captioner.decoding.rules import TokenRules, choose_required
 from captioner.text.vocabulary import PAD
 
 
@@ -204,3 +205,34 @@ class RequiredWordsSearch(BeamSearch):
         chosen = candidates.gather(indices)
         # A beam with too few candidates is filled up with those of other beams.
         return chosen._replace(log_probabilities=chosen.log_probabilities.masked_fill(best.isneginf(), -math.inf))
+
+
+class RequiredPiecesSearch(BeamSearch):
+    """As `RequiredWordsSearch`, for required words of several tokens: one beam for each number of their tokens.
+
+    Args:
+        options: Size of each beam and other decoding options.
+        rules: Hold the required words.
+    """
+
+    def __init__(self, options: DecodingOptions, rules: TokenRules) -> None:
+        super().__init__(options)
+        self.rules = rules
+        self.width = (rules.required + 1) * options.beam_size
+        self.first = self.width - options.beam_size
+
+    def choose(self, state: BeamState, log_probabilities: Tensor) -> Candidates:
+        """Select the best candidates of each beam.
+
+        Args:
+            state: The hypotheses.
+            log_probabilities: Of their next tokens, -inf for what is ruled out, shape (images, width, vocabulary).
+        """
+        itself = torch.full_like(log_probabilities[0, 0], -math.inf)
+        itself[PAD] = 0
+        values = torch.where(state.finished.unsqueeze(2), itself, log_probabilities)
+        lengths = (state.lengths + ~state.finished).unsqueeze(2)
+        ranks = rank(state.scores.unsqueeze(2) + values, lengths, self.options)
+        held = (each.cpu().numpy() for each in (state.tokens, ranks, values))
+        chosen = choose_required(self.rules, self.options.beam_size, *held)
+        return Candidates(*(torch.from_numpy(each).to(log_probabilities.device) for each in chosen))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from captioner.decoding.options import DecodingOptions, only_ids
+from captioner.decoding.rules import TokenRules
 from captioner.text.vocabulary import END, NEVER_WRITTEN, PAD
 
 IMPOSSIBLE = -math.inf
@@ -19,13 +20,15 @@ class Constraints:
     Args:
         options: The constraints.
         device: Device of the hypotheses.
+        rules: Rules by whole words, for tokens that are parts of them.
 
     Attributes:
         required: Ids of the words that must appear and that the prompt lacks, shape (required words,).
     """
 
-    def __init__(self, options: DecodingOptions, device: torch.device) -> None:
+    def __init__(self, options: DecodingOptions, device: torch.device, rules: TokenRules | None = None) -> None:
         self.options = options
+        self.rules = rules
         required = [word for word in only_ids(options.required_words) if word not in options.prompt_ids]
         self.never = torch.tensor([*NEVER_WRITTEN, *only_ids(options.forbidden_words)], device=device)
         self.required = torch.tensor(required, dtype=torch.long, device=device)
@@ -40,6 +43,9 @@ class Constraints:
             tokens: The tokens so far, shape (images, width, steps).
         """
         log_probabilities[:, :, self.never] = IMPOSSIBLE
+        if self.rules is not None:
+            out = torch.from_numpy(self.rules.ruled_out(tokens.cpu().numpy()))
+            log_probabilities.masked_fill_(out.to(log_probabilities.device), IMPOSSIBLE)
         if tokens.shape[2] < self.options.min_words:
             log_probabilities[:, :, END] = IMPOSSIBLE
         if self.options.no_repeat_ngram:

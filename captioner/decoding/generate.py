@@ -8,11 +8,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from captioner.decoding.beam_search import BeamSearch, DiverseBeamSearch, RequiredWordsSearch
+from captioner.decoding.beam_search import BeamSearch, DiverseBeamSearch, RequiredPiecesSearch, RequiredWordsSearch
 from captioner.decoding.constraints import Constraints
 from captioner.decoding.ensemble import AnyDecoder, Ensemble
 from captioner.decoding.hypotheses import BeamSnapshot, BeamState, Candidates, Hypothesis
 from captioner.decoding.options import DecodingOptions
+from captioner.decoding.rules import TokenRules
 from captioner.decoding.sampling import Sampling
 from captioner.errors import CaptionerError
 
@@ -44,7 +45,10 @@ class Method(Protocol):
 
 @torch.inference_mode()
 def decode(
-    decoder: AnyDecoder | Sequence[AnyDecoder], grid: Tensor | Sequence[Tensor], options: DecodingOptions
+    decoder: AnyDecoder | Sequence[AnyDecoder],
+    grid: Tensor | Sequence[Tensor],
+    options: DecodingOptions,
+    rules: TokenRules | None = None,
 ) -> list[list[Hypothesis]]:
     """Generate captions for a batch of images.
 
@@ -55,6 +59,7 @@ def decode(
         decoder: Anything with ``start`` and ``step``, or `MemberDecoders`; several are an `Ensemble`.
         grid: Feature vectors, shape (images, regions, channels); a list of these for several decoders.
         options: Decoding options, whose words are token ids.
+        rules: Rules by whole words, for tokens that are parts of them.
 
     Returns:
         The captions of each image, the best first; fewer than ``num_captions`` only where fewer exist, or where
@@ -66,7 +71,7 @@ def decode(
     decoders = decoder if isinstance(decoder, Sequence) else [decoder]
     grids = [grid] if isinstance(grid, Tensor) else list(grid)
     device = grids[0].device
-    constraints = Constraints(options, device)
+    constraints = Constraints(options, device, rules)
     results: list[list[Hypothesis]] = []
     while len(results) < len(grids[0]):
         method = _method(options, constraints, device)
@@ -80,6 +85,8 @@ def _method(options: DecodingOptions, constraints: Constraints, device: torch.de
         return Sampling(options, device)
     if len(constraints.required):
         return RequiredWordsSearch(options, constraints)
+    if constraints.rules is not None and constraints.rules.required:
+        return RequiredPiecesSearch(options, constraints.rules)
     return DiverseBeamSearch(options) if options.diverse_groups > 1 else BeamSearch(options)
 
 
@@ -105,7 +112,8 @@ def _search(
         if not len(state.images):
             break
     if not all(results):
+        most = max_words if constraints.rules is None else constraints.rules.max_words
         raise CaptionerError(
-            f"no caption of at most {max_words} words meets the options; raise max words, or forbid or require less"
+            f"no caption of at most {most} words meets the options; raise max words, or forbid or require less"
         )
     return results

@@ -23,7 +23,7 @@ from captioner.export.graphs import Graphs, make_graphs
 from captioner.export.weights import StoredWeights, Weight, fill_in
 from captioner.models.captioner import CaptionModel, attention_grid, confidence_of
 from captioner.models.confidence import concept_words
-from captioner.runtime.description import FORMAT, METADATA_KEY, FittedConfidence, checksum
+from captioner.runtime.description import METADATA_KEY, FittedConfidence, checksum, format_of
 from captioner.utils.files import replacing
 
 
@@ -48,7 +48,8 @@ def write_onnx(path: str | os.PathLike[str], source: str | os.PathLike[str], ext
     models = [member.build()[0] for member in members]
     graphs = make_graphs(models)
     description = _describe(members, models, graphs)
-    identity = {"format": FORMAT, "checkpoint": checksum(source), **({"weights": source.name} if external else {})}
+    pointer = {"weights": source.name} if external else {}
+    identity = {"format": format_of(description), "checkpoint": checksum(source), **pointer}
     parts = {path: (graphs.encoder, identity | description), step_file(path): (graphs.step, identity)}
     weights = _stored(StoredWeights(source), models, graphs)
     with contextlib.ExitStack() as files:
@@ -80,6 +81,7 @@ def _describe(members: list[checkpoint.Checkpoint], models: list[CaptionModel], 
         "grid": attention_grid(models),
         "parameters": sum(value.numel() for value in weights if value.is_floating_point()),
         "words": members[0].words,
+        **({} if members[0].tokenizer is None else {"tokenizer": members[0].tokenizer.facts()}),
         "confidence": _describe_confidence(models),
         "card": dict(members[0].card),
     }

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from captioner import checkpoint
 from captioner.checkpoint.file_names import step_file
 from captioner.decoding.options import DecodingOptions
 from captioner.errors import CaptionerError
@@ -41,9 +42,11 @@ def write_page(path: str | os.PathLike[str], source: str | os.PathLike[str], run
         runtime: The folder of the npm package ``onnxruntime-web``.
 
     Raises:
-        CaptionerError: The checkpoint cannot be exported, its models see photographs in several ways, the package is
-            not there, or the file cannot be written.
+        CaptionerError: The checkpoint cannot be exported, its tokens are not English words, its models see photographs
+            in several ways, the package is not there, or the file cannot be written.
     """
+    if checkpoint.read_members(source)[0].tokenizer is not None:
+        raise CaptionerError(f"{source}: writes another language, and a page English words; export to ONNX files")
     script, wasm, version = _runtime(Path(runtime))
     with TemporaryDirectory() as folder:
         graphs = Path(folder) / "captioner.onnx"

@@ -14,6 +14,7 @@ from captioner.runtime.graphs import Encoded, Graphs
 from captioner.runtime.hypotheses import Hypothesis, score
 from captioner.runtime.search import decode
 from captioner.utils.threads import told_threads
+from captioner.whole_words import WholeWords
 
 
 class OnnxCaptioner(BaseCaptioner):
@@ -48,9 +49,11 @@ class OnnxCaptioner(BaseCaptioner):
         """Whether its captions have a confidence."""
         return self.description.confidence is not None
 
-    def _decode(self, images: Sequence[LoadedImage], options: DecodingOptions) -> list[Decoded]:
+    def _decode(
+        self, images: Sequence[LoadedImage], options: DecodingOptions, rules: WholeWords | None
+    ) -> list[Decoded]:
         encoded = self._encode(images)
-        found = decode(self._graphs, encoded.state, options)
+        found = decode(self._graphs, encoded.state, options, rules)
         known = self.description.confidence
         if known is None:
             return [Decoded(hypotheses) for hypotheses in found]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from captioner.decoding.options import DecodingOptions, Word
+from captioner.decoding.rules import TokenRules
 from captioner.text.vocabulary import END, NEVER_WRITTEN
 
 
@@ -15,13 +16,15 @@ class Constraints:
 
     Args:
         options: What is ruled out; its words are ids.
+        rules: Rules by whole words, for tokens that are parts of them.
 
     Attributes:
         required: Ids of the words that must appear and that the prompt lacks, shape (required words,).
     """
 
-    def __init__(self, options: DecodingOptions) -> None:
+    def __init__(self, options: DecodingOptions, rules: TokenRules | None = None) -> None:
         self.options = options
+        self.rules = rules
         self.required = _ids([word for word in options.required_words if word not in options.prompt_ids])
         self._never = np.concatenate([_ids(NEVER_WRITTEN), _ids(options.forbidden_words)])
         self._bad_endings = _ids(options.bad_endings)
@@ -35,6 +38,8 @@ class Constraints:
             words: The words so far, shape (images, width, words).
         """
         log_probabilities[:, :, self._never] = -np.inf
+        if self.rules is not None:
+            log_probabilities[self.rules.ruled_out(words)] = -np.inf
         if words.shape[2] < self.options.min_words:
             log_probabilities[:, :, END] = -np.inf
         if self.options.no_repeat_ngram and words.shape[2]:

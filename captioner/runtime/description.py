@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ from typing import Any
 from captioner.data.transforms import Transform
 from captioner.errors import CaptionerError
 from captioner.models.caption_features import FEATURES
+from captioner.text.pieces import Pieces
 from captioner.text.vocabulary import Vocabulary
 
 FORMAT = 1
 """Raised when an older version of this project could no longer read what is written."""
+TOKENIZER_FORMAT = 2
+"""Format of a model whose tokens are not English words."""
 
 METADATA_KEY = "captioner"
 """Under which the metadata of a graph holds a JSON object.
@@ -22,11 +26,17 @@ METADATA_KEY = "captioner"
 Both graphs: ``format``; ``checkpoint``, the SHA-256 of the checkpoint that they are made of; ``weights``, its file name
 where they point to its weights. The encoder's also: ``models``, the configuration of each network; ``inputs``, the
 preprocessing of each input of pixels; ``grid``, rows and columns of the attention, or null; ``parameters``, how many;
-``words``, in the order of ids; ``confidence``, as `FittedConfidence` with the things by id, or null; ``card``.
+``words``, in the order of ids; ``tokenizer``, as `Pieces`, where they are not English words; ``confidence``, as
+`FittedConfidence` with the things by id, or null; ``card``.
 """
 
 _PART = 1 << 20
 """Bytes of a file that are in memory at a time."""
+
+
+def format_of(description: Mapping[str, Any]) -> int:
+    """The format of a file with a description."""
+    return TOKENIZER_FORMAT if "tokenizer" in description else FORMAT
 
 
 def checksum(path: Path) -> str:
@@ -101,7 +111,7 @@ def parse(metadata: str) -> Description:
             ),
             grid=None if content["grid"] is None else _pair(content["grid"]),
             parameters=int(content["parameters"]),
-            vocabulary=Vocabulary([str(word) for word in content["words"]]),
+            vocabulary=Vocabulary([str(word) for word in content["words"]], _tokenizer(content)),
             confidence=_confidence(content["confidence"], len(content["words"])),
             card=dict(content["card"]),
         )
@@ -120,12 +130,18 @@ def identity(metadata: str | None) -> dict[str, Any]:
         found, checkpoint = content["format"], content["checkpoint"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CaptionerError("was not written by captioner; give a file made by captioner export") from error
-    if found != FORMAT:
-        raise CaptionerError(f"has format {found!r}, this version reads {FORMAT}; install a matching captioner")
+    if found not in (FORMAT, TOKENIZER_FORMAT):
+        raise CaptionerError(
+            f"has format {found!r}, this version reads {FORMAT} and {TOKENIZER_FORMAT}; install a matching captioner"
+        )
     weights = content.get("weights")
     if weights is not None and (not isinstance(weights, str) or Path(weights).name != weights):
         raise CaptionerError(f"points to weights at {weights!r}, no file beside it; export it again")
     return {"checkpoint": checkpoint, "weights": weights}
+
+
+def _tokenizer(content: Mapping[str, Any]) -> Pieces | None:
+    return Pieces(**content["tokenizer"]) if "tokenizer" in content else None
 
 
 def _confidence(value: dict[str, Any] | None, words: int) -> FittedConfidence | None:

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from captioner.decoding.options import DecodingOptions
+from captioner.decoding.rules import TokenRules, choose_required
 from captioner.errors import CaptionerError
 from captioner.runtime.arrays import greatest, softmax
 from captioner.runtime.constraints import Constraints
@@ -43,13 +44,16 @@ class Method(Protocol):
         """The captions of one image, the best first."""
 
 
-def decode(decoder: DecoderGraph, state: State, options: DecodingOptions) -> list[list[Hypothesis]]:
+def decode(
+    decoder: DecoderGraph, state: State, options: DecodingOptions, rules: TokenRules | None = None
+) -> list[list[Hypothesis]]:
     """Generate captions for a batch of images.
 
     Args:
         decoder: The decoder.
         state: Of the images before any word.
         options: How captions are written; its words are ids.
+        rules: Rules by whole words, for tokens that are parts of them.
 
     Returns:
         For each image its captions, the best first.
@@ -57,7 +61,7 @@ def decode(decoder: DecoderGraph, state: State, options: DecodingOptions) -> lis
     Raises:
         CaptionerError: No caption meets the options.
     """
-    constraints = Constraints(options)
+    constraints = Constraints(options, rules)
     images = len(next(iter(state.values())))
     results: list[list[Hypothesis]] = []
     while len(results) < images:
@@ -72,6 +76,8 @@ def _method(options: DecodingOptions, constraints: Constraints) -> Method:
         return Sampling(options)
     if len(constraints.required):
         return RequiredWordsSearch(options, constraints)
+    if constraints.rules is not None and constraints.rules.required:
+        return RequiredPiecesSearch(options, constraints.rules)
     return DiverseBeamSearch(options) if options.diverse_groups > 1 else BeamSearch(options)
 
 
@@ -93,8 +99,9 @@ def _decode(decoder: DecoderGraph, state: State, method: Method, constraints: Co
         if not len(beams.images):
             break
     if not all(results):
+        most = max_words if constraints.rules is None else constraints.rules.max_words
         raise CaptionerError(
-            f"no caption of at most {max_words} words meets the options; raise max words, or forbid or require less"
+            f"no caption of at most {most} words meets the options; raise max words, or forbid or require less"
         )
     return results
 
@@ -209,6 +216,29 @@ class RequiredWordsSearch(BeamSearch):
         # A beam with too few hypotheses is filled up with what belongs elsewhere.
         filling = np.isneginf(best).reshape(images, -1)
         return chosen._replace(log_probabilities=np.where(filling, np.float32(-np.inf), chosen.log_probabilities))
+
+
+class RequiredPiecesSearch(BeamSearch):
+    """The same for required words of several tokens, with a beam for each number of their tokens.
+
+    Args:
+        options: Width of each beam and so on.
+        rules: Hold the required words.
+    """
+
+    def __init__(self, options: DecodingOptions, rules: TokenRules) -> None:
+        super().__init__(options)
+        self._rules = rules
+        self.width = (rules.required + 1) * options.beam_size
+        self.first = self.width - options.beam_size
+
+    def choose(self, beams: Beams, log_probabilities: np.ndarray) -> Candidates:
+        """The best extensions for each beam."""
+        log_probabilities[beams.finished] = -np.inf
+        log_probabilities[beams.finished, PAD] = 0
+        lengths = (beams.lengths + ~beams.finished)[..., None]
+        ranks = rank(beams.scores[..., None] + log_probabilities, lengths, self.options)
+        return Candidates(*choose_required(self._rules, self.options.beam_size, beams.words, ranks, log_probabilities))
 
 
 class DiverseBeamSearch(BeamSearch):

@@ -36,7 +36,7 @@ class Tokenization:
     def __post_init__(self) -> None:
         if self.tokenizer not in TOKENIZERS:
             raise CaptionerError(f"there is no tokenizer {self.tokenizer!r}; choose from {', '.join(TOKENIZERS)}")
-        if self.tokenizer != "ptb":
+        if self.tokenizer not in ("ptb", "none"):
             _sacrebleu_tokenizer(self.tokenizer)
 
     def __call__(self, captions: Sequence[str]) -> list[list[str]]:
@@ -45,7 +45,7 @@ class Tokenization:
             from captioner.text.tokenizer import tokenize  # its patterns take a while
 
             return tokenize(captions)
-        split = _sacrebleu_tokenizer(self.tokenizer)
+        split = str.rstrip if self.tokenizer == "none" else _sacrebleu_tokenizer(self.tokenizer)
         return [split((text.lower() if self.lowercase else text).rstrip()).split() for text in captions]
 
     @property
@@ -62,10 +62,12 @@ class Tokenization:
         """Case, punctuation and tokenizer, with the library that has it, in sacreBLEU's terms."""
         if self.is_official:
             return {"case": "lc", "punct": "no", "tok": self.tokenizer}
+        counted = {"case": "lc" if self.lowercase else "mixed", "punct": "yes", "tok": self.tokenizer}
+        if self.tokenizer == "none":
+            return counted
         import sacrebleu
 
-        case = "lc" if self.lowercase else "mixed"
-        return {"case": case, "punct": "yes", "tok": self.tokenizer, "sacrebleu": sacrebleu.__version__}
+        return counted | {"sacrebleu": sacrebleu.__version__}
 
 
 def _sacrebleu_tokenizer(name: str) -> Callable[[str], str]:

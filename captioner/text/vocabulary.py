@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Literal
 
 from captioner.errors import CaptionerError
 from captioner.text.articles import fit_articles
+from captioner.text.pieces import Pieces, join_pieces, word_of
 
 PAD, START, END, UNKNOWN = range(4)
 SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
@@ -74,37 +76,50 @@ class Vocabulary:
 
     Attributes:
         words: The word of each id; the first four are `SPECIAL_WORDS`.
+        tokenizer: What divides captions into tokens; None for English words in lower case, by `split_words`.
     """
 
-    def __init__(self, words: Sequence[str]) -> None:
+    def __init__(self, words: Sequence[str], tokenizer: Pieces | None = None) -> None:
         if tuple(words[: len(SPECIAL_WORDS)]) != SPECIAL_WORDS:
             raise CaptionerError(f"a vocabulary begins with {' '.join(SPECIAL_WORDS)}, not {' '.join(words[:4])!r}")
         self.words = tuple(words)
         # Without `SPECIAL_WORDS`: a text that contains <end> does not end there.
         self._ids = {word: id_ for id_, word in enumerate(self.words) if word not in SPECIAL_WORDS}
-        self._is_english = {"a", "an", "the", "of"} <= set(self.words[:_FREQUENT])
+        self.tokenizer = tokenizer
+        self._is_english = tokenizer is None and {"a", "an", "the", "of"} <= set(self.words[:_FREQUENT])
         if len(self._ids) + len(SPECIAL_WORDS) != len(self.words):
             twice = next(word for word, count in Counter(self.words).items() if count > 1)
             raise CaptionerError(f"the vocabulary has the word {twice!r} twice; each word has one id")
 
     @classmethod
-    def from_captions(cls, captions: Iterable[str], min_count: int = 5, always: Iterable[str] = ()) -> Vocabulary:
+    def from_captions(
+        cls,
+        captions: Iterable[str],
+        min_count: int = 5,
+        always: Iterable[str] = (),
+        tokenizer: Pieces | None = None,
+    ) -> Vocabulary:
         """Build the vocabulary of captions: words that occur at least ``min_count`` times, the most frequent first.
 
         Args:
             captions: Captions of the training split only: a word from test captions would be leaked.
             min_count: Rarer words become `UNKNOWN`.
             always: Words that it has however rare they are, after the others.
+            tokenizer: As the attribute; one of learned subwords brings its own, however rare.
 
         Raises:
             CaptionerError: No word is frequent enough.
         """
-        counts = Counter(word for caption in captions for word in split_words(caption))
-        frequent = cls.from_counts(counts, min_count)
-        return cls([*frequent.words, *(word for word in dict.fromkeys(always) if word not in frequent)])
+        if tokenizer is not None and tokenizer.kind == "bpe":
+            known = (piece for piece in tokenizer.known_subwords() if piece not in SPECIAL_WORDS)
+            return cls([*SPECIAL_WORDS, *known], tokenizer)
+        split = split_words if tokenizer is None else tokenizer.split
+        counts = Counter(word for caption in captions for word in split(caption))
+        frequent = cls.from_counts(counts, min_count, tokenizer)
+        return cls([*frequent.words, *(word for word in dict.fromkeys(always) if word not in frequent)], tokenizer)
 
     @classmethod
-    def from_counts(cls, counts: Mapping[str, int], min_count: int = 5) -> Vocabulary:
+    def from_counts(cls, counts: Mapping[str, int], min_count: int = 5, tokenizer: Pieces | None = None) -> Vocabulary:
         """Build a vocabulary from counts: words that occur at least ``min_count`` times, the most frequent first.
 
         Raises:
@@ -115,7 +130,7 @@ class Vocabulary:
             raise CaptionerError(
                 f"no word of the training captions occurs {min_count} times or more; lower min_count or add text"
             )
-        return cls([*SPECIAL_WORDS, *(word for word in kept if word not in SPECIAL_WORDS)])
+        return cls([*SPECIAL_WORDS, *(word for word in kept if word not in SPECIAL_WORDS)], tokenizer)
 
     def __len__(self) -> int:
         return len(self.words)
@@ -130,7 +145,11 @@ class Vocabulary:
     def encode(self, caption: str) -> list[int]:
         """Encode a caption: START, the id of each word, END; unknown words become UNKNOWN."""
         get = self._ids.get
-        return [START, *[get(word, UNKNOWN) for word in split_words(caption)], END]
+        return [START, *[get(word, UNKNOWN) for word in self.split(caption)], END]
+
+    def split(self, caption: str) -> list[str]:
+        """Split a caption into tokens, known or not."""
+        return split_words(caption) if self.tokenizer is None else self.tokenizer.split(caption)
 
     def known_ids(self, prompt: str, unit: Unit) -> tuple[int, ...]:
         """Encode the beginning of a text, all of whose tokens must be in the vocabulary.
@@ -152,7 +171,7 @@ class Vocabulary:
         return tuple(self._ids[part] for part in parts)
 
     def decode(self, ids: Iterable[int]) -> list[str]:
-        """Decode ids to words up to the first END, without PAD and START; English articles fit the next word."""
+        """Decode ids to tokens up to the first END, without PAD and START; English articles fit the next word."""
         words = []
         for id_ in ids:
             if id_ == END:
@@ -160,6 +179,20 @@ class Vocabulary:
             if id_ not in (PAD, START):
                 words.append(self.words[id_])
         return fit_articles(words) if self._is_english else words
+
+    def text(self, ids: Iterable[int]) -> str:
+        """Decode ids to a line of text, as a person writes it."""
+        tokens = self.decode(ids)
+        return join_words(tokens) if self.tokenizer is None else join_pieces(tokens)
+
+    def whole_words(self, ids: Iterable[int]) -> tuple[list[str], list[int]]:
+        """Decode ids to whole words, and the number of tokens of each."""
+        tokens = self.decode(ids)
+        if self.tokenizer is None:
+            return tokens, [1] * len(tokens)
+        counts = self.tokenizer.group(tokens)
+        remaining = iter(tokens)
+        return [word_of(islice(remaining, count)) for count in counts], counts
 
 
 def split_text(text: str, unit: Unit) -> list[str]:

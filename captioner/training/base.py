@@ -112,7 +112,8 @@ class TrainingModule(lightning.LightningModule, ABC):
         return CaptionerError(f"the loss of batch {batch_index} of epoch {self.current_epoch} is {loss.item()}; {cure}")
 
     def _content(self, card: dict[str, Any]) -> Checkpoint:
-        return Checkpoint(self.config, self.vocabulary.words, {}, card)
+        words = self.vocabulary
+        return Checkpoint(self.config, words.words, {}, card, tokenizer=words.tokenizer)
 
     def _model_card(self) -> dict[str, Any]:
         return {

@@ -152,6 +152,8 @@ def with_confidence(captioner: Captioner) -> Captioner:
     An ensemble stores it in its first member.
     """
     vocabulary = captioner.vocabulary
+    if vocabulary.tokenizer is not None:
+        raise CaptionerError("confidence is judged by English words; calibrate a model with data.tokenizer english")
     for member in captioner.members:
         first = member is captioner.model
         member.config = replace(member.config, confidence=first)

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import torch
@@ -36,12 +36,15 @@ from captioner.errors import CaptionerError
 from captioner.models.captioner import CaptionModel
 from captioner.models.efficientnet_lite import EfficientNetLite
 from captioner.models.encoder import GridEncoder
+from captioner.text.pieces import Pieces
 from captioner.text.vocabulary import Vocabulary
 from captioner.training.checkpointing import progress
 from captioner.training.feature_extraction import describe_origin, encode_images
 from captioner.utils.console import print_status
 from captioner.utils.counter import counting
 from captioner.utils.seeding import refuse_another_seed, run_seed
+
+TokenizerOption = Literal["english", "words", "characters", "bpe"]
 
 _CURES = {
     "train": "training needs some",
@@ -70,7 +73,7 @@ class CaptionData(lightning.LightningDataModule):
         val_seed: Another one draws other images for validation.
         min_count: Words of the training captions that are rarer become UNKNOWN.
         vocabulary_from: A checkpoint whose vocabulary is used in place of one counted from the captions, so that a
-            captioner that learns further from other captions keeps all of its words.
+            captioner that learns further from other captions keeps all of its words; its tokenizer comes with it.
         batch_size: Images in a batch.
         max_captions: Captions taken of an image each epoch.
         flip: Whether images are mirrored every second time; not for captions that tell left from right.
@@ -87,6 +90,10 @@ class CaptionData(lightning.LightningDataModule):
             learned.
         concepts: Whether batches tell which concepts captions and tags of an image name, and the vocabulary has the
             words of ImageNet's classes; for decoders with concepts.
+        tokenizer: ``english`` is words in lower case without punctuation. The others are for any language, and keep
+            capitals and punctuation: ``words`` where spaces stand between words, ``characters`` and ``bpe``, subwords
+            that are learned from the training captions, anywhere.
+        subwords: Number of subwords that ``bpe`` learns, at most.
     """
 
     def __init__(
@@ -111,9 +118,12 @@ class CaptionData(lightning.LightningDataModule):
         val_seed: int = 0,
         vocabulary_from: str | None = None,
         prompts: bool = False,
+        tokenizer: TokenizerOption = "english",
+        subwords: int = 4000,
     ) -> None:
         super().__init__()
-        for name, value in (("min_count", min_count), ("batch_size", batch_size), ("max_captions", max_captions)):
+        counts = {"min_count": min_count, "batch_size": batch_size, "max_captions": max_captions, "subwords": subwords}
+        for name, value in counts.items():
             if value < 1:
                 raise CaptionerError(f"data.{name} is {value}; it must be at least 1")
         if workers < 0:
@@ -126,6 +136,11 @@ class CaptionData(lightning.LightningDataModule):
             )
         if val_share is not None and not 0 < val_share < 1:
             raise CaptionerError(f"data.val_share is {val_share}; it must be greater than 0 and less than 1")
+        if tokenizer != "english":
+            for name, given in (("concepts", concepts), ("vocabulary_from", vocabulary_from)):
+                if given:
+                    reason = "has a tokenizer" if name == "vocabulary_from" else "are English words"
+                    raise CaptionerError(f"data.{name} {reason}; leave it out, or leave out data.tokenizer")
         self.files = [captions] if isinstance(captions, str) else captions
         self.images = self._one_each("images", images)
         self.splits = self._one_each("splits", splits)
@@ -133,6 +148,8 @@ class CaptionData(lightning.LightningDataModule):
         self.val_seed = val_seed
         self.min_count = min_count
         self.vocabulary_from = Path(vocabulary_from) if vocabulary_from else None
+        self.tokenizer = tokenizer
+        self.subwords = subwords
         self.batch_size = batch_size
         self.max_captions = max_captions
         self.feature_cache = Path(feature_cache) if feature_cache else None
@@ -191,12 +208,18 @@ class CaptionData(lightning.LightningDataModule):
     def vocabulary(self) -> Vocabulary:
         """The words of the training captions, or of the checkpoint that is named."""
         if self.vocabulary_from is not None:
-            return Vocabulary(checkpoint.read(self.vocabulary_from).words)
-        return Vocabulary.from_captions(
-            (text for record in self.records["train"] for text in (record.prompt, *record.captions)),
-            self.min_count,
-            wanted_words() if self.concepts else (),
-        )
+            content = checkpoint.read(self.vocabulary_from)
+            return Vocabulary(content.words, content.tokenizer)
+        texts = [text for record in self.records["train"] for text in (record.prompt, *record.captions)]
+        always = wanted_words() if self.concepts else ()
+        return Vocabulary.from_captions(texts, self.min_count, always, self._tokenizer(texts))
+
+    def _tokenizer(self, texts: Sequence[str]) -> Pieces | None:
+        if self.tokenizer == "english":
+            return None
+        if self.tokenizer == "bpe":
+            return Pieces.learn(texts, self.subwords)
+        return Pieces(self.tokenizer)
 
     def describe(self) -> dict[str, Any]:
         """Describe the data in plain values, for the model card."""
@@ -214,7 +237,10 @@ class CaptionData(lightning.LightningDataModule):
         count = len(self.vocabulary)
         if self.vocabulary_from is not None:
             return f"the {count} words of {self.vocabulary_from.name}"
-        return f"{count} words seen {self.min_count} times or more in training captions"
+        if self.tokenizer == "bpe":
+            return f"{count} subwords (BPE) learned from training captions"
+        kind = "characters" if self.tokenizer == "characters" else "words"
+        return f"{count} {kind} seen {self.min_count} times or more in training captions"
 
     def prepare_data(self) -> None:
         """Fill the feature cache if it is missing; called by Lightning in one process."""
@@ -326,7 +352,9 @@ class CaptionData(lightning.LightningDataModule):
         with counting("Checking images", len(records)) if is_first else nullcontext() as report:
             records = usable(records, skipped, before, report)
         rank_zero_only(skipped.report)()
-        rank_zero_only(tell_unspaced)((caption for record in records for caption in record.captions), file)
+        if self.tokenizer in ("english", "words"):
+            texts = (caption for record in records for caption in record.captions)
+            rank_zero_only(tell_unspaced)(texts, file, "set data.tokenizer to characters or bpe, or ")
         return records
 
     def _loader(self, dataset: CaptionDataset, shuffle: bool, seen: tuple[int, int] = (0, 0)) -> DataLoader[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 
+from captioner.captioning import resolve
 from captioner.data.concepts import ConceptWords
 from captioner.data.dataset import IGNORED, Batch
 from captioner.decoding import DecodingOptions, decode
@@ -21,7 +23,7 @@ from captioner.models.captioner import CaptionerConfig, CaptionModel
 from captioner.models.decoder import DecoderConfig
 from captioner.models.decoder.ops import drop_channels
 from captioner.models.encoder import GridEncoder
-from captioner.text.vocabulary import join_words
+from captioner.text.pieces import separate
 from captioner.training.base import TrainingModule
 from captioner.training.datamodule import CaptionData
 from captioner.training.distributed import Validated
@@ -177,8 +179,15 @@ class CaptioningModule(TrainingModule):
         self.log("val/loss", loss)
         self.log("val/perplexity", loss.exp())
         references = {index: self.data.val.records[index].captions for index in whole.generated}
-        for name, value in score(whole.generated, references).items():
+        for name, value in self._score(whole.generated, references).items():
             self.log(f"val/{name}", value, prog_bar=name == "CIDEr")
+
+    def _score(self, generated: Mapping[int, str], references: Mapping[int, Sequence[str]]) -> dict[str, float]:
+        if self.vocabulary.tokenizer is None:
+            return score(generated, references)
+        # The official tokenizer is for English: here words and marks of punctuation are counted, in any script.
+        candidates = {index: separate(caption) for index, caption in generated.items()}
+        return score(candidates, {i: [*map(separate, captions)] for i, captions in references.items()}, "none")
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to resume a run with other options, such as another moving average."""
@@ -280,8 +289,9 @@ class CaptioningModule(TrainingModule):
         for prompt, rows in rows_of.items():
             words = self.validation_options.max_words + len(prompt)
             options = replace(self.validation_options, prompt=prompt, max_words=words)
-            for row, [best, *_] in zip(rows, decode(self.model.decoder, grid[rows], options), strict=True):
-                captions[row] = join_words(self.vocabulary.decode(best.words[best.given :]))
+            found = decode(self.model.decoder, grid[rows], *resolve(options, self.vocabulary))
+            for row, [best, *_] in zip(rows, found, strict=True):
+                captions[row] = self.vocabulary.text(best.words[best.given :])
         return captions
 
     def _words_to_read(self, grid: Tensor, batch: Batch) -> Tensor:

@@ -43,6 +43,8 @@ def gradient_saliency(model: BaseCaptioner, image: ImageSource, caption: Caption
     """
     if not isinstance(model, Captioner):
         raise CaptionerError("gradients need the checkpoint and torch; open that with torch, or look at attention")
+    if model.vocabulary.tokenizer is not None:
+        raise CaptionerError("gradients are of English words alone; look at attention")
     transforms = [member.config.transform for member in model.members]
     if len({transform.resize for transform in transforms}) > 1:
         raise CaptionerError("the models of this ensemble see other parts of a photograph each; give one of them")

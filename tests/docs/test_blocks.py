@@ -19,8 +19,8 @@ from captioner.pipeline import Captioner
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-RUN_BY_ITSELF = {"guide.md"}
-"""Pages whose blocks another test runs, in one go: tests/docs/test_guide.py."""
+RUN_BY_ITSELF = {"guide.md", "other_languages.md"}
+"""Pages whose blocks another test runs, in one go: tests/docs/test_guide.py and test_language_page.py."""
 NO_CODE = {"text", "math", "yaml", "json", "nginx", "caddyfile", "csv"}
 """Languages of blocks that nobody runs."""
 NOT_RUN = re.compile(r"<!-- not run( on this page)?: (\S.{10,}) -->")

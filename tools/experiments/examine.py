@@ -20,7 +20,6 @@ from captioner.decoding import DecodingOptions, decode
 from captioner.metrics import score
 from captioner.models.decoder import DecoderConfig
 from captioner.pipeline import Captioner, load
-from captioner.text.vocabulary import join_words
 from captioner.training.datamodule import CaptionData
 from captioner.training.language_module import LanguageModule
 from captioner.training.options import OptimizerOptions, WordNoiseOptions
@@ -67,7 +66,7 @@ class Examiner(lightning.LightningModule):
         written = decode(self.decoder, grid, self.options)
         self.seconds += time.perf_counter() - begin
         for index, hypotheses in zip(batch.indices.tolist(), written, strict=True):
-            self.captions[index] = join_words(self.vocabulary.decode(hypotheses[0].words))
+            self.captions[index] = self.vocabulary.text(hypotheses[0].words)
 
     def _grid(self, images: Tensor) -> Tensor:
         if images.dtype != torch.uint8:  # cached features

@@ -63,7 +63,7 @@ class Teachers:
         self.models: list[CaptionModel] = []
         for name, content in ((os.fspath(file), each) for file in files for each in checkpoint.read_members(file)):
             model, words = content.build()
-            if words.words != vocabulary.words:
+            if (words.words, words.tokenizer) != (vocabulary.words, vocabulary.tokenizer):
                 raise CaptionerError(f"teacher {name}: has other words; train one on the same captions")
             if model.config.transform != student.config.transform:
                 raise CaptionerError(

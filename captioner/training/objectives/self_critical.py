@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from captioner.decoding import DecodingOptions, Hypothesis, decode
+from captioner.errors import CaptionerError
 from captioner.metrics.cider import CiderReward
 from captioner.models.decoder import Decoder, MemberDecoders, TeacherForced
 from captioner.text.vocabulary import END, NEVER_WRITTEN, PAD, START
@@ -55,8 +56,14 @@ class SelfCritical(Objective):
 
     def begin(self, data: CaptionData, device: torch.device) -> None:
         """Precompute the statistics of the references."""
-        self.reward = make_reward(data.train.captions)
         penalties = self.options.hallucination_penalty, self.options.repetition_penalty
+        tokenizer = data.vocabulary.tokenizer
+        if tokenizer is not None and (tokenizer.kind != "words" or any(penalties)):
+            raise CaptionerError(
+                "self-critical training rewards words, and its penalties know English alone; set data.tokenizer to "
+                "words, and the penalties to 0"
+            )
+        self.reward = make_reward(data.train.captions)
         if any(penalties):
             self.reward = PenalizedReward(self.reward, data.train.records, data.vocabulary.words, *penalties)
         for objective in self.beside:
