@@ -31,8 +31,8 @@ class DecodingOptions:
         length_normalization: Whether the length n (words, END counts) enters as n^a (``average``: with a = 1, the mean
             per word) or as ((5 + n) / 6)^a (``gnmt``: Wu et al., 2016, equation 14).
         min_words: Minimum number of words.
-        no_repeat_ngram: Length of the word sequences that may not occur twice in a caption, in which then no word comes
-            twice in a row; 0 allows repetition.
+        no_repeat_ngram: Length of the word sequences that may not occur twice in a caption, in which then no word (of
+            a vocabulary of words) comes twice in a row; 0 allows repetition.
         forbidden_words: Words that no caption contains.
         required_words: Words that every caption contains, in any order (beam search only).
         bad_endings: Words that no caption ends with.
