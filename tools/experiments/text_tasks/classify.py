@@ -88,13 +88,13 @@ def accuracy(model: TextModel, pairs: Sequence[Pair]) -> float:
 
 def train(args: argparse.Namespace) -> None:
     """Train, and print the lowest validation loss and the accuracy with it."""
+    config, options = chosen(TextConfig, args), chosen(FitOptions, args)
     classes = read_classes(args)
     read = read_labeled(classes, "train")
     source = Vocabulary.from_counts(Counter(token for each in read for token in each.tokens), args.min_count)
     target = Vocabulary([*SPECIAL_WORDS, *classes])
     pairs, held_out = (encode(source, target, each) for each in (read, read_labeled(classes, "val")))
-    options = chosen(FitOptions, args)
-    trained = Trained.new(chosen(TextConfig, args), source, target, seed=options.seed)
+    trained = Trained.new(config, source, target, seed=options.seed)
     best = fit(trained, pairs, lambda model: -mean_loss(model, held_out), options, args.run)
     found = accuracy(Trained.load(args.run).model, held_out)
     print(f"validation: loss {-best:.4f}, accuracy {found:.1%}")

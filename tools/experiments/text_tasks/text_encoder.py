@@ -54,6 +54,8 @@ class TextConfig:
                 raise CaptionerError(f"{name.replace('_', ' ')} is {getattr(self, name)}; it must be at least 1")
         if self.bidirectional and self.hidden_size % 2:
             raise CaptionerError(f"hidden size is {self.hidden_size}; two directions need an even number")
+        if not 0 <= self.dropout < 1:
+            raise CaptionerError(f"dropout is {self.dropout}; it must be at least 0 and less than 1")
 
     @property
     def decoder(self) -> DecoderConfig:

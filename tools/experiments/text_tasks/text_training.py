@@ -26,6 +26,9 @@ from captioner.utils.files import replacing
 LAST, BEST = "last.ckpt", "best.ckpt"
 """Checkpoints of a run's folder: where it goes on, and the weights with the best validation score."""
 
+KIND = "text tasks"
+"""What checkpoints say that they are."""
+
 WARMUP_STEPS = 200
 
 
@@ -108,7 +111,7 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
     """Read a checkpoint without unpickling; None where there is none.
 
     Raises:
-        CaptionerError: It cannot be read.
+        CaptionerError: It cannot be read, or is another tool's.
     """
     if not path.exists():
         return None
@@ -116,13 +119,15 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever the damage leads to
         raise CaptionerError(f"{path}: cannot be read as a checkpoint; delete it and train again") from error
+    if not isinstance(content, dict) or content.get("kind") != KIND:
+        raise CaptionerError(f"{path}: is the checkpoint of another tool; name another folder")
     return content
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint atomically."""
     with replacing(path) as temporary:
-        torch.save(content, temporary)
+        torch.save({"kind": KIND, **content}, temporary)
 
 
 def read_lines(path: Path) -> list[str]:

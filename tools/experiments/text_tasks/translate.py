@@ -71,6 +71,7 @@ def translate(trained: Trained, source: Sequence[Sequence[str]], options: Decodi
 
 def train(args: argparse.Namespace) -> None:
     """Train, and print the best validation score: BLEU of greedy translations."""
+    config, options = chosen(TextConfig, args), chosen(FitOptions, args)
     source, target = read_pairs(args, "train")
     written = TOKENS(target)
     vocabularies = [
@@ -90,8 +91,7 @@ def train(args: argparse.Namespace) -> None:
         translations = translate(Trained(model, *vocabularies), source, GREEDY)
         return float(sacrebleu.corpus_bleu(translations, [target], lowercase=True).score)
 
-    options = chosen(FitOptions, args)
-    trained = Trained.new(chosen(TextConfig, args), *vocabularies, seed=options.seed)
+    trained = Trained.new(config, *vocabularies, seed=options.seed)
     print(f"BLEU of greedy translations, validation: {fit(trained, pairs, score, options, args.run):.2f}")
 
 
