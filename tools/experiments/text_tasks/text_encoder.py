@@ -91,7 +91,6 @@ class TextEncoder(nn.Module):
         self.config = config
         self.channels = config.hidden_size
         self.embedding = nn.Embedding(vocabulary_size, config.embedding_size, padding_idx=PAD)
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         self.cells = CELLS[config.cell](
             config.embedding_size,
             config.hidden_size // (2 if config.bidirectional else 1),

@@ -51,6 +51,7 @@ class FitOptions:
         weight_decay: Decoupled weight decay.
         label_smoothing: Share of the target probability that is spread over all tokens.
         word_dropout: Share of the words read, and of the tokens fed back, that are replaced by UNKNOWN.
+        bf16: Whether to compute in bfloat16 where that is safe, which takes half the time on CPUs that have it.
         seed: Seed of the initial weights, the order of the batches, and dropout.
     """
 
@@ -61,6 +62,7 @@ class FitOptions:
     weight_decay: float = 0.01
     label_smoothing: float = 0.1
     word_dropout: float = 0.1
+    bf16: bool = True
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -238,7 +240,7 @@ def _train_epoch(
     total = 0.0
     for index in torch.randperm(len(batches)).tolist():
         sources, targets = batches[index]
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
             loss = word_loss(_predict(model, sources, targets, options.word_dropout), options.label_smoothing)
         if not torch.isfinite(loss):
             raise CaptionerError(f"the loss of epoch {epoch + 1} is {loss.item()}; lower the learning rate")
