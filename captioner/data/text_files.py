@@ -29,7 +29,7 @@ def read_text(path: str | Path, held_out: float) -> tuple[list[str], list[str]]:
         CaptionerError: The file cannot be read, or too short.
     """
     path = Path(path)
-    text = _read(path)
+    text = read_whole(path)
     is_json = path.name.removesuffix(".gz").endswith(".jsonl")
     groups = list(_captions(text, f"text {path}")) if is_json else [(None, [line]) for line in text.splitlines()]
     groups = [(split, lines) for split, lines in groups if any(line.strip() for line in lines)]
@@ -44,7 +44,12 @@ def read_text(path: str | Path, held_out: float) -> tuple[list[str], list[str]]:
     return train, val
 
 
-def _read(path: Path) -> str:
+def read_whole(path: Path) -> str:
+    """Read a text file in UTF-8, which may be compressed by gzip.
+
+    Raises:
+        CaptionerError: It cannot be read.
+    """
     try:
         content = path.read_bytes()
         if content.startswith(_GZIP_MAGIC):

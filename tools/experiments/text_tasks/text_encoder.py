@@ -1,0 +1,184 @@
+"""A sentence in the place of a photograph: a recurrent encoder of words, whose states are the decoder's grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from captioner.decoding import DecodingOptions, Hypothesis, decode
+from captioner.errors import CaptionerError
+from captioner.models.decoder import Decoder, DecoderConfig, TeacherForced
+from captioner.text.vocabulary import PAD
+
+Cell = Literal["rnn", "gru", "lstm"]
+View = Literal["last", "mean", "attention"]
+CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+
+SENTENCES_AT_ONCE = 64
+"""Sentences of one length that are decoded together."""
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Configuration of a network from sentences to sentences or classes.
+
+    Attributes:
+        cell: Recurrent cell of the encoder; the decoder's is an LSTM.
+        view: What the decoder sees of the encoder's states: ``last`` is the final one of each direction, ``mean`` their
+            mean, and ``attention`` adds soft attention over all of them at every word.
+        bidirectional: Whether a second encoder reads the sentence from its end.
+        layers: Number of stacked recurrent layers of the encoder.
+        embedding_size: Length of a word vector, on both sides.
+        hidden_size: Length of the decoder's state, and of the encoder's states, both directions together.
+        dropout: Dropout rate of word vectors, states, and before the output, in [0, 1).
+    """
+
+    cell: Cell = "lstm"
+    view: View = "attention"
+    bidirectional: bool = True
+    layers: int = 1
+    embedding_size: int = 256
+    hidden_size: int = 512
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, known in (("cell", get_args(Cell)), ("view", get_args(View))):
+            if getattr(self, name) not in known:
+                raise CaptionerError(f"{name} {getattr(self, name)!r} is unknown; choose {' or '.join(known)}")
+        for name in ("layers", "embedding_size", "hidden_size"):
+            if getattr(self, name) < 1:
+                raise CaptionerError(f"{name.replace('_', ' ')} is {getattr(self, name)}; it must be at least 1")
+        if self.bidirectional and self.hidden_size % 2:
+            raise CaptionerError(f"hidden size is {self.hidden_size}; two directions need an even number")
+        if not 0 <= self.dropout < 1:
+            raise CaptionerError(f"dropout is {self.dropout}; it must be at least 0 and less than 1")
+
+    @property
+    def decoder(self) -> DecoderConfig:
+        """Configuration of the decoder, whose first state is computed from the mean of the grid."""
+        return DecoderConfig(
+            attention="soft" if self.view == "attention" else "none",
+            image_input="initial_state",
+            embedding_size=self.embedding_size,
+            hidden_size=self.hidden_size,
+            attention_size=self.hidden_size // 2,
+            dropout=self.dropout,
+            tied_embedding=True,
+        )
+
+
+class TextEncoder(nn.Module):
+    """A recurrent network that maps the words of a sentence to a grid of vectors.
+
+    The vector of word i is its state h_i, followed by that of the reversed direction if there is one (Schuster and
+    Paliwal, 1997). For the view ``last``, the grid has a single vector: the state after the last word, followed by the
+    reversed direction's after the first.
+
+    Args:
+        config: Configuration of the whole network.
+        vocabulary_size: Number of tokens, the special ones included.
+
+    Attributes:
+        channels: Length of each vector.
+    """
+
+    def __init__(self, config: TextConfig, vocabulary_size: int) -> None:
+        super().__init__()
+        self.config = config
+        self.channels = config.hidden_size
+        self.embedding = nn.Embedding(vocabulary_size, config.embedding_size, padding_idx=PAD)
+        self.cells = CELLS[config.cell](
+            config.embedding_size,
+            config.hidden_size // (2 if config.bidirectional else 1),
+            config.layers,
+            batch_first=True,
+            dropout=config.dropout if config.layers > 1 else 0.0,  # type: ignore[arg-type]
+            bidirectional=config.bidirectional,
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, sentences: Tensor) -> Tensor:
+        """Encode sentences of one length, which need neither padding nor a mask.
+
+        Args:
+            sentences: Token ids, shape (sentences, words).
+
+        Returns:
+            The vectors, shape (sentences, words, channels); (sentences, 1, channels) for the view ``last``.
+        """
+        states, _ = self.cells(self.dropout(self.embedding(sentences)))
+        if self.config.view == "last":
+            forward, backward = states[:, -1:], states[:, :1]
+            half = self.channels // 2
+            states = (
+                torch.cat([forward[..., :half], backward[..., half:]], -1) if self.config.bidirectional else forward
+            )
+        grid: Tensor = self.dropout(states)
+        return grid
+
+
+class TextModel(nn.Module):
+    """Text encoder and the captioner's decoder.
+
+    Args:
+        config: Configuration of both.
+        source_size: Number of tokens that are read, the special ones included.
+        target_size: Number of tokens that are written, the special ones included.
+    """
+
+    def __init__(self, config: TextConfig, source_size: int, target_size: int) -> None:
+        super().__init__()
+        self.encoder = TextEncoder(config, source_size)
+        self.decoder = Decoder(config.decoder, self.encoder.channels, target_size)
+
+    def forward(self, sentences: Tensor, targets: Tensor) -> TeacherForced:
+        """Predict each token of the known targets (teacher forcing).
+
+        Args:
+            sentences: Token ids of sentences of one length, shape (sentences, words).
+            targets: Token ids, START first, END last, then PAD, shape (sentences, length).
+
+        Returns:
+            The result of `Decoder.forward`.
+        """
+        outcome: TeacherForced = self.decoder(self.encoder(sentences), targets.unsqueeze(1))
+        return outcome
+
+    @torch.inference_mode()
+    def write(self, sentences: Sequence[Sequence[int]], options: DecodingOptions) -> list[Hypothesis]:
+        """Generate what follows from each sentence.
+
+        Args:
+            sentences: Token ids of each sentence, of any lengths, at least one each.
+            options: Options of the search.
+
+        Returns:
+            The best hypothesis of each; with attention, its weights have the shape (tokens, words of the sentence).
+        """
+        self.eval()
+        results: dict[int, Hypothesis] = {}
+        for batch in equal_lengths([len(sentence) for sentence in sentences], SENTENCES_AT_ONCE):
+            grid = self.encoder(torch.tensor([sentences[index] for index in batch]))
+            results |= {index: best[0] for index, best in zip(batch, decode(self.decoder, grid, options), strict=True)}
+        return [results[index] for index in range(len(sentences))]
+
+
+def equal_lengths(lengths: Sequence[int], most: int, order: Sequence[int] | None = None) -> list[list[int]]:
+    """Divide sentences into batches of one length each.
+
+    Args:
+        lengths: The length of each sentence.
+        most: Greatest number of sentences of a batch.
+        order: The order in which to take them; by default that of the indices.
+
+    Returns:
+        The indices of the sentences of each batch.
+    """
+    groups: dict[int, list[int]] = {}
+    for index in range(len(lengths)) if order is None else order:
+        groups.setdefault(lengths[index], []).append(index)
+    return [group[begin : begin + most] for group in groups.values() for begin in range(0, len(group), most)]

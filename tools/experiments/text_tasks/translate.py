@@ -1,0 +1,148 @@
+"""Translates with the captioner's decoder: words of a sentence in the place of regions of a photograph.
+
+    python tools/experiments/text_tasks/translate.py train runs/attention --data multi30k
+    python tools/experiments/text_tasks/translate.py test runs/attention --data multi30k
+    python tools/experiments/text_tasks/translate.py say runs/attention "Ein Hund rennt." --figure alignment.png
+
+Pairs are lines of two files each: train.de and train.en, val.de and val.en, test_2016_flickr.de and …en, each of which
+may be compressed to .gz. ``train`` goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import sacrebleu
+from text_alignment import draw
+from text_encoder import TextConfig, TextModel
+from text_options import TOKENS, add_command, add_training_options, chosen, run
+from text_training import FitOptions, Pair, Trained, fit, read_lines
+
+from captioner.decoding import DecodingOptions
+from captioner.errors import CaptionerError
+from captioner.text.vocabulary import END, START, Vocabulary
+from captioner.utils.files import replacing
+
+MOST_WORDS = 60
+"""Longer sentences are not learned from, and no longer ones are written."""
+
+GREEDY = DecodingOptions(beam_size=1, max_words=MOST_WORDS, no_repeat_ngram=0)
+"""The validation score's search: punctuation and articles may repeat."""
+
+
+def read_pairs(args: argparse.Namespace, split: str) -> tuple[list[list[str]], list[str]]:
+    """The tokens of the source sentences of a split, and its target sentences as they are.
+
+    Raises:
+        CaptionerError: A file is missing, or the two have different numbers of lines.
+    """
+    files = []
+    for language in (args.source, args.target):
+        plain = args.data / f"{split}.{language}"
+        files.append(plain if plain.exists() else plain.with_name(f"{plain.name}.gz"))
+    source, target = (read_lines(file) for file in files)
+    if len(source) != len(target):
+        raise CaptionerError(f"{files[0]} has {len(source)} lines and {files[1]} has {len(target)}; they must be pairs")
+    return TOKENS(source), target
+
+
+def encode(vocabulary: Vocabulary, tokens: Sequence[str]) -> list[int]:
+    """The ids of a sentence; one that has no tokens is a single unknown word."""
+    return [vocabulary.id(token) for token in tokens] or [vocabulary.id("")]
+
+
+def bleu(trained: Trained, source: Sequence[Sequence[str]], target: Sequence[str], options: DecodingOptions) -> str:
+    """BLEU of translations in lower case, by sacreBLEU, with its signature."""
+    metric = sacrebleu.BLEU(lowercase=True)
+    score = metric.corpus_score(translate(trained, source, options), [list(target)])
+    return f"{score.score:.2f} ({metric.get_signature()})"
+
+
+def translate(trained: Trained, source: Sequence[Sequence[str]], options: DecodingOptions) -> list[str]:
+    """Translate tokenized sentences; the tokens of a translation are separated by spaces."""
+    found = trained.model.write([encode(trained.source, tokens) for tokens in source], options)
+    return [" ".join(trained.target.words[id_] for id_ in hypothesis.words) for hypothesis in found]
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train, and print the best validation score: BLEU of greedy translations."""
+    config, options = chosen(TextConfig, args), chosen(FitOptions, args)
+    source, target = read_pairs(args, "train")
+    written = TOKENS(target)
+    vocabularies = [
+        Vocabulary.from_counts(Counter(token for tokens in side for token in tokens), args.min_count)
+        for side in (source, written)
+    ]
+    pairs = [
+        Pair(encode(vocabularies[0], read), [START, *map(vocabularies[1].id, said), END])
+        for read, said in zip(source, written, strict=True)
+        if 0 < len(read) <= MOST_WORDS and 0 < len(said) <= MOST_WORDS
+    ]
+    if not pairs:
+        raise CaptionerError(f"{args.data}: has no pair of at most {MOST_WORDS} words; add text")
+    source, target = read_pairs(args, "val")
+
+    def score(model: TextModel) -> float:
+        translations = translate(Trained(model, *vocabularies), source, GREEDY)
+        return float(sacrebleu.corpus_bleu(translations, [target], lowercase=True).score)
+
+    trained = Trained.new(config, *vocabularies, seed=options.seed)
+    print(f"BLEU of greedy translations, validation: {fit(trained, pairs, score, options, args.run):.2f}")
+
+
+def search(args: argparse.Namespace) -> DecodingOptions:
+    """The search that the command line asks for."""
+    return replace(GREEDY, beam_size=args.beam, length_penalty=args.length_penalty)
+
+
+def test(args: argparse.Namespace) -> None:
+    """Print the BLEU of a split."""
+    source, target = read_pairs(args, args.split)
+    print(f"BLEU, {args.split}, beam of {args.beam}: {bleu(Trained.load(args.run), source, target, search(args))}")
+
+
+def say(args: argparse.Namespace) -> None:
+    """Print the translation of a sentence, and draw the alignment if asked."""
+    trained = Trained.load(args.run)
+    [tokens] = TOKENS([args.sentence])
+    if not tokens:
+        raise CaptionerError("the sentence has no words; give some")
+    [hypothesis] = trained.model.write([encode(trained.source, tokens)], search(args))
+    written = [trained.target.words[id_] for id_ in hypothesis.words]
+    print(" ".join(written))
+    if args.figure:
+        if hypothesis.attention is None:
+            raise CaptionerError(f"{args.run}: has no attention to draw; train with the view attention")
+        with replacing(args.figure) as temporary:
+            draw(hypothesis.attention.numpy(), tokens, written, temporary, args.figure.suffix[1:] or "png")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool; return 0, or 2 for wrong use."""
+    parser = argparse.ArgumentParser(description="Translate sentences with the captioner's decoder.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    training = add_command(commands, "train", train, "train on pairs of sentences, or go on with a run")
+    testing = add_command(commands, "test", test, "BLEU of a split")
+    saying = add_command(commands, "say", say, "translate a sentence")
+    for command in (training, testing):
+        command.add_argument("--data", type=Path, required=True, help="folder of the pairs")
+        command.add_argument("--source", default="de", help="language that is read: the files' ending (default: de)")
+        command.add_argument("--target", default="en", help="language that is written (default: en)")
+    training.add_argument("--min-count", type=int, default=2, help="rarer tokens are unknown (default: 2)")
+    add_training_options(training, TextConfig(hidden_size=256), FitOptions())
+    testing.add_argument("--split", default="test_2016_flickr", help="default: test_2016_flickr")
+    saying.add_argument("sentence", help="in the language that is read")
+    saying.add_argument("--figure", type=Path, help="also draw the attention, word by word, to this file")
+    for command in (testing, saying):
+        command.add_argument("--beam", type=int, default=5, help="default: 5")
+        command.add_argument("--length-penalty", type=float, default=1.0, help="default: 1")
+    return run(parser, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
