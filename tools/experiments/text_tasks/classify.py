@@ -30,7 +30,7 @@ from captioner.text.vocabulary import END, SPECIAL_WORDS, START, Vocabulary
 from captioner.utils.files import replacing
 
 Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = ("test", "val", *("train",) * 8)  # type: ignore[assignment]
+SPLITS: tuple[Split, ...] = ("test", "val", *("train",) * 8)
 """The split of each of ten consecutive lines."""
 
 ONE_WORD = DecodingOptions(beam_size=1, min_words=1, max_words=1)

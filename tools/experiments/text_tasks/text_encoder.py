@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -16,7 +16,7 @@ from captioner.text.vocabulary import PAD
 
 Cell = Literal["rnn", "gru", "lstm"]
 View = Literal["last", "mean", "attention"]
-CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+CELLS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 SENTENCES_AT_ONCE = 64
 """Sentences of one length that are decoded together."""
@@ -96,7 +96,7 @@ class TextEncoder(nn.Module):
             config.hidden_size // (2 if config.bidirectional else 1),
             config.layers,
             batch_first=True,
-            dropout=config.dropout if config.layers > 1 else 0.0,  # type: ignore[arg-type]
+            dropout=config.dropout if config.layers > 1 else 0.0,
             bidirectional=config.bidirectional,
         )
         self.dropout = nn.Dropout(config.dropout)

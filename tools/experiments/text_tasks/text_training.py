@@ -218,7 +218,7 @@ def fit(
             write_checkpoint(folder / BEST, {**trained.describe(), "model": model.state_dict()})
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
         write_checkpoint(folder / LAST, {"settings": settings, "epoch": epoch + 1, "scores": scores, **state})
-    return max(scores)
+    return float(max(scores))
 
 
 def _is_over(scores: Sequence[float], patience: int) -> bool:

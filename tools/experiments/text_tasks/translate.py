@@ -91,7 +91,7 @@ def train(args: argparse.Namespace) -> None:
         translations = translate(Trained(model, *vocabularies), source, GREEDY)
         return float(sacrebleu.corpus_bleu(translations, [target], lowercase=True).score)
 
-    trained = Trained.new(config, *vocabularies, seed=options.seed)
+    trained = Trained.new(config, vocabularies[0], vocabularies[1], options.seed)
     print(f"BLEU of greedy translations, validation: {fit(trained, pairs, score, options, args.run):.2f}")
 
 
