@@ -169,7 +169,9 @@ class WholeWords:
             out[END] = True
         sequences = [*_sequences(words, options.no_repeat_ngram)]
         usual = length_of(words[-1]) if words else 1
-        barred = {*self._forbidden, *sequences, *(self._endings if room < 2 * usual else ())}
+        # No word comes twice in a row; letters of scripts without spaces do.
+        itself = words[-1:] if options.no_repeat_ngram and usual == 1 else ()
+        barred = {*self._forbidden, *sequences, itself, *(self._endings if room < 2 * usual else ())}
         if room < usual:
             out[self._hanging] = True
         out[self._ending_ids] |= added[self._ending_ids] + usual > room
@@ -178,7 +180,7 @@ class WholeWords:
             out |= ~self._begins
         elif is_complete or not reading.ends_with_word:
             out |= self._marks
-        elif self._is_barred(words, sequences, is_last=room < usual):
+        elif (itself and words[-2:-1] == itself) or self._is_barred(words, sequences, is_last=room < usual):
             out |= self._begins if reading.is_open else ~self._marks  # the last word must become another
         for sequence in barred:
             for begun in range(len(sequence)):

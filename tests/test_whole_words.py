@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,7 @@ def test_no_sequence_of_words_is_there_twice(language: str, kind: Kind, size: in
         words = words_of(caption)
         sequences = [words[start : start + length] for start in range(len(words) - length + 1)]
         assert len(set(sequences)) == len(sequences)
+        assert length > size or all(one != two for one, two in pairwise(words))
 
 
 @EACH_MODEL
