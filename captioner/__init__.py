@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from captioner.pipeline import Captioner
     from captioner.runtime.loading import load
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 __all__ = ["Caption", "Captioner", "CaptionerError", "__version__", "load", "score", "visualize"]
 
 _HOME = {
