@@ -154,6 +154,12 @@ def _shorten(output: Path, shortened: Shortened) -> checkpoint.Checkpoint:
     return project_to_low_rank(whole, shortened.size, measure_second_moment(whole, seen))
 
 
+def _finish(run: Path) -> checkpoint.Checkpoint:
+    """A run's last epoch, which copies more of what the CNN's classifier sees, if there is one."""
+    whole = checkpoint.read(run / LAST)
+    return open_copying_for(whole, _records(run)) if whole.config.decoder.concept_classes else whole
+
+
 def _records(run: Path) -> list[Record]:
     """The training images of a run; it has told what cannot be used."""
     data = _data(run)
@@ -231,7 +237,7 @@ def main(arguments: Sequence[str]) -> int:
         card["phases"] = {
             name: _trained(args.output / name) for name, part in PHASES.items() if isinstance(part, Phase)
         }
-        whole = open_copying_for(checkpoint.read(args.output / END / LAST), _records(args.output / END))
+        whole = _finish(args.output / END)
         checkpoint.write(target, replace(whole, card={**whole.card, **card}), dtype=torch.int8)
         data = _data(args.output / END)
         if args.nonphotos is not None:
