@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from captioner.text.pieces import UNSPACED
 from captioner.utils.console import print_status
 
-_HAN = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_THAI = r"\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff"
-_RUN = re.compile(rf"(?P<han>[{_HAN}]+)|(?P<thai>[{_THAI}]+)")
+
+def _letters(usual: int) -> str:
+    """The scripts whose words usually have so many letters, as the inside of a character class."""
+    return "".join(f"{chr(first)}-{chr(last)}" for first, last, length in UNSPACED if length == usual)
+
+
+_RUN = re.compile(rf"(?P<han>[{_letters(2)}]+)|(?P<thai>[{_letters(5)}]+)")
 
 _LONGEST_MEAN = {"han": 4.0, "thai": 9.0}
 """Average length of words in segmented text: about 2 letters in Chinese and Japanese, 4 to 6 in Thai, Lao, Khmer,

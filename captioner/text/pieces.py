@@ -28,7 +28,7 @@ _APOSTROPHES = "'’"
 _JOINERS = "-‐‑\u200c\u200d"
 """Hyphens and the joiners of Arabic and Indic scripts: part of a word between two letters."""
 
-_UNSPACED = (
+UNSPACED = (
     (0x0E00, 0x0EFF, 5),  # Thai, Lao
     (0x0F00, 0x109F, 5),  # Tibetan, Burmese
     (0x1780, 0x17FF, 5),  # Khmer
@@ -272,7 +272,7 @@ def stands_alone(character: str) -> bool:
 def letters_of_word(character: str) -> int:
     """Usual number of letters of a word in a character's script, if that has no spaces between words; else 0."""
     code = ord(character)
-    return next((usual for first, last, usual in _UNSPACED if first <= code <= last), 0) if is_letter(character) else 0
+    return next((usual for first, last, usual in UNSPACED if first <= code <= last), 0) if is_letter(character) else 0
 
 
 def word_of(pieces: Iterable[str]) -> str:
