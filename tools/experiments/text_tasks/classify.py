@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 
 from text_alignment import draw
 from text_encoder import TextConfig, TextModel
-from text_options import TOKENS, add_command, add_training_options, chosen, run
+from text_options import TOKENS, add_command, add_training_options, chosen, read_sentence, run
 from text_training import FitOptions, Pair, Trained, fit, mean_loss, read_lines
 
 from captioner.decoding import DecodingOptions
@@ -114,9 +114,7 @@ def test(args: argparse.Namespace) -> None:
 def say(args: argparse.Namespace) -> None:
     """Print the class of a sentence with its probability, and draw the attention if asked."""
     trained = Trained.load(args.run)
-    [tokens] = TOKENS([args.sentence])
-    if not tokens:
-        raise CaptionerError("the sentence has no words; give some")
+    tokens = read_sentence(args.sentence)
     [best] = trained.model.write([[trained.source.id(token) for token in tokens]], ONE_WORD)
     label = trained.target.words[best.words[0]]
     print(f"{label} {math.exp(best.log_probabilities[0]):.2f}")

@@ -54,6 +54,18 @@ def add_command(
     return parser
 
 
+def read_sentence(sentence: str) -> list[str]:
+    """The tokens of a sentence.
+
+    Raises:
+        CaptionerError: It has none.
+    """
+    [tokens] = TOKENS([sentence])
+    if not tokens:
+        raise CaptionerError("the sentence has no words; give some")
+    return tokens
+
+
 def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     """Run a command; return 0, or 2 for wrong use."""
     keep_freed_memory()

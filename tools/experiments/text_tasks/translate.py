@@ -20,7 +20,7 @@ from pathlib import Path
 import sacrebleu
 from text_alignment import draw
 from text_encoder import TextConfig, TextModel
-from text_options import TOKENS, add_command, add_training_options, chosen, run
+from text_options import TOKENS, add_command, add_training_options, chosen, read_sentence, run
 from text_training import FitOptions, Pair, Trained, fit, read_lines
 
 from captioner.decoding import DecodingOptions
@@ -109,9 +109,7 @@ def test(args: argparse.Namespace) -> None:
 def say(args: argparse.Namespace) -> None:
     """Print the translation of a sentence, and draw the alignment if asked."""
     trained = Trained.load(args.run)
-    [tokens] = TOKENS([args.sentence])
-    if not tokens:
-        raise CaptionerError("the sentence has no words; give some")
+    tokens = read_sentence(args.sentence)
     [hypothesis] = trained.model.write([encode(trained.source, tokens)], search(args))
     written = [trained.target.words[id_] for id_ in hypothesis.words]
     print(" ".join(written))
