@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor
 from captioner.checkpoint import Checkpoint
 from captioner.data.transforms import read_scaled, to_pixels
 from captioner.errors import CaptionerError
-from captioner.models.captioner import CaptionerConfig
+from captioner.models.captioner import CaptionerConfig, CaptionModel
 from captioner.models.decoder import make_decoder
 from captioner.models.encoder import PROJECTION
 from captioner.utils.threads import map_in_threads
@@ -22,6 +22,28 @@ _DECODER = "decoder."
 _LEAST = 1e-7
 """Smallest eigenvalue of the second-moment matrix, relative to the largest, that float32 can distinguish from 0."""
 _BATCH = 64
+
+
+@torch.inference_mode()
+def encode_files(model: CaptionModel, images: Sequence[Path]) -> Iterator[Tensor]:
+    """Encode image files in batches.
+
+    Args:
+        model: The captioner.
+        images: Image files.
+
+    Yields:
+        Feature vectors of the next images, shape (images, regions, channels).
+
+    Raises:
+        CaptionerError: An image cannot be read.
+    """
+    transform = model.config.transform
+    for start in range(0, len(images), _BATCH):
+        several = images[start : start + _BATCH]
+        read = map_in_threads(partial(read_scaled, transform), several, torch.get_num_threads())
+        pixels = torch.stack([to_pixels(image) for image in read])
+        yield model.encoder(transform.normalize(pixels))
 
 
 @torch.inference_mode()
@@ -39,13 +61,9 @@ def measure_second_moment(whole: Checkpoint, images: Sequence[Path]) -> Tensor:
         CaptionerError: The checkpoint is not of a captioner, or an image cannot be read.
     """
     model, _ = whole.build()
-    transform = model.config.transform
     total, regions = torch.zeros(model.encoder.channels, model.encoder.channels, dtype=torch.double), 0
-    for start in range(0, len(images), _BATCH):
-        several = images[start : start + _BATCH]
-        read = map_in_threads(partial(read_scaled, transform), several, torch.get_num_threads())
-        pixels = torch.stack([to_pixels(image) for image in read])
-        vectors = model.encoder(transform.normalize(pixels)).flatten(0, 1)
+    for grid in encode_files(model, images):
+        vectors = grid.flatten(0, 1)
         total += vectors.T @ vectors
         regions += len(vectors)
     return total / regions

@@ -17,23 +17,21 @@ import math
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
+from rare_words import read_training
 from torch import Tensor
 
 from captioner import checkpoint
-from captioner.data.caption_files import read_records
+from captioner.checkpoint.low_rank import encode_files
 from captioner.data.records import Record
-from captioner.data.transforms import read_scaled, to_pixels
 from captioner.errors import CaptionerError
 from captioner.models.captioner import CaptionModel
 from captioner.models.decoder import Decoder
 from captioner.text.vocabulary import split_words
-from captioner.utils.threads import map_in_threads
 
 SHARPNESS = 5.0
 """Factor of the classifier's logits."""
@@ -44,7 +42,6 @@ TAUGHT = 400
 IMAGES = 2000
 """Photographs that are measured."""
 
-_BATCH = 64
 _CONCEPTS = "decoder.concepts"
 
 
@@ -67,12 +64,7 @@ def measure_logits(whole: checkpoint.Checkpoint, images: Sequence[Path]) -> Tens
     concepts = decoder.concepts if isinstance(decoder, Decoder) else None
     if concepts is None or concepts.classes is None or concepts.gate is None:
         raise CaptionerError(f"{whole.origin}: has no classes to copy; train with decoder.concepts copy")
-    transform, found = model.config.transform, []
-    for start in range(0, len(images), _BATCH):
-        several = images[start : start + _BATCH]
-        read = map_in_threads(partial(read_scaled, transform), several, torch.get_num_threads())
-        grid = model.encoder(transform.normalize(torch.stack([to_pixels(image) for image in read])))
-        found.append(concepts.classify(grid, concepts.classes))
+    found = [concepts.classify(grid, concepts.classes) for grid in encode_files(model, images)]
     return torch.cat(found)
 
 
@@ -107,15 +99,6 @@ def open_copying_for(whole: checkpoint.Checkpoint, records: Sequence[Record]) ->
     chosen = random.Random(1).sample(records, min(len(records), IMAGES))
     counts = Counter(word for record in records for caption in record.captions for word in split_words(caption))
     return open_copying(whole, measure_logits(whole, [record.image for record in chosen]), counts)
-
-
-def read_training(files: Iterable[Path]) -> list[Record]:
-    """The training photographs of caption files whose images are named with their folders.
-
-    Raises:
-        CaptionerError: A file cannot be read.
-    """
-    return [record for file in files for record in read_records(file, anywhere=True, wanted=("train",))]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

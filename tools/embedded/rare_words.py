@@ -23,6 +23,7 @@ from torch import Tensor
 
 from captioner import checkpoint
 from captioner.data.caption_files import read_records
+from captioner.data.records import Record
 from captioner.errors import CaptionerError
 from captioner.text.vocabulary import SPECIAL_WORDS, Vocabulary, split_words
 
@@ -134,6 +135,15 @@ def read_texts(files: Iterable[Path]) -> list[str]:
     return found
 
 
+def read_training(files: Iterable[Path]) -> list[Record]:
+    """The training photographs of caption files whose images are named with their folders.
+
+    Raises:
+        CaptionerError: A file cannot be read.
+    """
+    return [record for file in files for record in read_records(file, anywhere=True, wanted=("train",))]
+
+
 def main(arguments: Sequence[str]) -> int:
     """Writes the captioner with the predicted vectors."""
     assert __doc__ is not None
@@ -144,8 +154,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--text", type=Path, nargs="*", default=[], metavar="FILE", help="captions without pictures")
     args = parser.parse_args(arguments)
     try:
-        records = [record for file in args.captions for record in read_records(file, anywhere=True, wanted=("train",))]
-        captions = [caption for record in records for caption in record.captions]
+        captions = [caption for record in read_training(args.captions) for caption in record.captions]
         checkpoint.write(args.output, fill(checkpoint.read(args.checkpoint), captions, read_texts(args.text)))
     except CaptionerError as error:
         print(f"rare_words: {error}", file=sys.stderr)
