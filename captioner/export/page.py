@@ -45,9 +45,9 @@ def write_page(path: str | os.PathLike[str], source: str | os.PathLike[str], run
         CaptionerError: The checkpoint cannot be exported, its tokens are not English words, its models see photographs
             in several ways, the package is not there, or the file cannot be written.
     """
-    script, wasm, version = _runtime(Path(runtime))
     if checkpoint.read_members(source)[0].tokenizer is not None:
         raise CaptionerError(f"{source}: writes another language, and a page English words; export to ONNX files")
+    script, wasm, version = _runtime(Path(runtime))
     with TemporaryDirectory() as folder:
         graphs = Path(folder) / "captioner.onnx"
         write_onnx(graphs, source)

@@ -306,7 +306,7 @@ def test_a_language_model_has_no_graphs(tmp_path: Path, capsys: pytest.CaptureFi
     assert not list(tmp_path.glob("*.onnx"))
 
 
-def test_a_page_without_its_runtime_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_page_without_its_runtime_is_told(kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = ["export", "--output", str(tmp_path / "page.html"), "--onnxruntime-web", str(tmp_path / "none")]
     assert main(page) == 2
     assert "has no onnxruntime-web" in capsys.readouterr().err
@@ -314,7 +314,7 @@ def test_a_page_without_its_runtime_is_told(tmp_path: Path, capsys: pytest.Captu
     (other / "dist").mkdir(parents=True)
     (other / "package.json").write_text('{"name": "left-pad", "version": "1"}')
     with pytest.raises(CaptionerError, match="is the package left-pad"):
-        write_page(tmp_path / "page.html", "unread.safetensors", other)
+        write_page(tmp_path / "page.html", kept / "model.safetensors", other)
     assert not (tmp_path / "page.html").exists()
 
 
