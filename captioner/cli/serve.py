@@ -15,6 +15,7 @@ from captioner.cli.options import (
 )
 from captioner.errors import CaptionerError
 from captioner.utils.console import print_status
+from captioner.utils.runtime import keep_few_kernels
 
 if TYPE_CHECKING:
     from captioner.serve.limits import Limits
@@ -63,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C."""
     try:
         from captioner.serve.app import create_app
+        from captioner.serve.batching import start_thread
         from captioner.serve.server import BACKLOG, address_of, open_socket, serve
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("captioner"):
@@ -73,9 +75,18 @@ def run(args: argparse.Namespace) -> int:
     options = decoding_options(args)
     set_pixel_limit(args)
     opened = open_socket(args.host, args.port)
-    model = load_model(args)
+    keep_few_kernels()
+    thread = start_thread()
+    model = thread.submit(load_model, args).result()
     app = create_app(
-        model, name=args.name, options=options, limits=limits, token=token, origins=args.cors, page=args.page
+        model,
+        name=args.name,
+        options=options,
+        limits=limits,
+        token=token,
+        origins=args.cors,
+        page=args.page,
+        thread=thread,
     )
     if token is None and args.host not in LOOPBACK:
         print_status(f"captioner: whoever reaches {args.host} can use this server; --token-file asks for a token")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ def create_app(
     token: str | None = None,
     origins: Sequence[str] = (),
     page: str | os.PathLike[str] | None = None,
+    thread: ThreadPoolExecutor | None = None,
 ) -> FastAPI:
     """Build the application that serves a captioner.
 
@@ -48,6 +50,7 @@ def create_app(
         token: The required bearer token; None requires none.
         origins: Origins that may access this server from scripts (CORS), such as ``https://photos.example``.
         page: A page of ``captioner export`` to offer, which captions in the browser; see `captioner.export.page`.
+        thread: The thread that loaded the captioner, if that is another one; see `captioner.serve.batching.Batcher`.
 
     Returns:
         The ASGI application.
@@ -55,7 +58,7 @@ def create_app(
     Raises:
         CaptionerError: The options exceed the limits, or the page is none.
     """
-    service = Service(captioner, name, limited(options or DecodingOptions()), limits or Limits())
+    service = Service(captioner, name, limited(options or DecodingOptions()), limits or Limits(), thread)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

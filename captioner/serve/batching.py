@@ -43,6 +43,16 @@ class _Job:
     outcome: asyncio.Future[Outcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
+def start_thread() -> ThreadPoolExecutor:
+    """The one thread in which a network is loaded and runs.
+
+    OpenMP, with which torch divides its work among the cores, keeps a team of threads for each thread that calls it.
+    Several teams are more threads than cores, and then OpenMP no longer lets idle ones wait for work: a network that is
+    loaded in one thread and used in another computes on one core.
+    """
+    return ThreadPoolExecutor(1, "captioner")
+
+
 class Batcher:
     """The queue of the network. All methods must be called in one event loop; the network runs in its own thread.
 
@@ -50,6 +60,7 @@ class Batcher:
         captioner: The network.
         limits: Limits of queue, batch size and time.
         observe: Called with the size and duration in seconds of each batch.
+        thread: Runs the network, and is shut down by `close`; the one that loaded it is fastest.
     """
 
     def __init__(
@@ -57,6 +68,7 @@ class Batcher:
         captioner: BaseCaptioner,
         limits: Limits,
         observe: Callable[[int, float], None] = lambda size, seconds: None,
+        thread: ThreadPoolExecutor | None = None,
     ) -> None:
         self._captioner = captioner
         self._limits = limits
@@ -64,7 +76,7 @@ class Batcher:
         self._waiting: deque[_Job] = deque()
         self._running = 0
         self._arrival = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, "captioner")
+        self._thread = thread or start_thread()
         self._worker: asyncio.Task[None] | None = None
         self._seconds = 0.1  # per image, until the first batch has been timed
 

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from http import HTTPStatus
@@ -39,19 +40,21 @@ class Service:
         name: Name of the model for clients.
         options: Default decoding options of requests.
         limits: Limits of requests.
+        thread: Runs the network, as for `Batcher`.
     """
 
     captioner: BaseCaptioner
     name: str
     options: DecodingOptions
     limits: Limits
+    thread: ThreadPoolExecutor | None = None
     batcher: Batcher = field(init=False)
     metrics: Metrics = field(init=False)
     started: datetime = field(init=False, default_factory=lambda: datetime.now(timezone.utc))
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(lambda: self.batcher.pending)
-        self.batcher = Batcher(self.captioner, self.limits, self.metrics.observe_batch)
+        self.batcher = Batcher(self.captioner, self.limits, self.metrics.observe_batch, self.thread)
 
     @property
     def digest(self) -> str:

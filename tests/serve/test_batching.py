@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -15,6 +16,7 @@ from captioner.decoding import DecodingOptions
 from captioner.errors import CaptionerError
 from captioner.pipeline import Captioner
 from captioner.serve.app import create_app
+from captioner.serve.batching import start_thread
 from captioner.serve.limits import Limits
 
 
@@ -154,3 +156,23 @@ def test_a_failure_of_a_whole_batch_reaches_only_the_picture_that_causes_it(
     assert {number: answer.status_code for number, answer in answers.items()} == {11: 200, 12: 200, 13: 500, 14: 200}
     assert answers[13].json() == {"error": "the server failed; its log says why"}
     assert "RuntimeError: beyond all expectation" in capfd.readouterr().err
+
+
+class Noting(Gated):
+    """Notes the thread that the network runs in."""
+
+    def stream(
+        self, images: Iterable[ImageSource], options: DecodingOptions | None = None, batch_size: int = 128
+    ) -> Iterator[Caption | CaptionerError]:
+        self.thread = threading.get_ident()
+        return super().stream(images, options, batch_size)
+
+
+def test_the_network_runs_in_the_thread_that_loaded_it(tiny: Captioner) -> None:
+    thread = start_thread()
+    loaded_in = thread.submit(threading.get_ident).result(PATIENCE)
+    noting = Noting(tiny)
+    noting.gate.set()
+    with serving(create_app(noting, thread=thread)) as address:  # type: ignore[arg-type]
+        assert ask(address, png()).status_code == httpx.codes.OK
+    assert noting.thread == loaded_in != threading.get_ident()
