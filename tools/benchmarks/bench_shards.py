@@ -59,7 +59,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, str | float]]:
         folder = Path(name)
         begin = time.perf_counter()
         # In a process of its own, which takes its memory with it.
-        writer = multiprocessing.get_context("spawn").Process(target=_write, args=(folder, args.count))
+        writer = multiprocessing.get_context("spawn").Process(target=write_shards, args=(folder, args.count))
         writer.start()
         writer.join()
         if writer.exitcode:
@@ -131,8 +131,8 @@ def _memory(process: int | str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
-def _write(folder: Path, count: int) -> None:
-    """Writes the shards of ``count`` pictures, one in fifty for validation."""
+def write_shards(folder: Path, count: int) -> None:
+    """Writes ``shards`` of so many pictures, one in fifty for validation, and the different ones beside that folder."""
     chance = random.Random(1)
     pictures = [folder / f"{number}.jpg" for number in range(_DIFFERENT)]
     for path in pictures:
