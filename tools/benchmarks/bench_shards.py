@@ -20,7 +20,7 @@ from pathlib import Path
 import lightning
 import torch
 from PIL import Image, ImageFilter
-from timing import add_counts
+from timing import add_counts, random_caption
 from torch import Tensor
 
 from captioner.data.dataset import Batch
@@ -33,8 +33,6 @@ from captioner.utils.runtime import keep_freed_memory
 
 SUMMARY = "memory and pauses of training on tar shards of a large data set"
 
-_WORDS = [f"w{number}" for number in range(20_000)]
-_WEIGHTS = [1 / (number + 10) for number in range(len(_WORDS))]
 _DIFFERENT = 8
 _LOOK_EVERY = 20
 """Steps between two looks at the memory."""
@@ -141,7 +139,7 @@ def write_shards(folder: Path, count: int) -> None:
 
     def records() -> Iterator[Record]:
         for number in range(count):
-            captions = tuple(" ".join(chance.choices(_WORDS, _WEIGHTS, k=10)) for _ in range(5))
+            captions = tuple(random_caption(chance) for _ in range(5))
             split = "val" if number % 50 == 0 else "train"
             yield Record(pictures[number % _DIFFERENT], captions, split, number)
 

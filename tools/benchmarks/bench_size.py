@@ -17,7 +17,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from timing import add_counts
+from timing import add_counts, random_caption
 
 from captioner.data.feature_cache import FeatureCache, make_header
 from captioner.metrics import score
@@ -25,8 +25,6 @@ from captioner.text.vocabulary import Vocabulary
 
 SUMMARY = "CPU time and memory of vocabulary, scores and feature cache by the size of a data set"
 
-_WORDS = [f"w{number}" for number in range(20_000)]
-_WEIGHTS = [1 / (number + 10) for number in range(len(_WORDS))]
 _SHAPE = (1, 49, 1280)
 """Views, cells and channels of a picture's features."""
 
@@ -57,8 +55,8 @@ def measure(args: argparse.Namespace) -> list[dict[str, str | float]]:
         for what, (count, prepare) in works.items():
             for number in (count // 4, count // 2, count):
                 seconds, megabytes = _measured(partial(prepare, number, Path(folder)))
-                row = {"count": number, "CPU seconds": seconds, "µs each": 1e6 * seconds / number, "MB more": megabytes}
-                rows.append({"what": what, **row})
+                row = {"CPU seconds": seconds, "µs each": 1e6 * seconds / number, "MB more": megabytes}
+                rows.append({"what": what, "count": f"{number:,}", **row})
     return rows
 
 
@@ -92,7 +90,7 @@ def _cache(count: int, folder: Path) -> Work:
 
 def _captions(count: int) -> list[str]:
     chance = random.Random(count)
-    return [" ".join(chance.choices(_WORDS, _WEIGHTS, k=10)) for _ in range(count)]
+    return [random_caption(chance) for _ in range(count)]
 
 
 def _measured(prepare: Callable[[], Work]) -> tuple[float, float]:
