@@ -48,7 +48,7 @@ def test_a_gpu_captions_as_the_cpu(here: Captioner, there: Captioner, method: di
     for expected, found in zip(here.caption(SAMPLES, **method), there.caption(SAMPLES, **method), strict=True):
         assert found.text == expected.text
         assert [each.text for each in found.alternatives] == [each.text for each in expected.alternatives]
-        assert found.log_probabilities == pytest.approx(expected.log_probabilities, abs=1e-3)
+        assert found.word_log_probabilities == pytest.approx(expected.word_log_probabilities, abs=1e-3)
         assert found.confidence == pytest.approx(expected.confidence, abs=1e-3)
         if expected.attention is not None:
             assert found.attention == pytest.approx(expected.attention, abs=1e-3)
@@ -59,7 +59,7 @@ def test_in_bfloat16_the_same_captions_are_as_likely(here: Captioner) -> None:
     for caption in here.caption(SAMPLES):
         assert caption.source is not None
         found = half.score(caption.source, caption.text)
-        assert found.log_probability == pytest.approx(caption.log_probability, abs=0.05 * len(caption.words))
+        assert found.log_probability == pytest.approx(caption.log_probability, abs=0.15 * len(caption.words))
 
 
 def test_the_command_line_writes_the_same_lines(capsys: pytest.CaptureFixture[str]) -> None:

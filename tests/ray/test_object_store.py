@@ -111,7 +111,7 @@ def test_a_store_that_lets_nobody_in_is_told_in_one_line(store: Any, monkeypatch
 @pytest.mark.slow
 def test_the_command_line_reads_and_writes_a_store(store: Any, checkpoint: Path) -> None:
     own = ["--engine", "ray", "--output", "s3://captions/out", "--format", "jsonl", "--actors", "1"]
-    line = [*processes.CAPTIONER, "caption", "s3://pictures/in", *own, "--model", checkpoint]
+    line: list[str | Path] = [*processes.CAPTIONER, "caption", "s3://pictures/in", *own, "--model", checkpoint]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     done = processes.run(line, LONGEST, env=environment, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr

@@ -76,7 +76,7 @@ def step(model: torch.nn.Module, images: Tensor, captions: Tensor) -> tuple[floa
     loss = word_loss(model(images, captions))
     loss.backward()  # type: ignore[no-untyped-call]
     gradients = {name: each.grad for name, each in model.named_parameters() if each.grad is not None}
-    return float(loss), gradients
+    return float(loss.detach()), gradients
 
 
 def test_a_run_learns_what_it_learns_on_the_cpu(config: dict[str, Any], tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def _captioning(args: argparse.Namespace, device: torch.device, precision: str, 
             captioner._grids(loaded)
 
     def encode_channels_first() -> None:
-        captioner._prepared[0].encoder = plain
+        captioner._prepared[0].encoder = plain  # type: ignore[assignment]
         encode()
         captioner._prepared[0].encoder = encoder
 
@@ -145,10 +146,14 @@ def caption_beside(captioner: Captioner, batches: Sequence[Sequence[Path]], opti
 def _timed(
     ways: dict[str, Callable[[], object]], precision: str, images: int, repeats: int, device: torch.device
 ) -> list[Row]:
+    def to_its_end(way: Callable[[], object]) -> None:
+        way()
+        _wait(device)
+
     rows = []
     for name, way in ways.items():
         _forget_memory(device)
-        seconds = fastest({name: lambda way=way: (way(), _wait(device))}, repeats)[name]  # type: ignore[misc]
+        seconds = fastest({name: partial(to_its_end, way)}, repeats)[name]
         rows.append(_row(f"{name}, {precision}", images, seconds, device))
     return rows
 

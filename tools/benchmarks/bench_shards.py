@@ -2,7 +2,7 @@
 
 As many pictures as wanted are written (eight different ones of 640 × 480 pixels, each with five captions of words that
 are as unevenly used as people's), then read by the data module of training. A step only sleeps, so that the time
-between two steps is what it waited for its batch. Files go to the folder of temporary files: some 50 kB a picture;
+between two steps is what it waited for its batch. Files go to the folder of temporary files: some 65 kB a picture;
 TMPDIR names another.
 """
 
