@@ -55,6 +55,17 @@ def _exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("captioner.models.inference.has_fast_bfloat16", lambda: False)
 
 
+@pytest.fixture
+def exact_products() -> Iterator[None]:
+    """Products of a GPU in whole float32: it rounds their factors in convolutions by default, and in training."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.set_float32_matmul_precision(before[0])
+    torch.backends.cudnn.allow_tf32 = before[1]
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _freed() -> Iterator[None]:
     """Return what a file's tests have freed: training has malloc keep it, which suits a run, not a suite."""

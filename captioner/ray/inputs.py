@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 from captioner.data.folders import find_images, is_picture
+from captioner.errors import CaptionerError
 from captioner.ray.addresses import absolute, file_system, folder_of, is_remote, readable, with_protocol
 from captioner.ray.tables import Table
 
@@ -88,6 +89,8 @@ def _below(address: str) -> Iterator[str]:
         system, path = file_system(address)
         if "*" in path:
             names: Iterable[str] = sorted(system.glob(path))
+            if not names:
+                raise CaptionerError(f"{address}: no such file; check the address")
         elif _is_wanted(path):
             yield address
             return
@@ -98,14 +101,15 @@ def _below(address: str) -> Iterator[str]:
 
 
 def _walk(system: Any, top: str) -> Iterator[str]:  # noqa: ANN401 (fsspec is not typed)
-    for folder, folders, files in system.walk(top):
-        for name in list(folders):
-            if name.startswith("."):
-                folders.remove(name)
-        folders.sort()
-        for name in sorted(files):
-            if not name.startswith(".") and _is_wanted(name):
-                yield f"{folder.rstrip('/')}/{name}"
+    """The files below a folder; fsspec's own walk leaves out folders that cannot be listed, and keeps all listings."""
+    waiting = [top.rstrip("/")]
+    while waiting:
+        folder = waiting.pop()
+        entries = {entry["name"].rstrip("/"): entry["type"] for entry in system.ls(folder, detail=True)}
+        system.invalidate_cache(folder)
+        below = [name for name in sorted(entries) if name != folder and not os.path.basename(name).startswith(".")]
+        yield from (name for name in below if entries[name] != "directory" and _is_wanted(name))
+        waiting += [name for name in reversed(below) if entries[name] == "directory"]
 
 
 def _is_wanted(name: str) -> bool:

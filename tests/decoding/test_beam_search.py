@@ -209,7 +209,8 @@ def test_a_real_decoder_writes_for_a_batch_what_it_writes_for_each_image(method:
         torch.testing.assert_close(together.attention, alone.attention, atol=1e-5, rtol=0)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch.cuda can use")
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_a_gpu_writes_what_the_cpu_writes(method: dict[str, Any]) -> None:
     decoder, grid = real_decoder(5, 10), torch.randn(6, 9, 10)

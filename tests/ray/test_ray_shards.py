@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -71,6 +72,13 @@ def caption_all(
     worker = CaptionShards(Work(parts, captioner, 4, wish.column, wish.keep), begin)
     places = {"shard": np.arange(plan.count), "start": plan.starts[:-1], "end": plan.starts[1:]}
     return parts, worker(places)
+
+
+@pytest.mark.parametrize("address", ["memory://nothing/here", "memory://nothing/*.tar"])
+def test_an_input_that_is_not_there_is_told(address: str, tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_bytes(jpeg())
+    with pytest.raises(CaptionerError, match=rf"^{re.escape(address)}: no such [^\n]*$"):
+        list(shards(Wish((str(tmp_path), address), 10)))
 
 
 @pytest.mark.parametrize("size", [1, 3, 100])

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import benchmark
 import pytest
+import torch
+import yaml
+from training_runs import small_config
 
 SMALL = "--images 2 --cells 5 --channels 6 --size 8 --vocabulary 40 --beam-size 3 --max-words 6 --repeats 1 --threads 1"
 
@@ -130,3 +133,27 @@ def test_growth_is_measured_at_three_sizes(monkeypatch: pytest.MonkeyPatch, caps
     names = run(monkeypatch, capsys, ["size", *small.split()])
     works = ["captions counted", "candidates scored", "features opened, 1,000 read"]
     assert names == [work for work in works for _ in range(3)]
+
+
+@pytest.mark.slow
+def test_what_a_gpu_is_measured_at_runs_on_a_cpu(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = small_config(tmp_path / "of the section")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    small = "--device cpu --no-compile --count 3 --batch-size 2 --beam-size 1 --repeats 1 --pictures 120 --steps 3"
+    small += " --warm-up 1 --workers 0"
+    files = ["--model", str(checkpoint), "--config", str(tmp_path / "config.yaml")]
+    names = run(monkeypatch, capsys, ["gpu", *small.split(), *files])
+    ways = ["captions", "captions, files decoded beside the network", "limit: decoding the files", "limit: the CNN"]
+    ways.append("the CNN, channels first")
+    training = [f"training by config.yaml, {precision}" for precision in ("32-true", "bf16-mixed")]
+    assert names == [f"{way}, {precision}" for precision in ("float32", "bfloat16") for way in ways] + training
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_its_section_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.set_num_threads", lambda threads: None)
+    monkeypatch.setattr("sys.argv", ["benchmark.py", "gpu"])
+    with pytest.raises(SystemExit, match="there is no GPU here"):
+        benchmark.main()

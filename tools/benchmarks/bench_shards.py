@@ -2,7 +2,7 @@
 
 As many pictures as wanted are written (eight different ones of 640 × 480 pixels, each with five captions of words that
 are as unevenly used as people's), then read by the data module of training. A step only sleeps, so that the time
-between two steps is what it waited for its batch. Files go to the folder of temporary files: some 50 kB a picture;
+between two steps is what it waited for its batch. Files go to the folder of temporary files: some 65 kB a picture;
 TMPDIR names another.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 import lightning
 import torch
 from PIL import Image, ImageFilter
-from timing import add_counts
+from timing import add_counts, random_caption
 from torch import Tensor
 
 from captioner.data.dataset import Batch
@@ -33,8 +33,6 @@ from captioner.utils.runtime import keep_freed_memory
 
 SUMMARY = "memory and pauses of training on tar shards of a large data set"
 
-_WORDS = [f"w{number}" for number in range(20_000)]
-_WEIGHTS = [1 / (number + 10) for number in range(len(_WORDS))]
 _DIFFERENT = 8
 _LOOK_EVERY = 20
 """Steps between two looks at the memory."""
@@ -59,7 +57,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, str | float]]:
         folder = Path(name)
         begin = time.perf_counter()
         # In a process of its own, which takes its memory with it.
-        writer = multiprocessing.get_context("spawn").Process(target=_write, args=(folder, args.count))
+        writer = multiprocessing.get_context("spawn").Process(target=write_shards, args=(folder, args.count))
         writer.start()
         writer.join()
         if writer.exitcode:
@@ -131,8 +129,8 @@ def _memory(process: int | str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
-def _write(folder: Path, count: int) -> None:
-    """Writes the shards of ``count`` pictures, one in fifty for validation."""
+def write_shards(folder: Path, count: int) -> None:
+    """Writes ``shards`` of so many pictures, one in fifty for validation, and the different ones beside that folder."""
     chance = random.Random(1)
     pictures = [folder / f"{number}.jpg" for number in range(_DIFFERENT)]
     for path in pictures:
@@ -141,7 +139,7 @@ def _write(folder: Path, count: int) -> None:
 
     def records() -> Iterator[Record]:
         for number in range(count):
-            captions = tuple(" ".join(chance.choices(_WORDS, _WEIGHTS, k=10)) for _ in range(5))
+            captions = tuple(random_caption(chance) for _ in range(5))
             split = "val" if number % 50 == 0 else "train"
             yield Record(pictures[number % _DIFFERENT], captions, split, number)
 

@@ -1,4 +1,4 @@
-"""What grows with a data set, at a fourth, a half and the whole of its size: seconds and memory, in a process each.
+"""What grows with a data set, at a fourth, a half and the whole of its size: CPU time and memory, in a process each.
 
 Captions have ten words, as unevenly used as people's. The cache is a file of the right size without content, which
 takes no room on most disks; 1,000 of its features are read.
@@ -17,16 +17,14 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from timing import add_counts
+from timing import add_counts, random_caption
 
 from captioner.data.feature_cache import FeatureCache, make_header
 from captioner.metrics import score
 from captioner.text.vocabulary import Vocabulary
 
-SUMMARY = "seconds and memory of vocabulary, scores and feature cache by the size of a data set"
+SUMMARY = "CPU time and memory of vocabulary, scores and feature cache by the size of a data set"
 
-_WORDS = [f"w{number}" for number in range(20_000)]
-_WEIGHTS = [1 / (number + 10) for number in range(len(_WORDS))]
 _SHAPE = (1, 49, 1280)
 """Views, cells and channels of a picture's features."""
 
@@ -57,8 +55,8 @@ def measure(args: argparse.Namespace) -> list[dict[str, str | float]]:
         for what, (count, prepare) in works.items():
             for number in (count // 4, count // 2, count):
                 seconds, megabytes = _measured(partial(prepare, number, Path(folder)))
-                row = {"count": number, "seconds": seconds, "µs each": 1e6 * seconds / number, "MB more": megabytes}
-                rows.append({"what": what, **row})
+                row = {"CPU seconds": seconds, "µs each": 1e6 * seconds / number, "MB more": megabytes}
+                rows.append({"what": what, "count": f"{number:,}", **row})
     return rows
 
 
@@ -92,11 +90,11 @@ def _cache(count: int, folder: Path) -> Work:
 
 def _captions(count: int) -> list[str]:
     chance = random.Random(count)
-    return [" ".join(chance.choices(_WORDS, _WEIGHTS, k=10)) for _ in range(count)]
+    return [random_caption(chance) for _ in range(count)]
 
 
 def _measured(prepare: Callable[[], Work]) -> tuple[float, float]:
-    """Seconds of a work, and megabytes that it took more at its peak than before."""
+    """CPU seconds of a work, and megabytes that it took more at its peak than before."""
     context = multiprocessing.get_context("fork")  # which has all modules already
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_send, args=(prepare, there))
@@ -112,9 +110,9 @@ def _send(prepare: Callable[[], Work], there: Connection) -> None:
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here on
     before = _status("VmRSS")
-    begin = time.perf_counter()
+    begin = time.process_time()  # which other work on the machine does not lengthen
     work()
-    there.send((time.perf_counter() - begin, (_status("VmHWM") - before) / 1e3))
+    there.send((time.process_time() - begin, (_status("VmHWM") - before) / 1e3))
 
 
 def _status(name: str) -> int:

@@ -20,6 +20,7 @@ SECTIONS = (
     "features",
     "fine_tuning",
     "folder",
+    "gpu",
     "scores",
     "serve",
     "shards",
@@ -51,6 +52,7 @@ def main() -> None:
     machine = {
         "torch": torch.__version__,
         "cpu": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "python": platform.python_version(),
     }
     if args.json:

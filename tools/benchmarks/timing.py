@@ -1,13 +1,24 @@
-"""What the benchmarks share: arguments, a training step, and timing ways of doing the same thing in one process."""
+"""What the benchmarks share: arguments, random captions, a training step, and timing ways in turn."""
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import random
 import time
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
+
+_SYLLABLES = ["".join(letters) for letters in itertools.product("bcdfghjklmnpqrstvwxz", "aeiou")]
+_WORDS = ["".join(parts) for parts in itertools.product(_SYLLABLES, _SYLLABLES, ("", "r"))]
+_WEIGHTS = list(itertools.accumulate(1 / (number + 10) for number in range(len(_WORDS))))
+
+
+def random_caption(chance: random.Random) -> str:
+    """Ten of 20,000 words, as unevenly used as people's."""
+    return " ".join(chance.choices(_WORDS, cum_weights=_WEIGHTS, k=10))
 
 
 def add_counts(parser: argparse.ArgumentParser, *options: tuple[str, int, str]) -> None:
