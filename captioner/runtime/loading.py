@@ -54,8 +54,8 @@ def load(
         precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 for the decoder on CPUs that multiply it faster.
         backend: What computes: ``torch``; ``onnx``, onnxruntime, for the embedded model, ONNX files and
             models on the Hub; ``auto``: onnxruntime for ONNX files and where torch is not installed, else torch.
-        language: The captions' language, such as ``de``: ``en`` or ``de`` of the embedded model; of another, one whose
-            file is beside it, ``photos.de.safetensors`` beside ``photos.safetensors``. None is that of the file itself.
+        language: The captions' language, such as ``de``, whose file is beside the model's: ``photos.de.safetensors``
+            beside ``photos.safetensors``. None is the language of the model's own file.
 
     Returns:
         The captioner. Of arrays it takes the channels as red, green, blue: OpenCV's need ``array[..., ::-1]``.
