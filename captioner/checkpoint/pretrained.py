@@ -74,6 +74,8 @@ def languages_of(model: FileName, exported: bool = False) -> dict[str, Path]:
 def _file_of(model: FileName, exported: bool, language: str) -> Path:
     if is_hub_name(model):
         raise CaptionerError(f"{model}: a model on the Hub has one language; name the other language's repository")
+    if model != DEFAULT and not Path(model).exists():
+        return model  # whoever opens it tells what is wrong
     languages = languages_of(model, exported)
     for known, file in languages.items():
         if known.lower() == language.lower():

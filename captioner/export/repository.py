@@ -85,7 +85,7 @@ def write_repository(folder: Path, source: str, name: str) -> None:
             with replacing(model) as temporary:
                 shutil.copyfile(original, temporary)
         else:
-            checkpoint.write(model, *members, dtype=checkpoint.matrix_dtype(original))
+            checkpoint.write(model, *members)
         sees = isinstance(members[0].config, CaptionerConfig)
         if sees:
             from captioner.export.onnx_files import write_onnx

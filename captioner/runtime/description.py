@@ -129,18 +129,18 @@ def identity(metadata: str | None) -> dict[str, Any]:
     try:
         content = json.loads(metadata or "")
         found, checkpoint = content["format"], content["checkpoint"]
+        weights, others = content.get("weights"), dict(content.get("others", {}))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CaptionerError("was not written by captioner; give a file made by captioner export") from error
     if found not in (FORMAT, TOKENIZER_FORMAT):
         raise CaptionerError(
             f"has format {found!r}, this version reads {FORMAT} and {TOKENIZER_FORMAT}; install a matching captioner"
         )
-    weights, others = content.get("weights"), content.get("others", {})
-    files = {weights: checkpoint, **others} if weights is not None else {}
-    for file in files:
-        if not isinstance(file, str) or Path(file).name != file:
-            raise CaptionerError(f"points to weights at {file!r}, no file beside it; export it again")
-    return {"checkpoint": checkpoint, "files": files}
+    names = [] if weights is None else [weights, *others]
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name:
+            raise CaptionerError(f"points to weights at {name!r}, no file beside it; export it again")
+    return {"checkpoint": checkpoint, "files": dict(zip(names, [checkpoint, *others.values()], strict=False))}
 
 
 def _tokenizer(content: Mapping[str, Any]) -> Pieces | None:

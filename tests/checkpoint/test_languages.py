@@ -92,7 +92,7 @@ def test_graphs_caption_alike(external: bool, model: Path, photos: Path, capsys:
         theirs = captioner.load(model, language=language).caption(pictures, num_captions=2)
         assert [each.text for each in ours] == [each.text for each in theirs]
         for one, other in zip(ours, theirs, strict=True):
-            assert one.word_log_probabilities == pytest.approx(other.word_log_probabilities, abs=1e-4)
+            assert one.word_log_probabilities == pytest.approx(other.word_log_probabilities, abs=1e-3)
     if external:  # the bytes of another encoder would be taken for this one's
         size = sum(file.stat().st_size for file in model.parent.glob("photos.de*.onnx"))
         assert size < 0.1 * model.stat().st_size
@@ -135,7 +135,7 @@ def test_another_language_is_another_model_to_what_was_written(model: Path, phot
     ).text
 
 
-@pytest.mark.parametrize("language", ["fr", "../x", "", "*"])
+@pytest.mark.parametrize("language", ["fr", "../x", "*"])
 def test_an_unknown_language_is_told(
     language: str, model: Path, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,6 +148,8 @@ def test_a_model_without_languages_says_so(checkpoint: Path, photos: Path, capsy
     assert message == f"captioner: model {checkpoint}: has no captions in 'de'; leave the language out\n"
     assert main(["info", "--model", str(checkpoint), "--json"]) == 0
     assert "languages" not in json.loads(capsys.readouterr().out)
+    message = refusal(["caption", str(photos), "--model", "nowhere", "--language", "de"], capsys)
+    assert "checkpoint nowhere: no such file" in message
     message = refusal(["caption", str(photos), "--model", "hf://me/tiny", "--language", "de"], capsys)
     assert "a model on the Hub has one language" in message
 
@@ -181,7 +183,7 @@ def test_a_decoder_away_from_its_encoder_is_told(model: Path, tmp_path: Path, ph
     alone.mkdir()
     for name, message in (
         ("dogs.de.safetensors", "holds a decoder alone, whose encoder is in dogs.safetensors; put that beside it"),
-        ("german.safetensors", "holds a decoder alone; name it after the file of its encoder"),
+        ("german.safetensors", "holds a decoder alone; name it after its encoder's file"),
     ):
         shutil.copy(model.with_name("photos.de.safetensors"), alone / name)
         with pytest.raises(CaptionerError, match=message):

@@ -13,7 +13,7 @@ from captioner.data.formats import parse
 PUBLISHED = [
     {"image": "1.jpg", "captions": ["zwei hunde kämpfen", "zwei  Hunde kämpfen", "Zwei Hunde!"], "split": "train"},
     {"image": "2.jpg", "captions": ["ein hund im wasser"], "split": "train"},
-    {"image": "3.jpg", "captions": ["ein hund", "ein Mann, "], "split": "test"},
+    {"image": "3.jpg", "captions": ["ein hund", "ein Mann,"], "split": "test"},
 ]
 
 
