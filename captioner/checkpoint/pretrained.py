@@ -71,7 +71,7 @@ def languages_of(model: FileName, exported: bool = False) -> dict[str, Path]:
     return language_files(Path(model))
 
 
-def _file_of(model: FileName, exported: bool, language: str) -> Path:
+def _file_of(model: FileName, exported: bool, language: str) -> FileName:
     if is_hub_name(model):
         raise CaptionerError(f"{model}: a model on the Hub has one language; name the other language's repository")
     if model != DEFAULT and not Path(model).exists():

@@ -173,8 +173,8 @@ def test_a_decoder_on_another_encoder_is_not_written(
         output = model.with_name(name)
         assert cure in refusal(["export", str(other), "--without-encoder", "--output", str(output)], capsys)
         assert not output.exists()
-    for output, more in (("a.de.onnx", []), ("a.de.safetensors", ["--ensemble"])):
-        command = ["export", str(other), "--without-encoder", "--output", output, *more]
+    for name, more in (("a.de.onnx", []), ("a.de.safetensors", ["--ensemble"])):
+        command = ["export", str(other), "--without-encoder", "--output", name, *more]
         assert "--without-encoder is for one .safetensors file" in refusal(command, capsys)
 
 
