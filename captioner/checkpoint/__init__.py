@@ -5,6 +5,9 @@ object with the keys ``format``, ``config``, ``words`` and ``card``. An ensemble
 configurations instead of ``config``, and the name of each tensor begins with the index of its member, ``0.``, or with
 ``all.`` if all members share it, such as a CNN that several decoders were trained on.
 
+A file named ``NAME.LANGUAGE.safetensors`` may hold a decoder alone, for the encoder of ``NAME.safetensors`` beside it;
+its entry ``encoder`` tells that encoder from others.
+
 Names are imported when first used: where the embedded model is can be asked without torch.
 """
 
@@ -17,7 +20,7 @@ from captioner.utils.lazy_names import from_home
 if TYPE_CHECKING:
     from captioner.checkpoint.checkpoint import Checkpoint, refuse_another, refuse_other_words
     from captioner.checkpoint.load import matrix_dtype, read, read_members
-    from captioner.checkpoint.save import write
+    from captioner.checkpoint.save import write, write_decoder
     from captioner.checkpoint.schema import METADATA_KEY
 
 __all__ = [
@@ -29,6 +32,7 @@ __all__ = [
     "refuse_another",
     "refuse_other_words",
     "write",
+    "write_decoder",
 ]
 
 _HOME = {
@@ -40,6 +44,7 @@ _HOME = {
     "refuse_another": "captioner.checkpoint.checkpoint",
     "refuse_other_words": "captioner.checkpoint.checkpoint",
     "write": "captioner.checkpoint.save",
+    "write_decoder": "captioner.checkpoint.save",
 }
 
 __getattr__ = from_home(__name__, _HOME)

@@ -165,7 +165,7 @@ def refuse_another(lightning_checkpoint: Mapping[str, Any], model: Checkpoint) -
     """
     if METADATA_KEY not in lightning_checkpoint:
         raise CaptionerError("the checkpoint to resume from was not written by captioner train")
-    config, words, _, tokenizer = parse(lightning_checkpoint[METADATA_KEY])
+    config, words, _, tokenizer, _ = parse(lightning_checkpoint[METADATA_KEY])
     if tokenizer != model.tokenizer:
         raise CaptionerError(
             "the checkpoint to resume from has another tokenizer; resume with the data and data.tokenizer it was "

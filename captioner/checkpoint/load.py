@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 import zipfile
@@ -12,9 +13,11 @@ from safetensors import safe_open
 from torch import Tensor
 
 from captioner.checkpoint.checkpoint import Checkpoint, naming
+from captioner.checkpoint.digest import encoder_of, hash_encoder
+from captioner.checkpoint.file_names import without_language
 from captioner.checkpoint.pretrained import checkpoint_of
 from captioner.checkpoint.quantization import dequantize
-from captioner.checkpoint.schema import ALL, METADATA_KEY, parse
+from captioner.checkpoint.schema import ALL, DECODER_FORMAT, METADATA_KEY, parse
 from captioner.errors import CaptionerError, first_line
 from captioner.utils.file_kinds import LOOKED_AT, FileKind, identify
 from captioner.utils.spelling import tell_missing
@@ -70,8 +73,10 @@ def read_members(path: str | os.PathLike[str]) -> list[Checkpoint]:
         raise CaptionerError(f"checkpoint {path}: was not written by captioner; give a file made by captioner train")
     origin = f"checkpoint {path}"
     with naming(origin):
-        configs, words, card, tokenizer = parse(header)
+        configs, words, card, tokenizer, encoder = parse(header)
         weights = dequantize(weights)
+        if encoder is not None:
+            weights |= _encoder_beside(path, encoder)
     if not isinstance(configs, list):
         return [Checkpoint(configs, words, weights, card, origin, tokenizer)]
     owners: dict[str, dict[str, Tensor]] = {}
@@ -84,6 +89,18 @@ def read_members(path: str | os.PathLike[str]) -> list[Checkpoint]:
         name = f"{origin}, model {1 + index} of {len(configs)}"
         members.append(Checkpoint(config, words, own, card, name, tokenizer))
     return members
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files with the tensors of a safetensors checkpoint: its own, and for a decoder alone that of its encoder.
+
+    Args:
+        path: A file that `read_members` reads.
+    """
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()[METADATA_KEY])
+    beside = without_language(path) if header["format"] == DECODER_FORMAT else None
+    return [path] if beside is None else [path, *files_of(beside)]
 
 
 def matrix_dtype(path: str | os.PathLike[str]) -> torch.dtype:
@@ -99,6 +116,19 @@ def matrix_dtype(path: str | os.PathLike[str]) -> torch.dtype:
         parts = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 (no dict)
         kinds = {part.get_dtype() for part in parts if len(part.get_shape()) > 1}
     return next((dtype for kind, dtype in _NARROW.items() if kind in kinds), torch.float32)
+
+
+def _encoder_beside(path: Path, expected: str) -> dict[str, Tensor]:
+    """The encoder of a decoder alone, from the file that its own is named after."""
+    file = without_language(path)
+    if file is None:
+        raise CaptionerError("holds a decoder alone; name it after its encoder's file, such as photos.de.safetensors")
+    if not file.is_file():
+        raise CaptionerError(f"holds a decoder alone, whose encoder is in {file.name}; put that beside it")
+    encoder = encoder_of(read_members(file)[0].weights)
+    if hash_encoder(encoder) != expected:
+        raise CaptionerError(f"was trained on another encoder than that of {file.name}; get one that belongs to it")
+    return encoder
 
 
 def _name_one_in(folder: Path) -> str:

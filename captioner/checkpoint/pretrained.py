@@ -9,13 +9,16 @@ from importlib import resources
 from pathlib import Path
 from typing import TypeAlias
 
-from captioner.checkpoint.file_names import ONNX, SAFETENSORS
+from captioner.checkpoint.file_names import ONNX, SAFETENSORS, language_files
 from captioner.checkpoint.hub import fetch, is_hub_name
 from captioner.errors import CaptionerError
 
 FileName: TypeAlias = str | os.PathLike[str]
 
 DEFAULT = "default"
+
+_OWN_LANGUAGE = "en"
+"""The embedded model's own language."""
 
 
 def names_of(models: FileName | Sequence[FileName] | None) -> Sequence[FileName]:
@@ -32,7 +35,7 @@ def names_of(models: FileName | Sequence[FileName] | None) -> Sequence[FileName]
     return names
 
 
-def checkpoint_of(model: FileName, exported: bool = False) -> FileName:
+def checkpoint_of(model: FileName, exported: bool = False, language: str | None = None) -> FileName:
     """Path of a model: ``default`` is the embedded one, ``hf://…`` one on the Hub, anything else is a path.
 
     A file named ``default`` is ``./default``.
@@ -40,14 +43,49 @@ def checkpoint_of(model: FileName, exported: bool = False) -> FileName:
     Args:
         model: The name.
         exported: Whether, of the first two, the graphs for onnxruntime are wanted.
+        language: One of `languages_of` the model; None is that of its own file.
 
     Raises:
-        CaptionerError: It is named as one on the Hub, and cannot be downloaded.
+        CaptionerError: It is named as one on the Hub, and cannot be downloaded; or it has no such language.
     """
+    if language is not None:
+        return _file_of(model, exported, language)
     if is_hub_name(model):
         return fetch(model, exported)
-    if model != DEFAULT:
-        return model
+    return _embedded(exported) if model == DEFAULT else model
+
+
+def languages_of(model: FileName, exported: bool = False) -> dict[str, Path]:
+    """The known languages of a model that is not on the Hub, and their files.
+
+    Args:
+        model: The name, as for `checkpoint_of`.
+        exported: As for `checkpoint_of`.
+
+    Returns:
+        The embedded model's own language, and those whose files are beside a model's (`language_files`).
+    """
+    if model == DEFAULT:
+        path = Path(_embedded(exported))
+        return {_OWN_LANGUAGE: path, **language_files(path)}
+    return language_files(Path(model))
+
+
+def _file_of(model: FileName, exported: bool, language: str) -> FileName:
+    if is_hub_name(model):
+        raise CaptionerError(f"{model}: a model on the Hub has one language; name the other language's repository")
+    if model != DEFAULT and not Path(model).exists():
+        return model  # whoever opens it tells what is wrong
+    languages = languages_of(model, exported)
+    for known, file in languages.items():
+        if known.lower() == language.lower():
+            return file
+    name = "the embedded model" if model == DEFAULT else f"model {model}"
+    cure = f"choose {' or '.join(languages)}" if languages else "leave the language out"
+    raise CaptionerError(f"{name}: has no captions in {language!r}; {cure}")
+
+
+def _embedded(exported: bool) -> FileName:
     file = resources.files("captioner") / "pretrained" / f"captioner{ONNX if exported else SAFETENSORS}"
     assert isinstance(file, os.PathLike)
     return file

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch import Tensor
 
 from captioner.checkpoint.checkpoint import Checkpoint, refuse_other_words
+from captioner.checkpoint.digest import encoder_of, hash_encoder
+from captioner.checkpoint.file_names import SAFETENSORS, without_language
+from captioner.checkpoint.load import read_members
 from captioner.checkpoint.quantization import STEPS, are_rounded, quantize
-from captioner.checkpoint.schema import ALL, ENSEMBLE_FORMAT, METADATA_KEY, TOKENIZER_FORMAT
+from captioner.checkpoint.schema import ALL, DECODER_FORMAT, ENSEMBLE_FORMAT, METADATA_KEY, TOKENIZER_FORMAT
+from captioner.errors import CaptionerError
 from captioner.utils.files import replacing
 
 
@@ -44,6 +51,40 @@ def write(path: str | os.PathLike[str], *members: Checkpoint, dtype: torch.dtype
         configs = [asdict(each.config) for each in members]
         format_ = ENSEMBLE_FORMAT if first.tokenizer is None else TOKENIZER_FORMAT
         header = json.dumps({**content, "format": format_, "members": configs})
+    _save(path, named, header, dtype)
+
+
+def write_decoder(path: str | os.PathLike[str], model: Checkpoint, dtype: torch.dtype = torch.float32) -> None:
+    """Write a model without its encoder, which the file has that this one is named after.
+
+    A model's further languages are such decoders: ``photos.de.safetensors`` beside ``photos.safetensors``.
+
+    Args:
+        path: The file, named NAME.LANGUAGE.safetensors.
+        model: The model, whose encoder is bit for bit that of NAME.safetensors beside the file.
+        dtype: As for `write`.
+
+    Raises:
+        CaptionerError: The path names no language, there is no such file beside it, its encoder is another, or the file
+            cannot be written.
+    """
+    beside = without_language(Path(path))
+    if beside is None:
+        raise CaptionerError(
+            f"{path}: says no language, nor whose encoder it needs; name it like photos.de{SAFETENSORS}, for the "
+            f"encoder of photos{SAFETENSORS}"
+        )
+    encoder = hash_encoder(model.weights)
+    if encoder != hash_encoder(read_members(beside)[0].weights):
+        raise CaptionerError(
+            f"{model.origin}: its encoder is not that of {beside}; train the decoder on that one, frozen, or keep it"
+        )
+    header = json.loads(model.header()) | {"format": DECODER_FORMAT, "encoder": encoder}
+    own = {name: value for name, value in model.weights.items() if name not in encoder_of(model.weights)}
+    _save(path, own, json.dumps(header), dtype)
+
+
+def _save(path: str | os.PathLike[str], named: Mapping[str, Tensor], header: str, dtype: torch.dtype) -> None:
     weights = {}
     for name, value in named.items():
         if not value.is_floating_point() or value.ndim < 2:

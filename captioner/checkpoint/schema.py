@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 from captioner.data.transforms import Transform
 from captioner.errors import CaptionerError
@@ -20,6 +20,8 @@ ENSEMBLE_FORMAT = 2
 """Format version of a file with several models, which version 1 cannot read."""
 TOKENIZER_FORMAT = 3
 """Format version of a file, of one or several models, whose tokens are not English words."""
+DECODER_FORMAT = 4
+"""Format version of a file that holds a decoder alone, on the encoder of another file; of any tokens."""
 
 METADATA_KEY = "captioner"
 
@@ -36,17 +38,37 @@ Config: TypeAlias = CaptionerConfig | LanguageConfig
 DataclassT = TypeVar("DataclassT")
 
 
-def parse(header: str) -> tuple[Config | list[Config], tuple[str, ...], dict[str, Any], Pieces | None]:
-    """Parse a header to its configuration, or those of an ensemble, its words, its model card and its tokenizer."""
+class Header(NamedTuple):
+    """What a header says.
+
+    Attributes:
+        config: The configuration, or those of an ensemble.
+        words: The vocabulary, in the order of ids.
+        card: The model card.
+        tokenizer: What divides captions into the vocabulary's tokens; None for English words.
+        encoder: What tells the encoder of a decoder alone, as `captioner.checkpoint.digest.hash_encoder` has it.
+    """
+
+    config: Config | list[Config]
+    words: tuple[str, ...]
+    card: dict[str, Any]
+    tokenizer: Pieces | None
+    encoder: str | None
+
+
+def parse(header: str) -> Header:
+    """Parse a header."""
     try:
         content = json.loads(header)
         found = content["format"]
-        if found not in (FORMAT, ENSEMBLE_FORMAT, TOKENIZER_FORMAT):
+        if found not in (FORMAT, ENSEMBLE_FORMAT, TOKENIZER_FORMAT, DECODER_FORMAT):
             raise CaptionerError(
-                f"has format {found!r}, this version reads {FORMAT} to {TOKENIZER_FORMAT}; install a matching captioner"
+                f"has format {found!r}, this version reads {FORMAT} to {DECODER_FORMAT}; install a matching captioner"
             )
-        one = found == FORMAT or (found == TOKENIZER_FORMAT and "config" in content)
-        tokenizer = Pieces(**content["tokenizer"]) if found == TOKENIZER_FORMAT else None
+        one = found in (FORMAT, DECODER_FORMAT) or (found == TOKENIZER_FORMAT and "config" in content)
+        has_tokenizer = found == TOKENIZER_FORMAT or (found == DECODER_FORMAT and "tokenizer" in content)
+        tokenizer = Pieces(**content["tokenizer"]) if has_tokenizer else None
+        encoder = str(content["encoder"]) if found == DECODER_FORMAT else None
         config = _config(content["config"]) if one else [_config(each) for each in content["members"]]
         words, card = content["words"], content["card"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
@@ -57,7 +79,7 @@ def parse(header: str) -> tuple[Config | list[Config], tuple[str, ...], dict[str
         raise CaptionerError("its card is not a JSON object; it is malformed")
     if not (isinstance(words, list) and all(isinstance(word, str) for word in words)):
         raise CaptionerError("its words are not a list of text; it is malformed")
-    return config, tuple(words), card, tokenizer
+    return Header(config, tuple(words), card, tokenizer, encoder)
 
 
 def _config(values: Mapping[str, Any]) -> Config:

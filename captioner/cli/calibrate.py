@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from captioner.training import calibration
     from captioner.utils.files import refuse_unwritable
 
-    files = [checkpoint_of(model) for model in args.model or [DEFAULT]]
+    files = [checkpoint_of(model, language=args.language) for model in args.model or [DEFAULT]]
     check_output(args.output, *args.data, *map(str, files))
     refuse_unwritable(args.output)
     options = decoding_options(args)

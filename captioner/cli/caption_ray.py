@@ -94,6 +94,7 @@ def run_on_ray(args: argparse.Namespace) -> int:
         "device": args.device,
         "precision": args.precision,
         "backend": args.backend,
+        "language": args.language,
         "min_confidence": args.min_confidence,
         "max_pixels": args.max_pixels,
     }
@@ -106,7 +107,7 @@ def run_on_ray(args: argparse.Namespace) -> int:
         work,
         Cluster(settings["actors"], settings["cpus_per_actor"], float(needs_gpu)),
         {
-            "model": [digest_of(checkpoint_of(model)) for model in models],
+            "model": [digest_of(checkpoint_of(model, language=args.language)) for model in models],
             "option": {**options, "min_confidence": args.min_confidence, "max_pixels": args.max_pixels},
             "format": parts.form,
         },

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioner.checkpoint.file_names import ONNX
+from captioner.checkpoint.file_names import ONNX, SAFETENSORS
 from captioner.cli.options import check_ending, check_output
 from captioner.errors import CaptionerError
 from captioner.utils.console import printable
@@ -39,10 +39,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a .ckpt of captioner train, a .safetensors of ours, or hf://owner/name; of several, the mean of their "
         "weights is written (default: the embedded model)",
     )
+    text = "write what captions in this language, such as de (default: the model's own)"
+    parser.add_argument("--language", metavar="LANGUAGE", help=text)
     parser.add_argument(
         "--ensemble",
         action="store_true",
         help="write several as they are, into one file that captions with the mean of their log-probabilities",
+    )
+    parser.add_argument(
+        "--without-encoder",
+        action="store_true",
+        help="write the decoder alone: photos.de.safetensors, in German, on the encoder of photos.safetensors",
     )
     parser.add_argument(
         "--output",
@@ -73,13 +80,16 @@ def run(args: argparse.Namespace) -> int:
     """Write one file, or the two of an ONNX model."""
     from captioner.checkpoint.pretrained import DEFAULT, checkpoint_of
 
-    files = [os.fspath(checkpoint_of(name)) for name in args.checkpoints or [DEFAULT]]
-    check_ending(args.output, ".safetensors", ONNX, HTML)
+    files = [os.fspath(checkpoint_of(name, language=args.language)) for name in args.checkpoints or [DEFAULT]]
+    check_ending(args.output, SAFETENSORS, ONNX, HTML)
     check_output(args.output, *files, args.card)
     suffix = Path(args.output).suffix.lower()
     for option, kind in (("external_weights", ONNX), ("onnxruntime_web", HTML)):
         if getattr(args, option) and suffix != kind:
             raise CaptionerError(f"--{option.replace('_', '-')} is for a {kind} file, not for {args.output}")
+    if args.without_encoder and (args.ensemble or suffix in (ONNX, HTML)):
+        what = "--ensemble" if args.ensemble else args.output
+        raise CaptionerError(f"--without-encoder is for one {SAFETENSORS} file of one model, not for {what}")
     if suffix == ONNX:
         _write_onnx(args, files)
     elif suffix == HTML:
@@ -107,7 +117,7 @@ def _one_file(args: argparse.Namespace, files: Sequence[str]) -> Iterator[str]:
     """The checkpoint itself where nothing is to be changed about it, else one that is written for the moment."""
     from tempfile import TemporaryDirectory
 
-    unchanged = len(files) == 1 and not args.card and not args.dtype and Path(files[0]).suffix == ".safetensors"
+    unchanged = len(files) == 1 and not args.card and not args.dtype and Path(files[0]).suffix == SAFETENSORS
     if unchanged:
         yield files[0]
         return
@@ -135,7 +145,11 @@ def _write_checkpoint(output: str, args: argparse.Namespace, files: Sequence[str
     first, *others = together(given) if args.ensemble else [average(given)]
     if args.card:
         first = replace(first, card={**first.card, **_model_card(args.card)})
-    checkpoint.write(output, first, *others, dtype=getattr(torch, args.dtype or DTYPES[0]))
+    dtype = getattr(torch, args.dtype or DTYPES[0])
+    if args.without_encoder:
+        checkpoint.write_decoder(output, first, dtype)
+    else:
+        checkpoint.write(output, first, *others, dtype=dtype)
 
 
 def _model_card(name: str) -> dict[str, Any]:

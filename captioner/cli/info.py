@@ -23,19 +23,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     text = "a checkpoint, or hf://owner/name (default: the embedded one)"
     parser.add_argument("--model", metavar="FILE", action="append", help=text)
+    text = "tell of the captions in this language, such as de (default: the model's own)"
+    parser.add_argument("--language", metavar="LANGUAGE", help=text)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the model card."""
-    from captioner.checkpoint.pretrained import DEFAULT, checkpoint_of
+    from captioner.checkpoint.hub import is_hub_name
+    from captioner.checkpoint.pretrained import DEFAULT, checkpoint_of, languages_of
     from captioner.runtime.loading import opens_graphs
 
     if args.model and len(args.model) > 1:
         raise CaptionerError(f"--model is {' and '.join(args.model)}; info shows one checkpoint at a time")
     model = args.model[0] if args.model else DEFAULT
-    path = Path(checkpoint_of(model, opens_graphs()))
+    path = Path(checkpoint_of(model, opens_graphs(), args.language))
     facts = _exported(path) if path.suffix == ONNX else _checkpoint(path)
+    if not is_hub_name(model) and (languages := languages_of(model, opens_graphs())):
+        facts = {"file": facts["file"], "languages": list(languages), **facts}
     print(json.dumps(facts) if args.json else "\n".join(map(printable, _lines(facts))))
     return 0
 

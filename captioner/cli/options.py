@@ -34,6 +34,8 @@ def add_model_arguments(parser: argparse.ArgumentParser, max_pixels: int | None 
         help="what computes: torch, or onnxruntime for the embedded model and .onnx files (default: auto, torch for "
         "checkpoints where it is installed)",
     )
+    text = "of the captions, such as de; captioner info tells a model's languages (default: the model's own)"
+    parser.add_argument("--language", metavar="LANGUAGE", help=text)
     parser.add_argument("--device", default="cpu", help="where the model runs, such as cpu or cuda (default: cpu)")
     # Equal to `captioner.models.inference.PRECISIONS`, which cannot be imported without torch.
     parser.add_argument(
@@ -51,7 +53,7 @@ def load_model(args: argparse.Namespace) -> BaseCaptioner:
     from captioner.runtime.loading import load
     from captioner.utils.runtime import keep_freed_memory
 
-    model: BaseCaptioner = load(args.model, args.device, args.precision, args.backend)
+    model: BaseCaptioner = load(args.model, args.device, args.precision, args.backend, args.language)
     keep_freed_memory()  # after loading, whose blocks are needed only once
     return model
 

@@ -147,7 +147,7 @@ class _Work:
         self.options = decoding_options(args)
         set_pixel_limit(args)
         self.policy: Policy = Policy(args.mode, args.prefix or "", args.suffix or "", args.min_confidence)
-        name, digest = _identity(args.model, args.backend)
+        name, digest = _identity(args.model, args.backend, args.language)
         self.maker: Maker = Maker(name, __version__)
         self.made_with = hashlib.sha256(f"{digest} {self.options}".encode()).hexdigest()[:16]
         self._model: BaseCaptioner | None = None
@@ -184,14 +184,14 @@ def _check(args: argparse.Namespace, forms: Sequence[str]) -> None:
         raise CaptionerError("--output is the folder for --as tar; the other forms are written beside the pictures")
 
 
-def _identity(models: Sequence[str] | None, backend: str) -> tuple[str, str]:
+def _identity(models: Sequence[str] | None, backend: str, language: str | None) -> tuple[str, str]:
     """The model's name, and its fingerprint; the embedded one has one with all backends."""
     from captioner.checkpoint.pretrained import DEFAULT, checkpoint_of, digest_of
     from captioner.runtime.loading import opens_graphs
 
     names, digests = [], []
     for model in models or (DEFAULT,):
-        path = Path(checkpoint_of(model, model != DEFAULT and opens_graphs(backend)))
+        path = Path(checkpoint_of(model, model != DEFAULT and opens_graphs(backend), language))
         digest = digest_of(path)
         names.append(f"{path.stem}@{digest[:12]}")
         digests.append(digest)

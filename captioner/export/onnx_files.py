@@ -18,6 +18,7 @@ import onnx
 
 from captioner import __version__, checkpoint
 from captioner.checkpoint.file_names import step_file
+from captioner.checkpoint.load import files_of
 from captioner.errors import CaptionerError
 from captioner.export.graphs import Graphs, make_graphs
 from captioner.export.weights import StoredWeights, Weight, fill_in
@@ -48,10 +49,12 @@ def write_onnx(path: str | os.PathLike[str], source: str | os.PathLike[str], ext
     models = [member.build()[0] for member in members]
     graphs = make_graphs(models)
     description = _describe(members, models, graphs)
-    pointer = {"weights": source.name} if external else {}
-    identity = {"format": format_of(description), "checkpoint": checksum(source), **pointer}
+    kept_in = files_of(source)
+    others = {"others": {file.name: checksum(file) for file in kept_in[1:]}} if kept_in[1:] else {}
+    pointer = {"weights": source.name, **others} if external else {}
+    identity: dict[str, Any] = {"format": format_of(description), "checkpoint": checksum(source), **pointer}
     parts = {path: (graphs.encoder, identity | description), step_file(path): (graphs.step, identity)}
-    weights = _stored(StoredWeights(source), models, graphs)
+    weights = _stored(StoredWeights(kept_in), models, graphs)
     with contextlib.ExitStack() as files:
         for file, (graph, metadata) in parts.items():
             fill_in(graph, weights, external)

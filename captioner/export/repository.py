@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from captioner import __version__, checkpoint
 from captioner.checkpoint.file_names import ONNX, SAFETENSORS
 from captioner.checkpoint.hub import MODEL, refuse_name, telling
+from captioner.checkpoint.load import files_of
 from captioner.checkpoint.pretrained import checkpoint_of
 from captioner.errors import CaptionerError, needs_packages
 from captioner.export.card import model_card
@@ -80,7 +81,7 @@ def write_repository(folder: Path, source: str, name: str) -> None:
         for member in members:
             member.verify()
         model = folder / f"{MODEL}{SAFETENSORS}"
-        if original.suffix == SAFETENSORS:
+        if original.suffix == SAFETENSORS and len(files_of(original)) == 1:
             with replacing(model) as temporary:
                 shutil.copyfile(original, temporary)
         else:

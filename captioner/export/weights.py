@@ -7,7 +7,7 @@ graph may hold its weights, or point to the checkpoint's.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,29 +79,34 @@ class Weight(NamedTuple):
 
 
 class StoredWeights:
-    """The tensors of a checkpoint, an ensemble's too, where they lie.
+    """The tensors of a checkpoint, where they lie; an ensemble's too, and a decoder's in a file beside its encoder's.
 
     Args:
-        path: A safetensors file of this project, which has been read before.
+        paths: Safetensors files of this project, which have been read before; of a name in several, the first has it.
 
     Raises:
         CaptionerError: It is of another format, or has a type that ONNX lacks.
     """
 
-    def __init__(self, path: Path) -> None:
-        try:
-            with path.open("rb") as file:
-                size = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-                header: dict[str, Any] = json.loads(file.read(size))
-            header.pop("__metadata__", None)
-            self._tensors = {name: _stored(path, entry, _LENGTH_BYTES + size) for name, entry in header.items()}
-        except (ValueError, KeyError, OverflowError) as error:
-            raise CaptionerError(f"checkpoint {path}: is no safetensors file; export it to one first") from error
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._files = [_tensors_in(path) for path in paths]
 
     def find(self, model: int, name: str) -> Weight:
         """A tensor of one of the models, by its name in the state dict."""
-        known = next(n for n in (name, f"{model}.{name}", f"{ALL}.{name}") if n in self._tensors)
-        return Weight(known, self._tensors[known], self._tensors.get(known + STEPS))
+        names = (name, f"{model}.{name}", f"{ALL}.{name}")
+        known, tensors = next((n, tensors) for tensors in self._files for n in names if n in tensors)
+        return Weight(known, tensors[known], tensors.get(known + STEPS))
+
+
+def _tensors_in(path: Path) -> dict[str, Stored]:
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+            header: dict[str, Any] = json.loads(file.read(size))
+        header.pop("__metadata__", None)
+        return {name: _stored(path, entry, _LENGTH_BYTES + size) for name, entry in header.items()}
+    except (ValueError, KeyError, OverflowError) as error:
+        raise CaptionerError(f"checkpoint {path}: is no safetensors file; export it to one first") from error
 
 
 def _stored(path: Path, entry: Mapping[str, Any], data: int) -> Stored:

@@ -45,6 +45,7 @@ class CaptionBatch:
         device: Where the model runs; by default the GPU that Ray gave to the actor, else the CPU.
         precision: As in `captioner.load`.
         backend: As in `captioner.load`.
+        language: As in `captioner.load`.
         min_confidence: A caption that is less sure is null; from 0 to 1.
         max_pixels: Refuse pictures with more pixels; None keeps Pillow's limit.
         **options: Fields of `DecodingOptions`, such as ``beam_size`` and ``num_captions``.
@@ -61,6 +62,7 @@ class CaptionBatch:
         device: str | None = None,
         precision: str = "auto",
         backend: str = "auto",
+        language: str | None = None,
         min_confidence: float = 0.0,
         max_pixels: int | None = None,
         **options: Any,  # noqa: ANN401
@@ -73,7 +75,7 @@ class CaptionBatch:
         self._min_confidence = min_confidence
         if max_pixels is not None:
             limit_pixels(max_pixels)
-        self._model = load(model, device or _device_of_actor(), precision, backend)
+        self._model = load(model, device or _device_of_actor(), precision, backend, language)
         keep_freed_memory()  # after loading, whose blocks are needed only once
         if min_confidence and not self._model.tells_confidence:
             raise CaptionerError("a minimum confidence needs a calibrated model; make one with captioner calibrate")

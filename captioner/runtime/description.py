@@ -24,10 +24,11 @@ METADATA_KEY = "captioner"
 """Under which the metadata of a graph holds a JSON object.
 
 Both graphs: ``format``; ``checkpoint``, the SHA-256 of the checkpoint that they are made of; ``weights``, its file name
-where they point to its weights. The encoder's also: ``models``, the configuration of each network; ``inputs``, the
-preprocessing of each input of pixels; ``grid``, rows and columns of the attention, or null; ``parameters``, how many;
-``words``, in the order of ids; ``tokenizer``, as `Pieces`, where they are not English words; ``confidence``, as
-`FittedConfidence` with the things by id, or null; ``card``.
+where they point to its weights; ``others``, the SHA-256 of further files that they point to, by name. The encoder's
+also: ``models``, the configuration of each network; ``inputs``, the preprocessing of each input of pixels; ``grid``,
+rows and columns of the attention, or null; ``parameters``, how many; ``words``, in the order of ids; ``tokenizer``, as
+`Pieces`, where they are not English words; ``confidence``, as `FittedConfidence` with the things by id, or null;
+``card``.
 """
 
 _PART = 1 << 20
@@ -128,16 +129,18 @@ def identity(metadata: str | None) -> dict[str, Any]:
     try:
         content = json.loads(metadata or "")
         found, checkpoint = content["format"], content["checkpoint"]
+        weights, others = content.get("weights"), dict(content.get("others", {}))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CaptionerError("was not written by captioner; give a file made by captioner export") from error
     if found not in (FORMAT, TOKENIZER_FORMAT):
         raise CaptionerError(
             f"has format {found!r}, this version reads {FORMAT} and {TOKENIZER_FORMAT}; install a matching captioner"
         )
-    weights = content.get("weights")
-    if weights is not None and (not isinstance(weights, str) or Path(weights).name != weights):
-        raise CaptionerError(f"points to weights at {weights!r}, no file beside it; export it again")
-    return {"checkpoint": checkpoint, "weights": weights}
+    names = [] if weights is None else [weights, *others]
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name:
+            raise CaptionerError(f"points to weights at {name!r}, no file beside it; export it again")
+    return {"checkpoint": checkpoint, "files": dict(zip(names, [checkpoint, *others.values()], strict=False))}
 
 
 def _tokenizer(content: Mapping[str, Any]) -> Pieces | None:

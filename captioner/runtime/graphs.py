@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
@@ -57,7 +57,7 @@ class Graphs:
 
     Attributes:
         description: What is to be known beside the graphs.
-        files: The graphs' files, and that of their weights where these are in one of their own.
+        files: The graphs' files, and those of their weights where these are in files of their own.
         recurrent: Names of the parts of a state that belong to hypotheses; the others belong to images.
 
     Raises:
@@ -77,9 +77,9 @@ class Graphs:
         except CaptionerError as error:
             raise CaptionerError(f"model {path}: {error}") from error
         self.files = [path, step_file(path)]
-        if ours["weights"]:
-            self.files.append(path.with_name(ours["weights"]))
-            _refuse_other_weights(path, self.files[-1], ours["checkpoint"])
+        for name, expected in ours["files"].items():
+            self.files.append(path.with_name(name))
+            _refuse_other_weights(path, self.files[-1], expected)
         self._outputs = [output.name for output in self._step.get_outputs()]
         self._pixels = [given.name for given in self._encoder.get_inputs()]
         self.recurrent: Sequence[str] = [name.removeprefix(NEXT) for name in self._outputs if name.startswith(NEXT)]
@@ -126,7 +126,7 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
         raise CaptionerError(f"model {path}: is no ONNX file that can be run here: {first_line(error)}") from error
 
 
-def _identity(path: Path, session: onnxruntime.InferenceSession) -> dict[str, str]:
+def _identity(path: Path, session: onnxruntime.InferenceSession) -> dict[str, Any]:
     try:
         return identity(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY))
     except CaptionerError as error:

@@ -26,6 +26,7 @@ def load(
     device: str | torch.device = ...,
     precision: str = ...,
     backend: Literal["auto", "torch"] = ...,
+    language: str | None = ...,
 ) -> Captioner: ...
 @overload
 def load(
@@ -33,12 +34,14 @@ def load(
     device: str | torch.device = ...,
     precision: str = ...,
     backend: str = ...,
+    language: str | None = ...,
 ) -> BaseCaptioner: ...
 def load(
     path: FileName | Sequence[FileName] | None = None,
     device: Any = "cpu",
     precision: str = "float32",
     backend: str = "auto",
+    language: str | None = None,
 ) -> BaseCaptioner:
     """Opens a captioner; the embedded one needs no file and no internet.
 
@@ -51,17 +54,19 @@ def load(
         precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 for the decoder on CPUs that multiply it faster.
         backend: What computes: ``torch``; ``onnx``, onnxruntime, for the embedded model, ONNX files and
             models on the Hub; ``auto``: onnxruntime for ONNX files and where torch is not installed, else torch.
+        language: The captions' language, such as ``de``, whose file is beside the model's: ``photos.de.safetensors``
+            beside ``photos.safetensors``. None is the language of the model's own file.
 
     Returns:
         The captioner. Of arrays it takes the channels as red, green, blue: OpenCV's need ``array[..., ::-1]``.
 
     Raises:
         CaptionerError: There is no such model, it cannot be read safely, the words of an ensemble differ, there is no
-            such device or precision, or the backend cannot open it.
+            such device or precision, the backend cannot open it, or it has no captions in this language.
     """
     if backend not in BACKENDS:
         raise CaptionerError(f"backend {backend!r} is unknown; choose one of {', '.join(BACKENDS)}")
-    files = [checkpoint_of(name, opens_graphs(backend)) for name in names_of(path)]
+    files = [checkpoint_of(name, opens_graphs(backend), language) for name in names_of(path)]
     exported = [file for file in files if Path(file).suffix == ONNX]
     if backend == "torch" and exported:
         raise CaptionerError(f"model {exported[0]}: torch opens no ONNX file; give the checkpoint that it was made of")

@@ -16,6 +16,7 @@ from typing import BinaryIO
 import torch
 from torch import nn
 
+from captioner.checkpoint.digest import hash_tensors
 from captioner.data.feature_cache import make_header
 from captioner.data.transforms import Transform, read_scaled, to_pixels
 from captioner.errors import CaptionerError
@@ -57,11 +58,7 @@ def describe_origin(encoder: GridEncoder, transform: Transform, images: Sequence
 
 def hash_weights(module: nn.Module) -> str:
     """SHA-256 of a module's parameters and buffers, names included."""
-    digest = hashlib.sha256()
-    for name, value in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return hash_tensors(module.state_dict())
 
 
 def encode_images(

@@ -165,7 +165,7 @@ def test_models_with_other_words_are_not_put_into_one_file(
         (lambda header: header["members"].clear(), ": is an ensemble of no models"),
         (lambda header: header["members"].append(header["members"][0]), ", model 4 of 4: lacks the weights "),
         (lambda header: header.pop("members"), ": its header lacks or misstates 'members'"),
-        (lambda header: header.update(format=4), ": has format 4, this version reads 1 to 3"),
+        (lambda header: header.update(format=5), ": has format 5, this version reads 1 to 4"),
         (lambda header: header["members"][1]["decoder"].update(hidden_size=8), ", model 2 of 3: its weights decoder."),
     ],
     ids=["none", "one more", "no list", "newer", "other shape"],

@@ -44,7 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_page_leads_from_a_table_to_captions(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    train, caption, options, evaluate = commands()
+    train, caption, options, evaluate, *_ = commands()
     assert train[0] == "train"
     assert main([*train, *shlex.split(SMALL)]) == 0
     content = checkpoint.read(folder / "runs" / "deutsch" / "captioner.safetensors")
