@@ -309,6 +309,7 @@ function add(files) {
     item.querySelector("figcaption").textContent = result.name;
     item.querySelector(".caption").textContent = "…";
     item.querySelectorAll("button, details").forEach((each) => { each.hidden = true; });
+    item.setAttribute("aria-busy", "true");
     byId("list").prepend(item);
     results.push(result);
     queue = queue.then(() => captionOne(file, item, result));
@@ -322,7 +323,7 @@ async function captionOne(file, item, result) {
     const begin = performance.now();
     const { pixels, box } = await pixelsOf(file);
     const captions = await write(pixels);
-    result.milliseconds = performance.now() - begin;
+    item.dataset.milliseconds = String(Math.round(performance.now() - begin));
     Object.assign(result, { captions, box });
     show(item, file, result);
     tell(`${result.name}: ${captions[0].text}`);
@@ -333,6 +334,7 @@ async function captionOne(file, item, result) {
     item.querySelector(".caption").textContent = `${result.name}: ${result.error}`;
     tell(`${result.name}: ${result.error}`);
   }
+  item.setAttribute("aria-busy", "false");
   byId("save").hidden = false;
 }
 
