@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import gzip
 import io
 import json
 import os
@@ -17,16 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+import torch
 from browser import EACH_BROWSER, NEEDS_CHROMIUM, playwright
 from browsers import FirefoxTab, firefox_tab
+from conftest import make_captioner
 from PIL import Image
 from processes import CAPTIONER, started
 
 import captioner
 from captioner.cli import main
 from captioner.data.transforms import Transform
-from captioner.export.page import to_text
+from captioner.export.onnx_files import write_onnx
+from captioner.export.page import to_text, write_page
 
 ROOT = Path(__file__).parents[2]
 RUNTIME = Path(os.environ.get("ONNXRUNTIME_WEB", ROOT / "node_modules" / "onnxruntime-web"))
@@ -104,6 +109,11 @@ def tab(request: pytest.FixtureRequest, page_file: Path) -> Iterator[Any]:
 def caption_in(tab: Any, files: list[Path]) -> list[dict[str, Any]]:
     before = tab.evaluate("results.length")
     tab.set_input_files("#files", list(map(str, files)))
+    return results_from(tab, before, files)
+
+
+def results_from(tab: Any, before: int, files: list[Path]) -> list[dict[str, Any]]:
+    """What the page has for files that it was given when it had ``before`` results."""
     count, limit = before + len(files), LIMIT * (1 + len(files) // 20)
     wait_for(tab, f"results.length === {count} && results.every((each) => each.captions || each.error)", limit)
     found: list[dict[str, Any]] = tab.evaluate(
@@ -179,6 +189,97 @@ def test_words_show_attention_and_results_can_be_saved(tab: Any, tmp_path: Path)
     assert len(lines) == len(rows)
     assert lines[-2]["caption"] == captioner.load().caption(SAMPLES[0]).text
     assert lines[-1] == {"image": '=cmd,"x".png', "error": result["error"]}
+
+
+TRANSFER = """(() => {
+  const data = new DataTransfer(), content = Uint8Array.from(atob("CONTENT"), (letter) => letter.charCodeAt(0));
+  data.items.add(new File([content], "given.jpg", { type: "image/jpeg" }));
+  const how = { bubbles: true, cancelable: true, clipboardData: data, dataTransfer: data };
+  document.body.dispatchEvent("WAY" === "paste" ? new ClipboardEvent("paste", how) : new DragEvent("drop", how));
+})()"""
+
+
+@pytest.mark.parametrize("way", ["drop", "paste", "photograph"])
+def test_a_picture_is_dropped_pasted_or_photographed(tab: Any, way: str) -> None:
+    before = tab.evaluate("results.length")
+    if way == "photograph":
+        tab.set_input_files("#camera", [str(SAMPLES[0])])
+    else:
+        content = base64.b64encode(SAMPLES[0].read_bytes()).decode()
+        tab.evaluate(TRANSFER.replace("CONTENT", content).replace("WAY", way))
+    [result] = results_from(tab, before, [SAMPLES[0]])
+    assert result["name"] == (SAMPLES[0].name if way == "photograph" else "given.jpg")
+    assert result["captions"][0]["text"] == captioner.load().caption(SAMPLES[0]).text
+
+
+PASTED = """document.addEventListener("paste", (event) => {
+  document.body.dataset.pasted = event.clipboardData.getData("text");
+}, { once: true })"""
+
+
+def test_another_caption_is_chosen_and_copied(tab: Any) -> None:
+    [result] = caption_in(tab, [SAMPLES[0]])
+    first, second = (each["text"] for each in result["captions"][:2])
+    shown = "document.querySelector('.caption').innerText"
+    assert tab.evaluate(shown) == first
+    tab.click("summary")
+    tab.click(".others li:nth-child(2) button")
+    assert tab.evaluate(shown) == second
+    tab.click(".copy")
+    wait_for(tab, f"{STATUS} === 'Copied.'")
+    if not isinstance(tab, FirefoxTab):  # whose clipboard is not read without a question to its user
+        tab.evaluate(PASTED)
+        tab.keyboard.press("Control+V")
+        wait_for(tab, "document.body.dataset.pasted !== undefined")
+        assert tab.evaluate("document.body.dataset.pasted") == second
+
+
+def test_what_failed_has_nothing_to_copy(tab: Any, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    caption_in(tab, [tmp_path / "broken.png"])
+    buttons = "[...document.querySelectorAll('#list > li:first-child :is(button, details)')]"
+    assert tab.evaluate(f"{buttons}.filter((each) => each.getClientRects().length).length") == 0
+
+
+@pytest.fixture(scope="module")
+def blind(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a page and graphs of a small model without attention."""
+    folder = tmp_path_factory.mktemp("blind")
+    make_captioner("none").save(folder / "model.safetensors", dtype=torch.int8)
+    write_page(folder / "page.html", folder / "model.safetensors", RUNTIME)
+    write_onnx(folder / "model.onnx", folder / "model.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("name", EACH_BROWSER)
+def test_a_model_without_attention_says_so(name: str, request: pytest.FixtureRequest, blind: Path) -> None:
+    with alone(name, request) as tab:
+        tab.goto((blind / "page.html").as_uri())
+        wait_for(tab, READY)
+        [result] = caption_in(tab, [SAMPLES[0]])
+        assert result["captions"][0]["text"] == captioner.load(blind / "model.safetensors").caption(SAMPLES[0]).text
+        told = tab.evaluate("document.querySelector('.about').innerText")
+        assert told.endswith("This model has no attention to show.")
+        tab.press("#list .words button", "Enter")
+        assert tab.evaluate("document.querySelector('#list canvas').getClientRects().length") == 0
+
+
+@pytest.mark.parametrize("name", EACH_BROWSER)
+def test_an_operator_that_is_missing_is_told_in_a_line(name: str, request: pytest.FixtureRequest, blind: Path) -> None:
+    graph = onnx.load(blind / "model.step.onnx")
+    graph.graph.node[0].op_type = "Unheard"
+    step = to_text(gzip.compress(graph.SerializeToString()))
+    page = (blind / "page.html").read_bytes().decode("utf-16")
+    begin = page.index('id="step">') + len('id="step">')
+    page = page[:begin] + step + page[page.index("</script>", begin) :]
+    (blind / "other.html").write_bytes(page.encode("utf-16"))
+    with opened(name, request) as tab:
+        tab.goto((blind / "other.html").as_uri())
+        wait_for(tab, f"{STATUS}.includes('cannot')")
+        told = tab.evaluate(STATUS)
+    assert told.startswith("The page cannot caption: ")
+    assert "Unheard" in told
+    assert "\n" not in told
 
 
 def test_transparent_and_turned_pictures_are_read_as_python_reads_them(tab: Any, tmp_path: Path) -> None:
