@@ -7,7 +7,10 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from browser import EACH_BROWSER
@@ -16,7 +19,7 @@ from browsers import chromium_tab, firefox_tab
 ROOT = Path(__file__).parents[2]
 LIMIT = 180.0
 """Seconds that the build or the search may take, on a machine that is busy."""
-TABS = {"chromium": chromium_tab, "firefox": firefox_tab}
+TABS: dict[str, Callable[[], AbstractContextManager[Any]]] = {"chromium": chromium_tab, "firefox": firefox_tab}
 
 # The search is drawn in a tree of its own.
 ROOTS = (

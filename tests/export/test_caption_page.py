@@ -194,8 +194,10 @@ def test_words_show_attention_and_results_can_be_saved(tab: Any, tmp_path: Path)
 TRANSFER = """(() => {
   const data = new DataTransfer(), content = Uint8Array.from(atob("CONTENT"), (letter) => letter.charCodeAt(0));
   data.items.add(new File([content], "given.jpg", { type: "image/jpeg" }));
-  const how = { bubbles: true, cancelable: true, clipboardData: data, dataTransfer: data };
-  document.body.dispatchEvent("WAY" === "paste" ? new ClipboardEvent("paste", how) : new DragEvent("drop", how));
+  // Firefox lets no script fill a ClipboardEvent.
+  const paste = Object.assign(new Event("paste", { bubbles: true }), { clipboardData: data });
+  const drop = new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer: data });
+  document.body.dispatchEvent("WAY" === "paste" ? paste : drop);
 })()"""
 
 
