@@ -9,8 +9,10 @@ import io
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +27,7 @@ from browser import EACH_BROWSER, NEEDS_CHROMIUM, playwright
 from browsers import FirefoxTab, firefox_tab
 from conftest import make_captioner
 from PIL import Image
-from processes import CAPTIONER, started
+from processes import CAPTIONER, run, started
 
 import captioner
 from captioner.cli import main
@@ -368,3 +370,16 @@ def test_the_page_is_small_and_allows_no_connection(page_file: Path) -> None:
     assert page_file.stat().st_size <= 20_000_000
     assert "connect-src 'none'" in text
     assert "https://" not in text[: text.index("<script")]
+
+
+@NEEDS_CHROMIUM[0]
+@NEEDS_CHROMIUM[1]
+def test_its_times_are_measured(page_file: Path, tmp_path: Path) -> None:
+    shutil.copy(SAMPLES[0], tmp_path)
+    command = [sys.executable, str(ROOT / "tools" / "benchmarks" / "benchmark.py"), "page", "--page", str(page_file)]
+    command += ["--photographs", str(tmp_path), "--repeats", "1", "--json"]
+    outcome = json.loads(run(command, capture_output=True, text=True, check=True).stdout)
+    assert outcome["rows"][0]["browser"] == "Chromium"
+    assert outcome["rows"][0]["MB"] == page_file.stat().st_size / 1e6
+    assert all(row["ready, s"] > 0 and row["a photograph, ms"] > 0 for row in outcome["rows"])
+    assert outcome["targets"][0] == {"target": "MB", "at most": 22.0, "found": outcome["rows"][0]["MB"], "met": "yes"}
