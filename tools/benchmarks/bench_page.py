@@ -37,15 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The section's arguments."""
     parser.add_argument("--page", metavar="FILE", help="the page (default: of the embedded model, written first)")
     parser.add_argument("--onnxruntime-web", default=DEFAULT_RUNTIME, metavar="DIR", help="for a page that is written")
-    parser.add_argument(
-        "--photographs", type=Path, default=SAMPLES, metavar="DIR", help="JPEG files (default: samples)"
-    )
+    parser.add_argument("--photographs", default=str(SAMPLES), metavar="DIR", help="JPEG files (default: samples)")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="rounds (default: 5)")
 
 
 def measure(args: argparse.Namespace) -> list[dict[str, str | float]]:
     """Opens the page, captions photographs, and reads the times that the page itself notes."""
-    photographs = sorted(map(str, args.photographs.resolve().glob("*.jpg")))
+    photographs = sorted(map(str, Path(args.photographs).resolve().glob("*.jpg")))
     if not photographs or not BROWSERS:
         raise CaptionerError(f"{args.photographs}: JPEG files are needed, and Chromium or Firefox")
     with TemporaryDirectory() as folder:
