@@ -122,7 +122,8 @@ def shapes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """The browser, for tests that have the marks `browser.NEEDS_CHROMIUM`."""
-    from browser import CHROMIUM, playwright
+    from browser import playwright
+    from browsers import CHROMIUM
 
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM)

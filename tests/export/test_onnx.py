@@ -233,6 +233,18 @@ def test_graphs_that_lost_their_weights_their_step_or_their_name_are_told(kept: 
         OnnxCaptioner(graph)
 
 
+def test_an_operator_that_is_missing_is_told_in_a_line(kept: Path, tmp_path: Path) -> None:
+    shutil.copy(kept / "model.onnx", tmp_path)
+    step = onnx.load(kept / "model.step.onnx")
+    step.graph.node[0].op_type = "Unheard"
+    onnx.save(step, tmp_path / "model.step.onnx")
+    with pytest.raises(
+        CaptionerError, match=r"model\.step\.onnx: is no ONNX file that can be run here: .*Unheard"
+    ) as told:
+        OnnxCaptioner(tmp_path / "model.onnx")
+    assert "\n" not in str(told.value)
+
+
 def test_external_weights_need_the_checkpoint_beside_them(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(CaptionerError, match="is not in its folder"):
         write_onnx(tmp_path / "model.onnx", checkpoint, external=True)

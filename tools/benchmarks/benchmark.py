@@ -21,6 +21,7 @@ SECTIONS = (
     "fine_tuning",
     "folder",
     "gpu",
+    "page",
     "scores",
     "serve",
     "shards",

@@ -4,7 +4,8 @@
 
 For every way of decoding it prints how many captions differ, in how many of these the two captions are equally likely
 (their ranks differ by 1e-5 at most), the largest difference between log-probabilities of the same caption, and the
-milliseconds that each backend took for a photograph, reading it included.
+milliseconds of CPU that each backend took for a photograph, reading it included: other work on the machine changes
+these less than those of a clock.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ def compare(torch: BaseCaptioner, onnx: BaseCaptioner, photographs: Sequence[Pat
     """One line of the table."""
     results, seconds = [], []
     for model in (torch, onnx):
-        begin = time.perf_counter()
+        begin = time.process_time()
         results.append(list(model.stream(photographs, options)))
-        seconds.append(time.perf_counter() - begin)
+        seconds.append(time.process_time() - begin)
     count = different = ties = 0
     largest = 0.0
     for one, other in zip(*results, strict=True):

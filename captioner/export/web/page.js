@@ -309,6 +309,7 @@ function add(files) {
     item.querySelector("figcaption").textContent = result.name;
     item.querySelector(".caption").textContent = "…";
     item.querySelectorAll("button, details").forEach((each) => { each.hidden = true; });
+    item.setAttribute("aria-busy", "true");
     byId("list").prepend(item);
     results.push(result);
     queue = queue.then(() => captionOne(file, item, result));
@@ -322,7 +323,7 @@ async function captionOne(file, item, result) {
     const begin = performance.now();
     const { pixels, box } = await pixelsOf(file);
     const captions = await write(pixels);
-    result.milliseconds = performance.now() - begin;
+    item.dataset.milliseconds = String(Math.round(performance.now() - begin));
     Object.assign(result, { captions, box });
     show(item, file, result);
     tell(`${result.name}: ${captions[0].text}`);
@@ -333,6 +334,7 @@ async function captionOne(file, item, result) {
     item.querySelector(".caption").textContent = `${result.name}: ${result.error}`;
     tell(`${result.name}: ${result.error}`);
   }
+  item.setAttribute("aria-busy", "false");
   byId("save").hidden = false;
 }
 
@@ -340,7 +342,8 @@ function show(item, file, result) {
   const image = item.querySelector("img");
   image.src = URL.createObjectURL(file);
   const others = item.querySelector(".others");
-  const choose = (caption) => {
+  const choose = (caption, chosen) => {
+    others.querySelectorAll("button").forEach((each) => each.setAttribute("aria-pressed", String(each === chosen)));
     image.alt = caption.text;
     item.querySelector(".caption").textContent = caption.text;
     const sure = facts.confidence
@@ -353,17 +356,19 @@ function show(item, file, result) {
     paint(item, result, null);
   };
   result.captions.forEach((caption) => {
-    const button = document.createElement("button");
+    const button = document.createElement("button"), value = document.createElement("span");
     button.type = "button";
     button.textContent = caption.text;
-    button.addEventListener("click", () => choose(caption));
+    button.addEventListener("click", () => choose(caption, button));
+    value.className = "soft";
+    value.textContent = `log-probability ${caption.logProbability.toFixed(2).replace("-", "−")}`;
     const row = document.createElement("li");
-    row.append(button, ` log-probability ${caption.logProbability.toFixed(2)}`);
+    row.append(button, " ", value);
     others.append(row);
   });
   item.querySelectorAll("button, details").forEach((each) => { each.hidden = false; });
   item.querySelector(".copy").addEventListener("click", () => copy(item.querySelector(".caption").textContent));
-  choose(result.captions[0]);
+  choose(result.captions[0], others.querySelector("button"));
 }
 
 function wordButton(item, result, caption, word, place) {
