@@ -305,7 +305,6 @@ def test_an_empty_caption_is_named(folder: Folder, caption: str) -> None:
         (json.dumps(karpathy({"filename": "a.jpg"}))[:-30], "FILE is not JSON ("),
         ('{\n"images": [,\n', "FILE is not JSON (Expecting value at line 2, column 12): if it was cut short, fetch"),
         ('{"images": [', "FILE is not JSON (Expecting value at column 13): if it was cut short, fetch it again"),
-        ("[{'image': 'a.jpg'}]",),
         (
             '[{"image": "a.jpg"},\n]',
             "FILE is not JSON (Expecting value at line 2, column 1): fix it there, or fetch it again",
