@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from captioner.errors import CaptionerError
 from captioner.utils.file_kinds import EMPTY, LOOKED_AT, identify
-from captioner.utils.spelling import tell_missing
+from captioner.utils.spelling import as_written, tell_missing
 
 Kind = TypeVar("Kind")
 
@@ -37,7 +37,7 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise _no_text(path, content, f"byte {error.start}") from error
     except FileNotFoundError as error:
-        raise CaptionerError(f"cannot read {path}: {tell_missing(str(path))}") from error
+        raise CaptionerError(f"cannot read {as_written(str(path))}: {tell_missing(str(path))}") from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise CaptionerError(f"cannot read {path}: {reason}; give a caption file that exists") from error

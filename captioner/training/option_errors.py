@@ -14,6 +14,7 @@ HELP = "; captioner train --help lists the options"
 
 _KEY = re.compile(r'Parser key "(?P<key>[^"]+)":')
 _UNKNOWN_OPTION = re.compile(r"[Uu]nrecognized arguments: (?:.*? )?(?P<name>--?[a-zA-Z][\w.-]*)")
+_STRAY = re.compile(r"[Uu]nrecognized arguments: (?P<word>[^-\s]\S*)")
 _UNKNOWN_FIELD = re.compile(
     r"Group '(?P<group>[\w.]+)' does not accept option '(?P<within>[\w.]+)'|Option '(?P<name>[\w.]+)' is not accepted"
 )
@@ -53,6 +54,11 @@ def explain(message: str, options: Iterable[str]) -> str:
     options = [option for option in options if option.startswith("--") and not option.endswith("+")]
     if unknown := _UNKNOWN_OPTION.search(message):
         return f"there is no option {unknown['name']}{did_you_mean(unknown['name'], options) or HELP}"
+    if stray := _STRAY.search(message):
+        return (
+            f"{stray['word']} belongs to no option; a configuration is given as --config FILE, and several values as "
+            "one list, such as --data.captions '[a.csv,b.csv]'"
+        )
     if unknown := _UNKNOWN_FIELD.search(message):
         name = f"{unknown['group'] or key}.{unknown['within'] or unknown['name']}".removeprefix(".")
         names = [option.removeprefix("--") for option in options]

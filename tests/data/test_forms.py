@@ -302,7 +302,10 @@ def test_a_picture_is_found_as_other_systems_spell_it(tmp_path: Path, written: s
 @pytest.mark.parametrize(
     ("written", "told"),
     [
+        ("https://example.com/c.jpg", "image https://example.com/c.jpg of "),
         ("https://example.com/c.jpg", "addresses are not fetched; download the pictures"),
+        ("file:///pictures/c.jpg", "image file:///pictures/c.jpg of "),
+        ("file:///pictures/c.jpg", "it is an address; write the path alone, without file://"),
         ("s3://bucket/c.jpg", "addresses are not fetched"),
         ("C:\\Users\\me\\c.jpg", "it is a path of Windows; write it relative to the image folder"),
         ("C.jpg", "put it there or give the right image folder"),  # two files are spelled so

@@ -105,6 +105,60 @@ def test_what_cannot_work_is_told_in_one_line(
     assert message in refused(capsys)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"model:\n\tencoder: resnet18\n",
+            "FILE, line 2, column 1 is not YAML: found character '\\t'",
+        ),
+        (b"data:\n  captions: [a.csv\nmodel: {}\n", "FILE, line 3, column 6 is not YAML: "),
+        (b"!!python/name:os.system\n", "FILE, line 1, column 1 is not YAML: could not determine a constructor"),
+        (b"- a\n- b\n", "FILE has no fields; write some, such as data: and model:"),
+        (b"# nothing\n", "FILE has no fields; write some, such as data: and model:"),
+        (b"", "FILE is empty: get it again"),
+        (b"data: \xe9t\xe9\n", "FILE is not UTF-8 text (byte 6); give a configuration in YAML"),
+        (b"<!doctype html><html>", "FILE is a web page: download the file itself"),
+        (b"PK\x03\x04", "FILE is a zip archive: "),
+    ],
+)
+def test_a_configuration_that_is_none_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, message: str
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_bytes(content)
+    assert main(["train", "--config", str(file)]) == 2
+    assert refused(capsys).replace(str(file), "FILE").startswith(f"captioner: train: {message}")
+
+
+def test_a_configuration_may_begin_with_a_byte_order_mark(config: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(config), encoding="utf-8-sig")
+    assert parse(["--config", str(file)]).trainer.max_epochs == 1
+
+
+def test_words_that_belong_to_no_option_are_told_with_how_lists_are_written(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(config, tmp_path, "--data.captions", "a.csv", "b.csv") == 2
+    assert "b.csv belongs to no option; a configuration is given as --config FILE, and several" in refused(capsys)
+    assert run(config, tmp_path, "--data.captions", "[a.csv,b.csv]") == 2
+    assert "cannot read a.csv: no such file" in refused(capsys)
+
+
+@pytest.mark.parametrize("name", ["captioner.safetensors", "captions.csv"])
+def test_a_run_does_not_go_on_from_a_file_that_is_no_checkpoint_of_one(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(checkpoint.read_bytes() if name.endswith("safetensors") else b"image,caption\n")
+    assert main(["train", "--resume", str(file)]) == 2
+    assert refused(capsys) == (
+        f"captioner: checkpoint {file} to resume from: is no checkpoint of a run; give last.ckpt in the run's folder, "
+        "or to begin a new run with a model's weights set model.start.checkpoint"
+    )
+
+
 def test_plugins_of_other_kinds_leave_checkpoints_crash_safe(config: dict[str, Any], tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     kinds = {"environments.LightningEnvironment": DurableCheckpoints, "TorchCheckpointIO": TorchCheckpointIO}
