@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from captioner.data.entries import UNSAID
+from captioner.data.entries import UNSAID, flaw
 from captioner.data.json_fields import field, identity, parse_members, typed
 from captioner.data.records import Record
 from captioner.data.skip_report import MALFORMED, Skipped
 from captioner.errors import CaptionerError
 from captioner.utils.image_ids import match_ids
-
-_LEFT_OUT = {"is_rejected": "rejected", "is_precanned": "canned"}
-"""VizWiz's flags for texts that are no descriptions, and their names in messages."""
 
 Id = int | str
 
@@ -93,11 +90,10 @@ class CocoCaptions:
             except CaptionerError as error:
                 self._faults.append(partial(self._skipped.caption, MALFORMED, f"annotations[{number}]", error))
                 return
-        for name, reason in _LEFT_OUT.items():
-            if entry.get(name) is True:
-                self._faults.append(partial(self._skipped.leave_out, "captions", reason, image_id))
-                self._left_out.add(image_id)
-                return
+        if reason := flaw(entry):
+            self._faults.append(partial(self._skipped.leave_out, "captions", reason, image_id))
+            self._left_out.add(image_id)
+            return
         self._texts.setdefault(image_id, []).extend(texts)
 
     def add_image(self, number: int, value: object) -> None:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from captioner.data.coco import CocoCaptions
-from captioner.data.entries import SPLIT_NAMES, UNSAID, Entry, find_columns, join, read_entry, split_name
+from captioner.data.entries import SPLIT_NAMES, UNSAID, Entry, find_columns, flaw, join, read_entry, split_name
 from captioner.data.folders import SUFFIXES, find_images
 from captioner.data.json_fields import field, fields_of, identity, json_lines, parse_value, quote, read_text, typed
 from captioner.data.records import Record
@@ -201,6 +201,9 @@ class Source:
             for value, where in values:
                 if isinstance(value, dict) and isinstance(value.get("error"), str) and "caption" not in value:
                     self.skipped.leave_out("images", "that could not be captioned", str(value.get("image")))
+                    continue
+                if isinstance(value, dict) and (reason := flaw(value)):
+                    self.skipped.leave_out("captions", reason, where)
                     continue
                 try:
                     yield read_entry(typed(value, dict, where), where, self.skipped, self.pictures, self.prompts)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from captioner.data.entries import Entry, find_columns, read_entry
+from captioner.data.entries import Entry, find_columns, flaw, read_entry
 from captioner.data.folders import SUFFIXES
 from captioner.data.json_fields import fields_of
 from captioner.data.skip_report import MALFORMED, Skipped
@@ -68,6 +68,9 @@ def read_table(text: str, captions: Path, skipped: Skipped, pictures: bool, prom
             skipped.caption(MALFORMED, f"line {number}", CaptionerError(told))
             continue
         cells = {name: cell for name, cell in zip(header, row, strict=True) if name}
+        if reason := flaw(cells):
+            skipped.leave_out("captions", reason, f"line {number}")
+            continue
         entry = read_entry(cells, f"{captions}, line {number}", skipped, pictures, prompts)
         yield entry._replace(single=True)  # an image may have several rows
 

@@ -14,6 +14,7 @@ HELP = "; captioner train --help lists the options"
 
 _KEY = re.compile(r'Parser key "(?P<key>[^"]+)":')
 _UNKNOWN_OPTION = re.compile(r"[Uu]nrecognized arguments: (?:.*? )?(?P<name>--?[a-zA-Z][\w.-]*)")
+_NO_VALUE = re.compile(r"argument (?:-\w/)?(?P<name>--[\w.]+): expected one argument")
 _STRAY = re.compile(r"[Uu]nrecognized arguments: (?P<word>[^-\s]\S*)")
 _UNKNOWN_FIELD = re.compile(
     r"Group '(?P<group>[\w.]+)' does not accept option '(?P<within>[\w.]+)'|Option '(?P<name>[\w.]+)' is not accepted"
@@ -32,7 +33,14 @@ _SAYS_NOTHING = ("Does not validate against", "Not a valid subclass", "a ")
 _CLASSES = tuple(name for part in (callbacks, loggers, profilers, strategies) for name in part.__all__)
 _SUPPORTED = {"trainer.precision": ("32-true", "bf16-mixed", "16-mixed")}
 """Values of Lightning's options that runs support, where it has others."""
-_NAMES = {"NoneType": "null", "str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false"}
+_NAMES = {
+    "NoneType": "null",
+    "str": "a text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "list[str]": "a list such as [a,b]",
+}
 
 
 def explain(message: str, options: Iterable[str]) -> str:
@@ -54,6 +62,8 @@ def explain(message: str, options: Iterable[str]) -> str:
     options = [option for option in options if option.startswith("--") and not option.endswith("+")]
     if unknown := _UNKNOWN_OPTION.search(message):
         return f"there is no option {unknown['name']}{did_you_mean(unknown['name'], options) or HELP}"
+    if empty := _NO_VALUE.search(message):
+        return f"{empty['name']} needs a value, those of yes and no too, as in --overwrite true"
     if stray := _STRAY.search(message):
         return (
             f"{stray['word']} belongs to no option; a configuration is given as --config FILE, and several values as "

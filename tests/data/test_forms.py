@@ -279,6 +279,26 @@ def test_what_vizwiz_marks_as_no_caption_is_left_out(folder: Path, capsys: pytes
     )
 
 
+FLAGGED = [("a.jpg", "spam", 0, 1), ("a.jpg", "a red square", 0, 0), ("b.jpg", "Quality issues.", 1, 0)]
+FLAGS = ("image", "caption", "is_precanned", "is_rejected")
+
+
+@pytest.mark.parametrize("kind", [int, bool, float, str])
+@pytest.mark.parametrize("form", ["COCO", "CSV", "JSON lines"])
+def test_what_vizwiz_marks_is_left_out_of_every_form(folder: Path, form: str, kind: type) -> None:
+    rows = [(image, text, *map(kind, map(bool, flags))) for image, text, *flags in FLAGGED]
+    annotations = [{**dict(zip(FLAGS, row, strict=True)), "image_id": row[0]} for row in rows]
+    images = [{"id": name, "file_name": name} for name in SAME]
+    (folder / "captions").write_text(
+        {
+            "COCO": json.dumps({"images": images, "annotations": annotations}),
+            "CSV": ",".join(FLAGS) + "\n" + "".join(",".join(map(str, row)) + "\n" for row in rows),
+            "JSON lines": lines(*(dict(zip(FLAGS, row, strict=True)) for row in rows)),
+        }[form]
+    )
+    assert content(folder / "captions") == {"a.jpg": ["a red square"]}
+
+
 @pytest.mark.parametrize(
     ("written", "there"),
     [

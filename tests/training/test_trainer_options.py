@@ -137,6 +137,35 @@ def test_a_configuration_may_begin_with_a_byte_order_mark(config: dict[str, Any]
     assert parse(["--config", str(file)]).trainer.max_epochs == 1
 
 
+def test_options_of_yes_and_no_are_told_to_need_it(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(config, tmp_path, "--overwrite") == 2
+    told = "--overwrite needs a value, those of yes and no too, as in --overwrite true"
+    assert refused(capsys) == f"captioner: train: {told}"
+    assert run(config, tmp_path, "--model.distillation.teachers", "a.safetensors") == 2
+    assert "model.distillation.teachers is a.safetensors; give a list such as [a,b] or null" in refused(capsys)
+
+
+def test_the_option_that_allows_links_works_as_it_is_told(
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    coco = tmp_path / "coco"
+    coco.mkdir()
+    (coco / "train2017").symlink_to(next(shapes.rglob("*.jpg")).parent)
+    pictures = sorted((coco / "train2017").glob("*.jpg"))[:4]
+    rows = "".join(f"train2017/{each.name},a dog\n" for each in pictures)
+    (tmp_path / "captions.csv").write_text(f"image,caption\n{rows}")
+    command = ["train", "--data.captions", str(tmp_path / "captions.csv"), "--data.images", str(coco)]
+    command += ["--data.val_share", "0.5", "--data.min_count", "1", "--data.workers", "0", "--model.encoder.name"]
+    command += ["resnet18", "--model.encoder.weights", "none", "--model.encoder.image_size", "64"]
+    command += ["--trainer.fast_dev_run", "true", "--trainer.default_root_dir", str(tmp_path / "run")]
+    assert main(command) == 2
+    told = refused(capsys)
+    assert told.endswith(cure := "--data.images_anywhere true")
+    assert main([*command, *cure.split()]) == 0
+
+
 def test_words_that_belong_to_no_option_are_told_with_how_lists_are_written(
     config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
