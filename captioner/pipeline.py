@@ -68,6 +68,10 @@ class Captioner(BaseCaptioner):
             self.members = tuple(each.to(self.device).eval() for each in (model, *others))
         except (RuntimeError, AssertionError, ImportError) as error:
             reason = first_line(error)
+            if "Expected one of cpu" in reason:  # torch lists devices that no build has
+                raise CaptionerError(
+                    f"device {str(device)!r} is unknown; choose cpu, cuda, a GPU of several such as cuda:1, or mps"
+                ) from error
             raise CaptionerError(f"device {str(device)!r} cannot be used: {reason}; try cpu") from error
         self._dtypes = choose_dtypes(precision, self.device)
         self._prepared: list[CaptionModel] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -20,7 +21,7 @@ from captioner.checkpoint.quantization import dequantize
 from captioner.checkpoint.schema import ALL, DECODER_FORMAT, METADATA_KEY, parse
 from captioner.errors import CaptionerError, first_line
 from captioner.utils.file_kinds import LOOKED_AT, FileKind, identify
-from captioner.utils.spelling import tell_missing
+from captioner.utils.spelling import as_written, tell_missing
 
 _LIGHTNING_PREFIX = "model."
 """Prefix of the parameters of the `CaptionModel` in a Lightning checkpoint."""
@@ -28,6 +29,7 @@ _LIGHTNING_PREFIX = "model."
 _NARROW = {"I8": torch.int8, "F16": torch.float16, "BF16": torch.bfloat16}
 """Data types of matrices in a file, the determining ones first."""
 
+_HUB_PAGE = re.compile(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<model>[\w.-]+/[\w.-]+)")
 _ZIP_MAGIC = b"PK\x03\x04"
 
 _ENDINGS = (".safetensors", ".ckpt")
@@ -64,7 +66,10 @@ def read_members(path: str | os.PathLike[str]) -> list[Checkpoint]:
             is_zip = file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
         weights, header = _read_lightning(path) if is_zip else _read_safetensors(path)
     except FileNotFoundError:
-        raise CaptionerError(f"checkpoint {path}: {tell_missing(name)}") from None
+        told = as_written(name)
+        if on_hub := _HUB_PAGE.match(told):
+            raise CaptionerError(f"checkpoint {told}: is a page; give hf://{on_hub['model']}") from None
+        raise CaptionerError(f"checkpoint {told}: {tell_missing(name)}") from None
     except IsADirectoryError:
         raise CaptionerError(f"checkpoint {path}: is a folder; {_name_one_in(path)}") from None
     except OSError as error:

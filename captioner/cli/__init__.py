@@ -74,6 +74,9 @@ class Parser(argparse.ArgumentParser):
                 if word not in self._option_string_actions:
                     told = did_you_mean(word, self._option_string_actions)
                     return told if "unrecognized" in message else f"; there is no option {word}{told}"
+            takes_files = bool(self._get_positional_actions()) or "--model" not in self._option_string_actions
+            if "unrecognized" in message and not takes_files:
+                return f"; files are given by options, such as --model {message.partition('arguments: ')[2].split()[0]}"
         return ""
 
 

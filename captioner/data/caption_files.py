@@ -16,7 +16,7 @@ from captioner.data.paths import Finder, refuse_links_out
 from captioner.data.records import SPLITS, Record
 from captioner.data.skip_report import Skipped
 from captioner.errors import CaptionerError
-from captioner.utils.spelling import Listings, has_drive, is_address
+from captioner.utils.spelling import Listings, as_written, has_drive, is_address
 
 
 def read_records(
@@ -175,8 +175,9 @@ def _present(
     """Skip images that are missing."""
     missing = [record for record in records if not listings.has(record.image)]
     for record in missing:
+        image = as_written(str(record.image))
         error = CaptionerError(
-            f"image {record.image} of {captions} is missing ({len(missing)} of {len(records)} images are): "
+            f"image {image} of {captions} is missing ({len(missing)} of {len(records)} images are): "
             f"{_cure(record.image, folders.get(record.image_id))}"
         )
         skipped.image("missing", record.image.name, error)
@@ -185,6 +186,8 @@ def _present(
 
 def _cure(image: Path, folder: str | None) -> str:
     path = str(image)
+    if is_address(path) and as_written(path).lower().startswith("file:"):
+        return "it is an address; write the path alone, without file://"
     if is_address(path):
         return "addresses are not fetched; download the pictures and write their paths"
     if has_drive(path):

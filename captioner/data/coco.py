@@ -7,17 +7,15 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
-from captioner.data.entries import UNSAID
+from captioner.data.entries import UNSAID, flaw
 from captioner.data.json_fields import field, identity, parse_members, typed
 from captioner.data.records import Record
 from captioner.data.skip_report import MALFORMED, Skipped
 from captioner.errors import CaptionerError
-
-_LEFT_OUT = {"is_rejected": "rejected", "is_precanned": "canned"}
-"""VizWiz's flags for texts that are no descriptions, and their names in messages."""
+from captioner.utils.image_ids import match_ids
 
 Id = int | str
 
@@ -80,21 +78,23 @@ class CocoCaptions:
             image_id, text = entry["image_id"], entry["caption"]
             if type(image_id) is not int or type(text) is not str:
                 raise KeyError
+            texts = [text]
         except (CaptionerError, KeyError):  # only now is the position formatted, which is slow
             where = f"annotations[{number}] of {self._captions}"
             try:
                 entry = typed(value, dict, where)
                 image_id = identity(entry.get("image_id"), where)
-                text = field(entry, "caption", str, where)
+                text = entry.get("caption")
+                texts = text if isinstance(text, list) else [field(entry, "caption", str, where)]
+                texts = [typed(each, str, f"a caption of {where}") for each in texts]
             except CaptionerError as error:
                 self._faults.append(partial(self._skipped.caption, MALFORMED, f"annotations[{number}]", error))
                 return
-        for name, reason in _LEFT_OUT.items():
-            if entry.get(name) is True:
-                self._faults.append(partial(self._skipped.leave_out, "captions", reason, image_id))
-                self._left_out.add(image_id)
-                return
-        self._texts.setdefault(image_id, []).append(text)
+        if reason := flaw(entry):
+            self._faults.append(partial(self._skipped.leave_out, "captions", reason, image_id))
+            self._left_out.add(image_id)
+            return
+        self._texts.setdefault(image_id, []).extend(texts)
 
     def add_image(self, number: int, value: object) -> None:
         """Add an entry of ``images``."""
@@ -143,10 +143,8 @@ class CocoCaptions:
 
     def _match_types(self, unlisted: list[Id]) -> list[Id]:
         """Gives captions of the image "1" to the image 1, and the other way round; returns those of neither."""
-        known = {str(image_id): image_id for image_id, _ in self._images}
-        for image_id in unlisted:
-            if str(image_id) in known:
-                self._texts.setdefault(known[str(image_id)], []).extend(self._texts.pop(image_id))
+        for written, image_id in match_ids(unlisted, (image_id for image_id, _ in self._images)).items():
+            self._texts.setdefault(cast(Id, image_id), []).extend(self._texts.pop(cast(Id, written)))
         return [image_id for image_id in unlisted if image_id in self._texts]
 
     def _tell_unlisted(self, images: list[Id]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +36,9 @@ SPLIT_NAMES = {
 }
 """Common names of splits. ``restval`` is the part of COCO's val2014 that Karpathy's splits leave for training."""
 
+
+_FLAGS = {"is_rejected": "rejected", "is_precanned": "canned"}
+"""VizWiz's flags for texts that are no descriptions, and their names in messages."""
 
 UNSAID = "\0"
 """Placeholder for a missing split."""
@@ -95,6 +98,19 @@ def find_columns(names: tuple[str, ...]) -> Columns:
 def split_name(text: str) -> str:
     """Normalize a split name; unknown names are returned unchanged."""
     return SPLIT_NAMES.get(text.strip().lower(), text)
+
+
+def flaw(entry: Mapping[str, Any]) -> str:
+    """Which of VizWiz's flags says that a text is no description; empty if none does.
+
+    Args:
+        entry: The fields, or the cells of a row, where a flag may be a number or a text.
+    """
+    for name, reason in _FLAGS.items():
+        value = entry.get(name)
+        if value and str(value).lower() in ("true", "1", "1.0"):
+            return reason
+    return ""
 
 
 def read_entry(

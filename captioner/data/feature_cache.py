@@ -45,7 +45,9 @@ class FeatureCache:
             if len(shape) != 4 or min(shape) < 0 or offsets != [0, 2 * math.prod(shape)]:
                 raise ValueError("shape and size differ")
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise CaptionerError(f"feature cache {path}: is damaged or no cache; delete it") from error
+            raise CaptionerError(
+                f"feature cache {path}: is damaged or no feature cache; name another file, or delete it if it is one"
+            ) from error
         if found != origin:
             raise CaptionerError(
                 f"feature cache {path}: was made from {_difference(found, origin)}; delete it or name another file"

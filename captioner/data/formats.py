@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from captioner.data.coco import CocoCaptions
-from captioner.data.entries import SPLIT_NAMES, UNSAID, Entry, find_columns, join, read_entry, split_name
-from captioner.data.folders import find_images
+from captioner.data.entries import SPLIT_NAMES, UNSAID, Entry, find_columns, flaw, join, read_entry, split_name
+from captioner.data.folders import SUFFIXES, find_images
 from captioner.data.json_fields import field, fields_of, identity, json_lines, parse_value, quote, read_text, typed
 from captioner.data.records import Record
 from captioner.data.shards import read_shard
@@ -116,7 +116,7 @@ class Source:
 
     def _coco(self, coco: CocoCaptions, content: dict[str, Any]) -> list[Record]:
         coco.add(content)
-        self.folders = coco.folders
+        self.folders |= coco.folders
         return coco.records()
 
     def _text(self, text: str) -> list[Record]:
@@ -142,8 +142,13 @@ class Source:
         return self._object(typed(content, dict, str(self.captions)))
 
     def _refuse_more(self, text: str, end: int) -> None:
-        if text[end:].strip():
+        if rest := text[end:].strip():
             line = text.count("\n", 0, end) + 1
+            if rest.startswith(","):
+                raise CaptionerError(
+                    f"{self.captions} has a comma after the JSON that ends in line {line}: write an object a line "
+                    "without commas between them, or a list in [ ]"
+                )
             raise CaptionerError(f"{self.captions} continues after its JSON ended in line {line}: fetch it again")
 
     def _object(self, content: dict[str, Any]) -> list[Record]:
@@ -162,6 +167,12 @@ class Source:
                 ),
                 "entry",
             )
+        if content and all(name.lower() in SPLIT_NAMES and isinstance(value, dict) for name, value in content.items()):
+            return [
+                replace(record, split=split_name(name)) for name in content for record in self._object(content[name])
+            ]
+        if {"columns", "data"} <= content.keys() and _are(content["columns"], str) and _are(content["data"], list):
+            return self._list([content["columns"], *content["data"]], "row")
         if lists and (len(lists) == 1 or "images" in lists):
             name = "images" if "images" in lists else lists[0]
             return self._list(content[name], name)
@@ -179,6 +190,8 @@ class Source:
 
     def _list(self, values: Sequence[object], name: str) -> list[Record]:
         """Entries of a JSON list."""
+        if rows := _rows_below_names(values):
+            values = rows
         if values and not any(isinstance(value, dict) for value in values):
             raise CaptionerError(f"{self.captions} is a JSON list that begins with {quote(values[0])}: {_FORMS}")
         return self._entries(((value, f"{name}[{n}] of {self.captions}") for n, value in enumerate(values)), name)
@@ -188,6 +201,9 @@ class Source:
             for value, where in values:
                 if isinstance(value, dict) and isinstance(value.get("error"), str) and "caption" not in value:
                     self.skipped.leave_out("images", "that could not be captioned", str(value.get("image")))
+                    continue
+                if isinstance(value, dict) and (reason := flaw(value)):
+                    self.skipped.leave_out("captions", reason, where)
                     continue
                 try:
                     yield read_entry(typed(value, dict, where), where, self.skipped, self.pictures, self.prompts)
@@ -210,7 +226,8 @@ class Source:
             texts = []
             for sentence in field(entry, "sentences", list, where):
                 try:
-                    texts.append(field(typed(sentence, dict, inner), "raw", str, inner))
+                    is_text = isinstance(sentence, str)
+                    texts.append(sentence if is_text else field(typed(sentence, dict, inner), "raw", str, inner))
                 except CaptionerError as error:
                     self.skipped.caption(MALFORMED, name, error)
             return Record(image, tuple(texts), split, image_id)
@@ -381,3 +398,17 @@ def _rows_of(content: dict[str, Any]) -> list[dict[str, Any]]:
     if not all(isinstance(column, list) for column in columns) or len({len(column) for column in columns}) != 1:
         return []
     return [dict(zip(content, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _rows_below_names(values: Sequence[object]) -> list[dict[str, Any]]:
+    """Rows of a JSON list of lists: below a row of names, or each with an image and its captions; None for others."""
+    rows = [value for value in values if isinstance(value, list)]
+    if not rows or len(rows) != len(values) or not _are(rows[0][:1], str):
+        return []
+    if _are(rows[0], str) and find_columns(tuple(rows[0])).suffice:
+        names, rows = rows[0], rows[1:]
+    elif Path(rows[0][0]).suffix.lower() in SUFFIXES:
+        names = ["image", "captions"]
+    else:
+        return []
+    return [dict(zip(names, row, strict=True)) for row in rows] if {len(row) for row in rows} == {len(names)} else []

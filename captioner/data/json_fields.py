@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from captioner.errors import CaptionerError
 from captioner.utils.file_kinds import EMPTY, LOOKED_AT, identify
-from captioner.utils.spelling import tell_missing
+from captioner.utils.spelling import as_written, tell_missing
 
 Kind = TypeVar("Kind")
 
@@ -35,17 +35,26 @@ def read_text(path: Path) -> str:
             _refuse_other_kinds(path, content)
         text = content.decode(_encoding(content))
     except UnicodeDecodeError as error:
-        raise CaptionerError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
+        raise _no_text(path, content, f"byte {error.start}") from error
     except FileNotFoundError as error:
-        raise CaptionerError(f"cannot read {path}: {tell_missing(str(path))}") from error
+        raise CaptionerError(f"cannot read {as_written(str(path))}: {tell_missing(str(path))}") from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise CaptionerError(f"cannot read {path}: {reason}; give a caption file that exists") from error
-    if not text or text.isspace():
+    if not text.strip("\0 \t\r\n"):
         raise CaptionerError(f"{path} is empty: give a file with captions")
     if text.count("\0") > len(text) // 4:  # UTF-16 without its mark
-        raise CaptionerError(f"{path} is not UTF-8 text (every other character is NUL): save it as UTF-8")
+        raise _no_text(path, content, "every other character is NUL")
     return text
+
+
+def _no_text(path: Path, content: bytes, found: str) -> CaptionerError:
+    """Tell a text in another encoding from bytes that are no text."""
+    start = content[:LOOKED_AT]
+    fewer, more = sorted(start[side::2].count(0) for side in (0, 1))
+    if 4 * fewer > more:  # UTF-16 has nearly all of its zeros on one side
+        return CaptionerError(f"{path} is not text (it has bytes of zero): give a file with captions")
+    return CaptionerError(f"{path} is not UTF-8 text ({found}): save it as UTF-8")
 
 
 def _encoding(content: bytes) -> str:
@@ -163,9 +172,11 @@ def _telling(text: str, where: str) -> Iterator[None]:
         yield
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if "\n" in text else ""
-        raise CaptionerError(
-            f"{where} is not JSON ({error.msg} at {line}column {error.colno}): if it was cut short, fetch it again"
-        ) from error
+        rest = text[error.pos :].strip()
+        is_cut = error.msg.startswith("Unterminated") or (len(rest) < 7 and rest[-1:] not in ("]", "}"))
+        cure = "if it was cut short, fetch it again" if is_cut else "fix it there, or fetch it again"
+        reason = error.msg.removesuffix(" at")
+        raise CaptionerError(f"{where} is not JSON ({reason} at {line}column {error.colno}): {cure}") from error
     except (ValueError, RecursionError) as error:
         raise CaptionerError(f"{where} is not usable JSON ({error}): fix it or fetch it again") from error
 

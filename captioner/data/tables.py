@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from captioner.data.entries import Entry, find_columns, read_entry
+from captioner.data.entries import Entry, find_columns, flaw, read_entry
 from captioner.data.folders import SUFFIXES
 from captioner.data.json_fields import fields_of
 from captioner.data.skip_report import MALFORMED, Skipped
@@ -61,13 +61,16 @@ def read_table(text: str, captions: Path, skipped: Skipped, pictures: bool, prom
         while len(row) > len(header) and not row[-1]:
             row.pop()
         if len(row) != len(header):
-            told = (
-                f"{captions}, line {number} has {len(row)} fields where its header has {len(header)}: "
-                f'write a caption that holds a {_one(delimiter)} in "quotes"'
-            )
+            cure = f'write a caption that holds a {_one(delimiter)} in "quotes"'
+            if len(row) < len(header):
+                cure = f"a {_one(delimiter)} is missing, or the rest of the line"
+            told = f"{captions}, line {number} has {len(row)} fields where its header has {len(header)}: {cure}"
             skipped.caption(MALFORMED, f"line {number}", CaptionerError(told))
             continue
         cells = {name: cell for name, cell in zip(header, row, strict=True) if name}
+        if reason := flaw(cells):
+            skipped.leave_out("captions", reason, f"line {number}")
+            continue
         entry = read_entry(cells, f"{captions}, line {number}", skipped, pictures, prompts)
         yield entry._replace(single=True)  # an image may have several rows
 
@@ -81,7 +84,7 @@ def _header(line: str, given: str | None, captions: Path) -> tuple[str, list[str
         if find_columns(tuple(names)).suffice:
             return mark, names
     for mark, cells in rows.items():
-        if len(cells) == 2 and Path(cells[0]).suffix.lower() in SUFFIXES:
+        if len(cells) == 2 and all(cells) and Path(cells[0]).suffix.lower() in SUFFIXES:
             return mark, None
     if not rows or max(map(len, rows.values())) < 2:
         raise CaptionerError(
@@ -126,11 +129,14 @@ def _parsed(text: str, delimiter: str, quoting: Literal[0, 3], first: int) -> It
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, skipinitialspace=True, strict=True
     )
+    begin = first
     try:
         for row in reader:
             yield reader.line_num + first - 1, [cell.strip() for cell in row]
+            begin = reader.line_num + first
     except csv.Error as error:
-        raise csv.Error(f"line {reader.line_num + first - 1} is not CSV ({error})") from error
+        reason = "a quotation mark is not closed" if "end of data" in str(error) else error
+        raise csv.Error(f"line {begin} is not CSV ({reason})") from error
 
 
 def _one(delimiter: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from captioner.data.formats import parse
 from captioner.data.skip_report import Skipped
 from captioner.errors import CaptionerError
-from captioner.metrics.image_ids import match_ids
+from captioner.utils.image_ids import match_ids
 from captioner.utils.spelling import fold, with_slashes
 
 Id = int | str

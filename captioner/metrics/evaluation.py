@@ -10,10 +10,10 @@ from captioner import __version__
 from captioner.errors import CaptionerError
 from captioner.metrics.bleu import BleuCounts, count_bleu
 from captioner.metrics.cider import cider
-from captioner.metrics.image_ids import match_ids
 from captioner.metrics.ngrams import MAX_ORDER, Floats, index_corpus
 from captioner.metrics.rouge import rouge_l
 from captioner.text.tokenization import Tokenization, TokenizerName
+from captioner.utils.image_ids import match_ids
 
 ImageId = TypeVar("ImageId", int, str, "int | str")
 

@@ -145,7 +145,13 @@ def _load(network: nn.Module, name: str, weights: str) -> None:
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
+        if any(key.startswith("encoder.") for key in tensors):
+            raise CaptionerError(
+                f"encoder weights {weights}: is a captioner's checkpoint; to begin with its CNN, set "
+                "model.start.checkpoint to it and model.start.part to encoder"
+            ) from error
         detail = str(error).splitlines()[-1].strip()
+        detail = detail if len(detail) <= 200 else f"{detail[:200]}…"
         raise CaptionerError(f"encoder weights {weights} do not fit {name}: {detail}") from error
 
 
@@ -172,7 +178,10 @@ def _read_state(path: Path, name: str) -> dict[str, Tensor]:
         ) from None
     # The restricted unpickler runs no code, but other kinds of files make it raise almost any exception.
     except Exception as error:
-        raise CaptionerError(f"encoder weights {path}: no state dict of {name} that can be read safely") from error
+        raise CaptionerError(
+            f"encoder weights {path}: no state dict of {name} that can be read safely; save one by "
+            "torch.save(network.state_dict(), FILE)"
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CaptionerError(f"encoder weights {path}: has other content than tensors; give a plain state dict")
     return state

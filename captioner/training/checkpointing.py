@@ -224,6 +224,13 @@ def newest_whole(path: Path) -> Path:
         return previous
     if not path.is_file():
         raise CaptionerError(f"checkpoint {path} to resume from: no such file; it is last.ckpt in the run's folder")
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start.strip(b"\0") and start != b"PK":
+        raise CaptionerError(
+            f"checkpoint {path} to resume from: is no checkpoint of a run; give last.ckpt in the run's folder, or to "
+            "begin a new run with a model's weights set model.start.checkpoint"
+        )
     raise CaptionerError(f"checkpoint {path} to resume from: is damaged or truncated; start a new run or give another")
 
 

@@ -47,7 +47,8 @@ from captioner.utils.seeding import refuse_another_seed, run_seed
 TokenizerOption = Literal["english", "words", "characters", "bpe"]
 
 _CURES = {
-    "train": "training needs some",
+    "train": "training needs some: write train for those to train on, or omit the splits and have a share drawn for "
+    "validation (data.val_share 0.1)",
     "val": "training needs some: add a column split, name a folder of split files (data.splits), or have a share "
     "drawn (data.val_share 0.1)",
 }

@@ -40,7 +40,11 @@ from captioner.training.help import asks_for_help, short_help
 from captioner.training.option_errors import explain
 from captioner.training.progress import ProgressLines
 from captioner.training.renamed_options import refuse_renamed
-from captioner.training.run_arguments import take_allowed_packages, with_configuration_of_its_run
+from captioner.training.run_arguments import (
+    refuse_wrong_configurations,
+    take_allowed_packages,
+    with_configuration_of_its_run,
+)
 from captioner.training.run_dir import held, refuse_to_overwrite
 from captioner.training.tasks import TASKS, best_mode
 from captioner.training.trainer_options import (
@@ -152,8 +156,8 @@ class CaptionerCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Refuse options that would fail after hours, and runs that would overwrite others."""
-        if self.config["trainer"]["default_root_dir"] is None:
-            raise CaptionerError("trainer.default_root_dir is null; name a folder for the run")
+        if self.config["trainer"]["default_root_dir"] in (None, ""):
+            raise CaptionerError("trainer.default_root_dir is empty; name a folder for the run")
         if self.config["resume"] and Path(self.config["resume"]).is_dir():
             self.config["resume"] = str(Path(self.config["resume"]) / LAST)
         root, task = Path(self.config["trainer"]["default_root_dir"]), TASKS[self.task]
@@ -260,6 +264,7 @@ def parse(args: Sequence[str]) -> CaptionerCLI:
         SystemExit: The arguments ask for help.
     """
     _silence_what_is_expected()
+    refuse_wrong_configurations(args)
     refuse_renamed(args)
     try:
         return CaptionerCLI(task_of(args), args)

@@ -44,10 +44,16 @@ def held(root: Path) -> Iterator[None]:
     """Lock a folder for this process, and remove partial files of a killed one.
 
     Raises:
-        CaptionerError: Another process is using the folder.
+        CaptionerError: Another process is using the folder, or it cannot be written to.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / _LOCK).open("w") as file:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = (root / _LOCK).open("w")
+    except OSError as error:
+        raise CaptionerError(
+            f"{root} cannot be written to ({error.strerror}); choose another folder as trainer.default_root_dir"
+        ) from error
+    with lock as file:
         try:
             # Not `flock`, which data loading processes would still hold after this one was killed.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -68,6 +68,9 @@ def refuse_hopeless(trainer: Mapping[str, Any]) -> None:
                 f"trainer.{option} is {str(trainer[option]).lower()}, but the best epoch becomes the captioner; leave "
                 "it out"
             )
+    for option in ("max_epochs", "max_steps", "val_check_interval"):
+        if trainer[option] == 0:
+            raise CaptionerError(f"trainer.{option} is 0; it must be greater, or leave it out")
     if trainer["barebones"]:
         raise CaptionerError("trainer.barebones keeps no checkpoint, but the best one is wanted; leave it out")
 

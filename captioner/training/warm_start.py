@@ -173,7 +173,11 @@ def read_word_vectors(path: Path, vocabulary: Vocabulary, size: int) -> dict[int
     except OSError as error:
         raise CaptionerError(f"word vectors {path}: cannot be read: {error.strerror}; check the path") from error
     except ValueError as error:
-        raise CaptionerError(f"word vectors {path}: is not in GloVe's text format ({error})") from error
+        raise CaptionerError(
+            f"word vectors {path}: is not in GloVe's text format ({error}); give lines of a word and its numbers"
+        ) from error
     if not vectors:
-        raise CaptionerError(f"word vectors {path}: has none of the vocabulary's {len(vocabulary)} words")
+        raise CaptionerError(
+            f"word vectors {path}: has none of the vocabulary's {len(vocabulary)} words; give vectors of its language"
+        )
     return vectors

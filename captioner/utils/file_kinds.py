@@ -77,6 +77,7 @@ _ZIP_MEMBERS: tuple[tuple[bytes, FileKind], ...] = (
     (b"word/document", FileKind("a Word document", as_text="save it as plain text, UTF-8")),
     (b"opendocument.text", FileKind("an OpenDocument text", as_text="save it as plain text, UTF-8")),
     (b"ppt/presentation", FileKind("a PowerPoint presentation", "save its slides as images")),
+    (b".npy", FileKind("a NumPy archive", "save its arrays as images", _COLUMNS)),
     (b"data.pkl", FileKind("a file of torch.save")),
     (b"[Content_Types].xml", FileKind("an Excel workbook or another file of Office", as_text=_TABLE)),
 )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from captioner.utils.tar_files import list_members
 
 _ADDRESS = re.compile(r"(?:^|/)(?:[A-Za-z][A-Za-z0-9+.-]+:/|data:[a-z]+/)", re.I)
+_SCHEME = re.compile(r"(?:^|/)(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/+(?!.*:/)")
 _DRIVE = re.compile(r"(?:^|/)[A-Za-z]:[\\/]")
 
 
@@ -84,6 +85,14 @@ def is_address(path: str) -> bool:
     return _ADDRESS.search(path) is not None
 
 
+def as_written(path: str) -> str:
+    """The URL that a path is or ends with, with the slashes that pathlib has collapsed; other paths unchanged."""
+    address = _SCHEME.search(path)
+    if address is None:
+        return path
+    return f"{address['scheme']}:{'///' if address['scheme'].lower() == 'file' else '//'}{path[address.end() :]}"
+
+
 def has_drive(path: str) -> bool:
     """Whether a path, or its last part, starts with a Windows drive."""
     return _DRIVE.search(path) is not None
@@ -104,6 +113,8 @@ def tell_missing(path: str) -> str:
     other = Listings().find(with_slashes(path) if "\\" in path else path)
     if other is not None and not os.path.lexists(path):  # otherwise a broken link
         return f"no such file; {_difference(path, other)}"
+    if os.path.islink(path):
+        return f"is a link to {os.readlink(path)}, which is not there; point it to the file"
     if has_drive(path):
         return "no such file; it is a path of Windows: in WSL, C:\\ is /mnt/c/"
     if re.search(r"[*?]|\[.+\]", path):

@@ -49,6 +49,37 @@ def test_an_address_is_told_as_it_was_written(checkpoint: Path, capsys: pytest.C
     assert told.startswith("captioner: https://example.com/dog.jpg: is an address, and nothing is fetched; download it")
 
 
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("https://huggingface.co/me/dogs/tree/main", "is a page; give hf://me/dogs"),
+        ("https://example.com/a.safetensors", "is an address, and nothing is fetched; download it"),
+    ],
+)
+def test_an_address_of_a_model_is_told_as_it_was_written(
+    model: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["caption", "a.jpg", "--model", model]) == 2
+    assert capsys.readouterr().err.startswith(f"captioner: checkpoint {model}: {told}")
+
+
+def test_an_address_of_captions_is_told_as_it_was_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["score", "--references", "https://example.com/c.csv", "--candidates", "c.json"]) == 2
+    assert capsys.readouterr().err.startswith("captioner: cannot read https://example.com/c.csv: is an address, and")
+
+
+def test_a_link_to_nothing_is_told(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "dog.jpg").symlink_to("nowhere.jpg")
+    assert main(["caption", str(tmp_path / "dog.jpg"), "--model", str(checkpoint)]) == 1
+    assert "dog.jpg: is a link to nowhere.jpg, which is not there; point it to the file" in capsys.readouterr().err
+
+
+def test_a_file_without_its_option_is_told_with_it(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(checkpoint)]) == 2
+    assert f"; files are given by options, such as --model {checkpoint}; captioner info" in capsys.readouterr().err
+    assert main(["info", "--model", str(checkpoint)]) == 0
+
+
 def test_standard_input_is_called_so(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

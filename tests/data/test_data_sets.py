@@ -165,6 +165,11 @@ def test_a_file_without_validation_split_is_told_how_to_have_one(
     assert main(command) == 2
     told = capsys.readouterr().err
     assert "no image is in split 'val'; training needs some: add a column split, name a folder of split files" in told
+    only_val = tmp_path / "only.csv"
+    only_val.write_text(unsplit.read_text().replace("caption\n", "caption,split\n").replace("dog\n", "dog,val\n"))
+    assert main([command[0], command[1], str(only_val), *command[3:]]) == 2
+    told = capsys.readouterr().err
+    assert "no image is in split 'train'; training needs some: write train for those to train on, or omit the" in told
     assert main([*command, "--data.val_share", "0.2"]) == 0
     assert main([*command, "--data.val_share", "1.0"]) == 2
     assert "data.val_share is 1.0; it must be greater than 0 and less than 1" in capsys.readouterr().err

@@ -142,7 +142,9 @@ def test_a_cache_that_is_cut_while_it_is_read_is_refused(
 def test_a_file_that_is_no_cache_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "features"
     path.write_bytes(content)
-    with pytest.raises(CaptionerError, match="is damaged or no cache; delete it"):
+    with pytest.raises(
+        CaptionerError, match="is damaged or no feature cache; name another file, or delete it if it is one"
+    ):
         FeatureCache(path, "origin")
 
 

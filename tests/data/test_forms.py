@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -67,6 +69,38 @@ FORMS = {
             "annotations": [{"image_id": list(SAME).index(image), "caption": caption} for image, caption in ROWS],
         }
     ),
+    "COCO's with zeros before the ids": json.dumps(
+        {
+            "images": [{"id": n, "file_name": image} for n, image in enumerate(SAME)],
+            "annotations": [
+                {"image_id": f"{list(SAME).index(image):012}", "caption": caption} for image, caption in ROWS
+            ],
+        }
+    ),
+    "COCO's with lists of captions": json.dumps(
+        {
+            "images": [{"id": n, "file_name": image} for n, image in enumerate(SAME)],
+            "annotations": [{"image_id": n, "caption": captions} for n, captions in enumerate(SAME.values())],
+        }
+    ),
+    "COCO's for each split": json.dumps(
+        {
+            "train": {
+                "images": [{"id": n, "file_name": image} for n, image in enumerate(SAME)],
+                "annotations": [{"image_id": list(SAME).index(image), "caption": caption} for image, caption in ROWS],
+            }
+        }
+    ),
+    "Karpathy's with sentences as texts": json.dumps(
+        {"images": [{"filename": image, "split": "train", "sentences": own} for image, own in SAME.items()]}
+    ),
+    "a dictionary for each split": json.dumps({"train": {"a.jpg": SAME["a.jpg"]}, "val": {"b.jpg": "a blue square"}}),
+    "a list of rows": json.dumps([["caption", "image"], *([caption, image] for image, caption in ROWS)]),
+    "a list of pairs": json.dumps([[image, caption] for image, caption in ROWS]),
+    "pairs with lists": json.dumps(list(SAME.items())),
+    "names and rows of pandas": json.dumps(
+        {"columns": ["image", "caption"], "index": list(range(len(ROWS))), "data": [list(row) for row in ROWS]}
+    ),
     "annotations with names": json.dumps({"annotations": [{"file_name": i, "caption": c} for i, c in ROWS]}),
 }
 
@@ -105,6 +139,16 @@ def test_utf_32_and_utf_16_without_its_mark(folder: Path) -> None:
     file.write_text(table(), encoding="utf-16-le")
     with pytest.raises(CaptionerError, match=r"is not UTF-8 text \(every other character is NUL\): save it as UTF-8"):
         read_records(file)
+
+
+def test_bytes_are_told_from_text_in_another_encoding(folder: Path) -> None:
+    file = folder / "captions.csv"
+    file.write_bytes(struct.pack("<QI", 14, 0xDEADBEEF) + b"\x0a\x0cimage\xffa.jpg" + struct.pack("<3I", 7, 0, 9))
+    with pytest.raises(CaptionerError, match=r"is not text \(it has bytes of zero\): give a file with captions"):
+        read_records(file)
+    np.savez(file.with_suffix(".npz"), captions=np.zeros(2))
+    with pytest.raises(CaptionerError, match="is a NumPy archive: write it as CSV or JSON lines"):
+        read_records(file.with_suffix(".npz"))
 
 
 def test_a_delimiter_for_excel_alone_is_no_table(folder: Path) -> None:
@@ -185,6 +229,17 @@ def test_captions_of_the_captioner_are_read_and_known_as_such(folder: Path, chec
             "is text of one column, which begins 'just words': a table needs a column of pictures, such as",
         ),
         ('{"a": 1, "b": {}}', "is a JSON object with the fields 'a', 'b': give Karpathy's JSON"),
+        ('image,caption\na.jpg,"a dog\nb.jpg,a cat\n', ", line 2 is not CSV (a quotation mark is not closed): fix it"),
+        (
+            "image|n|caption\na.jpg|0|a dog\nb.jpg|1 a cat\n",
+            "line 3 has 2 fields where its header has 3: a | is missing",
+        ),
+        ("a.jpg:\n  - a dog\n", "is a table of 2 columns between ':', which begins with 'a.jpg', '': a table needs"),
+        (
+            '{"image": "a.jpg", "caption": "a"},\n{"image": "b.jpg", "caption": "b"}\n',
+            "has a comma after the JSON that ends in line 1: write an object a line without commas between them",
+        ),
+        ("\0" * 64, "is empty: give a file with captions"),
         ("[[1, 2]]", "is a JSON list that begins with [1, 2]: give Karpathy's JSON"),
         (
             '{"pic": "a.jpg", "words": "x"}\n{"pic": "b.jpg", "words": "x"}',
@@ -224,6 +279,26 @@ def test_what_vizwiz_marks_as_no_caption_is_left_out(folder: Path, capsys: pytes
     )
 
 
+FLAGGED = [("a.jpg", "spam", 0, 1), ("a.jpg", "a red square", 0, 0), ("b.jpg", "Quality issues.", 1, 0)]
+FLAGS = ("image", "caption", "is_precanned", "is_rejected")
+
+
+@pytest.mark.parametrize("kind", [int, bool, float, str])
+@pytest.mark.parametrize("form", ["COCO", "CSV", "JSON lines"])
+def test_what_vizwiz_marks_is_left_out_of_every_form(folder: Path, form: str, kind: type) -> None:
+    rows = [(image, text, *map(kind, map(bool, flags))) for image, text, *flags in FLAGGED]
+    annotations = [{**dict(zip(FLAGS, row, strict=True)), "image_id": row[0]} for row in rows]
+    images = [{"id": name, "file_name": name} for name in SAME]
+    (folder / "captions").write_text(
+        {
+            "COCO": json.dumps({"images": images, "annotations": annotations}),
+            "CSV": ",".join(FLAGS) + "\n" + "".join(",".join(map(str, row)) + "\n" for row in rows),
+            "JSON lines": lines(*(dict(zip(FLAGS, row, strict=True)) for row in rows)),
+        }[form]
+    )
+    assert content(folder / "captions") == {"a.jpg": ["a red square"]}
+
+
 @pytest.mark.parametrize(
     ("written", "there"),
     [
@@ -247,7 +322,10 @@ def test_a_picture_is_found_as_other_systems_spell_it(tmp_path: Path, written: s
 @pytest.mark.parametrize(
     ("written", "told"),
     [
+        ("https://example.com/c.jpg", "image https://example.com/c.jpg of "),
         ("https://example.com/c.jpg", "addresses are not fetched; download the pictures"),
+        ("file:///pictures/c.jpg", "image file:///pictures/c.jpg of "),
+        ("file:///pictures/c.jpg", "it is an address; write the path alone, without file://"),
         ("s3://bucket/c.jpg", "addresses are not fetched"),
         ("C:\\Users\\me\\c.jpg", "it is a path of Windows; write it relative to the image folder"),
         ("C.jpg", "put it there or give the right image folder"),  # two files are spelled so

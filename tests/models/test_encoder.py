@@ -124,6 +124,11 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         GridEncoder("resnet34", str(file))
 
 
+def test_a_checkpoint_as_the_cnns_weights_is_told_with_the_options_for_it(checkpoint: Path) -> None:
+    with pytest.raises(CaptionerError, match=r"is a captioner's checkpoint; .* set model\.start\.checkpoint to it and"):
+        GridEncoder("resnet18", str(checkpoint))
+
+
 class _Trap:
     def __reduce__(self) -> tuple[object, tuple[str, ...]]:
         return (Path.touch, (Path("sprung"),))  # type: ignore[return-value]

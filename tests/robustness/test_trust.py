@@ -217,7 +217,9 @@ def test_a_hostile_feature_cache_is_refused(tmp_path: Path) -> None:
         path.write_bytes(
             safetensors_file(json.dumps({"__metadata__": {"origin": "o"}, "features": wrong}).encode(), bytes(4))
         )
-        with pytest.raises(CaptionerError, match="is damaged or no cache; delete it"):
+        with pytest.raises(
+            CaptionerError, match="is damaged or no feature cache; name another file, or delete it if it is one"
+        ):
             FeatureCache(path, "o")
 
 

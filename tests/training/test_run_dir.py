@@ -106,3 +106,18 @@ def test_a_run_that_was_moved_knows_its_best_epoch(config: Path, tmp_path: Path)
     [best_epoch] = [each for each in state(moved)["callbacks"].values() if each.get("best_k_models")]
     assert best_epoch["best_model_path"] == str(moved / "best.ckpt")
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("below", ["", "runs/one"])
+def test_a_folder_that_cannot_be_made_is_told_with_the_option(
+    config: Path,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    below: str,
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert main(arguments(config, file / below)) == 2
+    [*_, line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"captioner: {file / below} cannot be written to (")
+    assert line.endswith("); choose another folder as trainer.default_root_dir")

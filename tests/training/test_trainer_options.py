@@ -52,6 +52,11 @@ SCORES = "choose one of val/loss, val/perplexity, val/BLEU-1"
             "trainer.strategy starts its processes by spawn, which does not work",
         ),
         (["--trainer.strategy", "ddp_notebook"], "trainer.strategy starts its processes by fork, which does not work"),
+        (["--trainer.logger", "CSVLogger"], "trainer.logger: CSVLogger needs save_dir; set trainer.logger.save_dir"),
+        (["--trainer.val_check_interval", "0"], "trainer.val_check_interval is 0; it must be greater, or leave it out"),
+        (["--trainer.max_epochs", "0"], "trainer.max_epochs is 0; it must be greater, or leave it out"),
+        (["--trainer.max_steps", "0"], "trainer.max_steps is 0; it must be greater, or leave it out"),
+        (["--trainer.precision", "fp16"], "trainer.precision is fp16; choose one of 16-mixed, bf16-mixed, 32-true"),
         (["--trainer.barebones", "true"], "trainer.barebones keeps no checkpoint, but the best one is wanted"),
         (["--trainer.limit_train_batches", "0"], "trainer.limit_train_batches is 0, but the best epoch becomes"),
         ([CALLBACKS, "EarlyStopping", f"{CALLBACKS}.monitor", "loss"], f"EarlyStopping monitors 'loss'; {SCORES}"),
@@ -69,7 +74,7 @@ SCORES = "choose one of val/loss, val/perplexity, val/BLEU-1"
         ),
         (
             [CALLBACKS, "EarlyStopping"],
-            "callbacks: EarlyStopping: the following arguments are required: monitor",
+            "trainer.callbacks: EarlyStopping needs monitor; set trainer.callbacks.monitor",
         ),
         ([CALLBACKS, "LearningRateMonitr"], "there is no class LearningRateMonitr; did you mean LearningRateMonitor"),
         (["--trainer.logger", "CometLogger"], "pip install -U 'comet-ml"),
@@ -98,6 +103,89 @@ def test_what_cannot_work_is_told_in_one_line(
 ) -> None:
     assert run(config, tmp_path, *overrides) == 2
     assert message in refused(capsys)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"model:\n\tencoder: resnet18\n",
+            "FILE, line 2, column 1 is not YAML: found character '\\t'",
+        ),
+        (b"data:\n  captions: [a.csv\nmodel: {}\n", "FILE, line 3, column 6 is not YAML: "),
+        (b"!!python/name:os.system\n", "FILE, line 1, column 1 is not YAML: could not determine a constructor"),
+        (b"- a\n- b\n", "FILE has no fields; write some, such as data: and model:"),
+        (b"# nothing\n", "FILE has no fields; write some, such as data: and model:"),
+        (b"", "FILE is empty: get it again"),
+        (b"data: \xe9t\xe9\n", "FILE is not UTF-8 text (byte 6); give a configuration in YAML"),
+        (b"<!doctype html><html>", "FILE is a web page: download the file itself"),
+        (b"PK\x03\x04", "FILE is a zip archive: "),
+    ],
+)
+def test_a_configuration_that_is_none_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, message: str
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_bytes(content)
+    assert main(["train", "--config", str(file)]) == 2
+    assert refused(capsys).replace(str(file), "FILE").startswith(f"captioner: train: {message}")
+
+
+def test_a_configuration_may_begin_with_a_byte_order_mark(config: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(config), encoding="utf-8-sig")
+    assert parse(["--config", str(file)]).trainer.max_epochs == 1
+
+
+def test_options_of_yes_and_no_are_told_to_need_it(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(config, tmp_path, "--overwrite") == 2
+    told = "--overwrite needs a value, those of yes and no too, as in --overwrite true"
+    assert refused(capsys) == f"captioner: train: {told}"
+    assert run(config, tmp_path, "--model.distillation.teachers", "a.safetensors") == 2
+    assert "model.distillation.teachers is a.safetensors; give a list such as [a,b] or null" in refused(capsys)
+
+
+def test_the_option_that_allows_links_works_as_it_is_told(
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    coco = tmp_path / "coco"
+    coco.mkdir()
+    (coco / "train2017").symlink_to(next(shapes.rglob("*.jpg")).parent)
+    pictures = sorted((coco / "train2017").glob("*.jpg"))[:4]
+    rows = "".join(f"train2017/{each.name},a dog\n" for each in pictures)
+    (tmp_path / "captions.csv").write_text(f"image,caption\n{rows}")
+    command = ["train", "--data.captions", str(tmp_path / "captions.csv"), "--data.images", str(coco)]
+    command += ["--data.val_share", "0.5", "--data.min_count", "1", "--data.workers", "0", "--model.encoder.name"]
+    command += ["resnet18", "--model.encoder.weights", "none", "--model.encoder.image_size", "64"]
+    command += ["--trainer.fast_dev_run", "true", "--trainer.default_root_dir", str(tmp_path / "run")]
+    assert main(command) == 2
+    told = refused(capsys)
+    assert told.endswith(cure := "--data.images_anywhere true")
+    assert main([*command, *cure.split()]) == 0
+
+
+def test_words_that_belong_to_no_option_are_told_with_how_lists_are_written(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(config, tmp_path, "--data.captions", "a.csv", "b.csv") == 2
+    assert "b.csv belongs to no option; a configuration is given as --config FILE, and several" in refused(capsys)
+    assert run(config, tmp_path, "--data.captions", "[a.csv,b.csv]") == 2
+    assert "cannot read a.csv: no such file" in refused(capsys)
+
+
+@pytest.mark.parametrize("name", ["captioner.safetensors", "captions.csv"])
+def test_a_run_does_not_go_on_from_a_file_that_is_no_checkpoint_of_one(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(checkpoint.read_bytes() if name.endswith("safetensors") else b"image,caption\n")
+    assert main(["train", "--resume", str(file)]) == 2
+    assert refused(capsys) == (
+        f"captioner: checkpoint {file} to resume from: is no checkpoint of a run; give last.ckpt in the run's folder, "
+        "or to begin a new run with a model's weights set model.start.checkpoint"
+    )
 
 
 def test_plugins_of_other_kinds_leave_checkpoints_crash_safe(config: dict[str, Any], tmp_path: Path) -> None:

@@ -224,7 +224,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
         (["--checkpoint.save_top_k", "0"], "checkpoint.save_top_k is 0, but the best epoch becomes the captioner"),
         (["--checkpoint.filename", "last"], "checkpoint.filename is 'last', the newest epoch's; choose another"),
         (["--checkpoint.every_n_epochs", "-1"], "train: Invalid value for every_n_epochs=-1"),
-        (["--trainer.default_root_dir", "null"], "trainer.default_root_dir is null; name a folder for the run"),
+        (["--trainer.default_root_dir", "null"], "trainer.default_root_dir is empty; name a folder for the run"),
         (["--trainer.accumulate_grad_batches", "0"], "trainer.accumulate_grad_batches is 0; it must be at least 1"),
         (["--config"], "train: argument -c/--config: expected one argument; captioner train --help lists"),
         (["--model.start.word_vectors", "nowhere.txt"], "word vectors nowhere.txt: no such file; check the path"),

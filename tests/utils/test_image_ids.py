@@ -10,7 +10,7 @@ import pytest
 
 import captioner
 from captioner.cli import main
-from captioner.metrics.image_ids import match_ids
+from captioner.utils.image_ids import match_ids
 
 
 @pytest.mark.parametrize("given", [1, 1.0, "1", "000000000001", "1.0", " 1 "])
