@@ -113,7 +113,7 @@ def test_each_box_holds_its_color_and_form() -> None:
     randomness = random.Random(0)
     for form, share in (("circle", np.pi / 4), ("square", 1.0), ("triangle", 0.5), ("cross", 5 / 9)):
         scene = arrange((("blue", form), ("yellow", "square")), "left of", 224, randomness)
-        pixels = np.asarray(draw(scene, 224, randomness)).astype(int)
+        pixels = np.asarray(draw((scene.first, scene.second), 224, randomness)).astype(int)
         near = np.abs(pixels - COLORS["blue"]).max(axis=2) < 40
         x, y, w, h = scene.first.box
         assert near[y : y + h, x : x + w].mean() == pytest.approx(share, abs=0.05)

@@ -169,8 +169,8 @@ def arrange(pair: tuple[Kind, Kind], relation: str, size: int, randomness: rando
     return Scene(shapes[0], shapes[1], relation)
 
 
-def draw(scene: Scene, size: int, randomness: random.Random) -> Image.Image:
-    """Draws a scene on a plain or lightly noisy grey; tints and noise come from ``randomness``.
+def draw(shapes: Sequence[Shape], size: int, randomness: random.Random) -> Image.Image:
+    """Draws shapes on a plain or lightly noisy grey; tints and noise come from ``randomness``.
 
     Returns:
         An RGB picture, ``size`` pixels on each side.
@@ -180,7 +180,7 @@ def draw(scene: Scene, size: int, randomness: random.Random) -> Image.Image:
     if randomness.random() < 0.5:
         noise = np.random.default_rng(randomness.getrandbits(32)).normal(0, NOISE, (size, size, 3))
         picture = Image.fromarray((np.asarray(picture) + noise).clip(0, 255).astype(np.uint8))
-    for shape in (scene.first, scene.second):
+    for shape in shapes:
         x, y, width, height = shape.box
         picture.paste(
             tuple(_tint(COLORS[shape.color], randomness)),
@@ -244,7 +244,7 @@ def write_shapes(
             scene = arrange(pair, RELATIONS[(number + turn) % len(RELATIONS)], size, randomness)
             name = f"images/{len(records):05d}.{suffix}"
             with replacing(folder / name) as temporary:
-                draw(scene, size, randomness).save(temporary, format=FORMATS[suffix], quality=92)
+                draw((scene.first, scene.second), size, randomness).save(temporary, format=FORMATS[suffix], quality=92)
             records.append(Record(folder / name, (scene.caption,), split, name))
             boxes[name] = [
                 {"colour": shape.color, "shape": shape.shape, "box": shape.box} for shape in (scene.first, scene.second)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from captioner.decoding import DecodingOptions, Hypothesis, decode
 from captioner.errors import CaptionerError
 from captioner.models.decoder import Decoder, DecoderConfig, TeacherForced
 from captioner.text.vocabulary import PAD
+from captioner.training.noising import drop_tokens
 
 Cell = Literal["rnn", "gru", "lstm"]
 View = Literal["last", "mean", "attention"]
@@ -27,6 +28,7 @@ class TextConfig:
     """Configuration of a network from sentences to sentences or classes.
 
     Attributes:
+        kind: What checkpoints of such networks say that they are.
         cell: Recurrent cell of the encoder; the decoder's is an LSTM.
         view: What the decoder sees of the encoder's states: ``last`` is the final one of each direction, ``mean`` their
             mean, and ``attention`` adds soft attention over all of them at every word.
@@ -36,6 +38,8 @@ class TextConfig:
         hidden_size: Length of the decoder's state, and of the encoder's states, both directions together.
         dropout: Dropout rate of word vectors, states, and before the output, in [0, 1).
     """
+
+    kind: ClassVar[str] = "text tasks"
 
     cell: Cell = "lstm"
     view: View = "attention"
@@ -70,8 +74,38 @@ class TextConfig:
             tied_embedding=True,
         )
 
+    def make_encoder(self, vocabulary_size: int) -> Encoder:
+        """Build the encoder with random weights.
 
-class TextEncoder(nn.Module):
+        Args:
+            vocabulary_size: Number of tokens that are read, the special ones included.
+        """
+        return TextEncoder(self, vocabulary_size)
+
+
+class Encoder(nn.Module):
+    """A network that maps what it reads to the decoder's grid.
+
+    Attributes:
+        channels: Length of each vector of the grid.
+    """
+
+    channels: int
+
+    def encode(self, sources: Sequence[Any], word_dropout: float = 0.0) -> Tensor:
+        """Encode sources whose grids have one size.
+
+        Args:
+            sources: What is read, such as the token ids of sentences.
+            word_dropout: Share of the words that are replaced by UNKNOWN.
+
+        Returns:
+            The grid, shape (sources, vectors, channels).
+        """
+        raise NotImplementedError
+
+
+class TextEncoder(Encoder):
     """A recurrent network that maps the words of a sentence to a grid of vectors.
 
     The vector of word i is its state h_i, followed by that of the reversed direction if there is one (Schuster and
@@ -120,9 +154,19 @@ class TextEncoder(nn.Module):
         grid: Tensor = self.dropout(states)
         return grid
 
+    def encode(self, sources: Sequence[Sequence[int]], word_dropout: float = 0.0) -> Tensor:
+        """Encode the token ids of sentences of one length, as `Encoder.encode`."""
+        grid: Tensor = self(drop_words(torch.tensor(sources), word_dropout))
+        return grid
+
+
+def drop_words(tokens: Tensor, share: float) -> Tensor:
+    """Replace a share of the words by UNKNOWN; without one, draw no random numbers."""
+    return drop_tokens(tokens, share) if share else tokens
+
 
 class TextModel(nn.Module):
-    """Text encoder and the captioner's decoder.
+    """An encoder of text and the captioner's decoder.
 
     Args:
         config: Configuration of both.
@@ -132,39 +176,43 @@ class TextModel(nn.Module):
 
     def __init__(self, config: TextConfig, source_size: int, target_size: int) -> None:
         super().__init__()
-        self.encoder = TextEncoder(config, source_size)
+        self.config = config
+        self.encoder = config.make_encoder(source_size)
         self.decoder = Decoder(config.decoder, self.encoder.channels, target_size)
 
-    def forward(self, sentences: Tensor, targets: Tensor) -> TeacherForced:
+    def forward(self, sources: Sequence[Sized], targets: Tensor, word_dropout: float = 0.0) -> TeacherForced:
         """Predict each token of the known targets (teacher forcing).
 
         Args:
-            sentences: Token ids of sentences of one length, shape (sentences, words).
-            targets: Token ids, START first, END last, then PAD, shape (sentences, length).
+            sources: What the encoder reads, of one length.
+            targets: Token ids, START first, END last, then PAD, shape (sources, length).
+            word_dropout: Share of the words read, and of the tokens fed back, that are replaced by UNKNOWN.
 
         Returns:
             The result of `Decoder.forward`.
         """
-        outcome: TeacherForced = self.decoder(self.encoder(sentences), targets.unsqueeze(1))
+        grid = self.encoder.encode(sources, word_dropout)
+        fed_back = drop_words(targets, word_dropout).unsqueeze(1)
+        outcome: TeacherForced = self.decoder(grid, targets.unsqueeze(1), fed_back)
         return outcome
 
     @torch.inference_mode()
-    def write(self, sentences: Sequence[Sequence[int]], options: DecodingOptions) -> list[Hypothesis]:
-        """Generate what follows from each sentence.
+    def write(self, sources: Sequence[Sized], options: DecodingOptions) -> list[Hypothesis]:
+        """Generate what follows from each source.
 
         Args:
-            sentences: Token ids of each sentence, of any lengths, at least one each.
+            sources: What the encoder reads, such as the token ids of each sentence, of any lengths, at least one each.
             options: Options of the search.
 
         Returns:
-            The best hypothesis of each; with attention, its weights have the shape (tokens, words of the sentence).
+            The best hypothesis of each; with attention, its weights have the shape (tokens, vectors of the grid).
         """
         self.eval()
         results: dict[int, Hypothesis] = {}
-        for batch in equal_lengths([len(sentence) for sentence in sentences], SENTENCES_AT_ONCE):
-            grid = self.encoder(torch.tensor([sentences[index] for index in batch]))
+        for batch in equal_lengths([len(source) for source in sources], SENTENCES_AT_ONCE):
+            grid = self.encoder.encode([sources[index] for index in batch])
             results |= {index: best[0] for index, best in zip(batch, decode(self.decoder, grid, options), strict=True)}
-        return [results[index] for index in range(len(sentences))]
+        return [results[index] for index in range(len(sources))]
 
 
 def equal_lengths(lengths: Sequence[int], most: int, order: Sequence[int] | None = None) -> list[list[int]]:

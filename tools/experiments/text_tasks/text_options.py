@@ -16,7 +16,7 @@ from captioner.errors import CaptionerError
 from captioner.text.tokenization import Tokenization
 from captioner.utils.runtime import keep_freed_memory
 
-Options = TypeVar("Options", TextConfig, FitOptions)
+Options = TypeVar("Options", bound=TextConfig | FitOptions)
 
 TOKENS = Tokenization("13a", lowercase=True)
 """What both tasks read and write: sacreBLEU's standard tokens in lower case, punctuation included."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,9 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from captioner.data.text_files import read_whole
 from captioner.errors import CaptionerError
-from captioner.models.decoder import TeacherForced
 from captioner.text.vocabulary import PAD, Vocabulary
-from captioner.training.noising import drop_tokens
 from captioner.training.objectives.words import word_loss
 from captioner.training.optim import warmup_cosine
 from captioner.utils.files import replacing
@@ -26,16 +24,18 @@ from captioner.utils.files import replacing
 LAST, BEST = "last.ckpt", "best.ckpt"
 """Checkpoints of a run's folder: where it goes on, and the weights with the best validation score."""
 
-KIND = "text tasks"
-"""What checkpoints say that they are."""
-
 WARMUP_STEPS = 200
 
 
 class Pair(NamedTuple):
-    """Token ids of a sentence, without START and END, and of what is to be written, with both."""
+    """What is read and what is to be written.
 
-    source: list[int]
+    Attributes:
+        source: What the encoder reads, such as the token ids of a sentence; its length is that of the grid.
+        target: Token ids, START and END included.
+    """
+
+    source: Sized
     target: list[int]
 
 
@@ -90,27 +90,36 @@ class Trained(NamedTuple):
         return cls(TextModel(config, len(source), len(target)), source, target)
 
     @classmethod
-    def load(cls, folder: Path) -> Trained:
+    def load(cls, folder: Path, config: type[TextConfig] = TextConfig) -> Trained:
         """Load the best network of a run.
+
+        Args:
+            folder: The run's folder.
+            config: The class of its configuration.
 
         Raises:
             CaptionerError: There is none, or it cannot be read.
         """
-        content = read_checkpoint(folder / BEST)
+        content = read_checkpoint(folder / BEST, config.kind)
         if content is None:
             raise CaptionerError(f"{folder}: has no {BEST}; train first")
-        trained = cls.new(TextConfig(**content["config"]), Vocabulary(content["source"]), Vocabulary(content["target"]))
+        trained = cls.new(config(**content["config"]), Vocabulary(content["source"]), Vocabulary(content["target"]))
         trained.model.load_state_dict(content["model"])
         return trained
 
     def describe(self) -> dict[str, Any]:
         """What a checkpoint says of it beside the weights."""
-        config = asdict(self.model.encoder.config)
-        return {"config": config, "source": list(self.source.words), "target": list(self.target.words)}
+        config = self.model.config
+        return {
+            "kind": config.kind,
+            "config": asdict(config),
+            "source": list(self.source.words),
+            "target": list(self.target.words),
+        }
 
 
-def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """Read a checkpoint without unpickling; None where there is none.
+def read_checkpoint(path: Path, kind: str = TextConfig.kind) -> dict[str, Any] | None:
+    """Read a checkpoint of a kind without unpickling; None where there is none.
 
     Raises:
         CaptionerError: It cannot be read, or is another tool's.
@@ -121,7 +130,7 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever the damage leads to
         raise CaptionerError(f"{path}: cannot be read as a checkpoint; delete it and train again") from error
-    if not isinstance(content, dict) or content.get("kind") != KIND:
+    if not isinstance(content, dict) or content.get("kind") != kind:
         raise CaptionerError(f"{path}: is the checkpoint of another tool; name another folder")
     return content
 
@@ -129,7 +138,7 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint atomically."""
     with replacing(path) as temporary:
-        torch.save({"kind": KIND, **content}, temporary)
+        torch.save(content, temporary)
 
 
 def read_lines(path: Path) -> list[str]:
@@ -138,7 +147,9 @@ def read_lines(path: Path) -> list[str]:
     return read_whole(path).removesuffix("\n").split("\n")
 
 
-def make_batches(pairs: Sequence[Pair], size: int, order: Sequence[int] | None = None) -> list[tuple[Tensor, Tensor]]:
+def make_batches(
+    pairs: Sequence[Pair], size: int, order: Sequence[int] | None = None
+) -> list[tuple[list[Sized], Tensor]]:
     """Divide pairs into batches of sentences of one length.
 
     Args:
@@ -147,13 +158,13 @@ def make_batches(pairs: Sequence[Pair], size: int, order: Sequence[int] | None =
         order: The order in which to take them; by default as they come.
 
     Returns:
-        Sources, shape (pairs, words), and targets, shape (pairs, length), the longest first, PAD after END.
+        Sources, and targets, shape (pairs, length), the longest first, PAD after END.
     """
     batches = []
     for indices in equal_lengths([len(pair.source) for pair in pairs], size, order):
         chosen = sorted((pairs[index] for index in indices), key=lambda pair: -len(pair.target))
         targets = pad_sequence([torch.tensor(pair.target) for pair in chosen], batch_first=True, padding_value=PAD)
-        batches.append((torch.tensor([pair.source for pair in chosen]), targets))
+        batches.append(([pair.source for pair in chosen], targets))
     return batches
 
 
@@ -199,7 +210,7 @@ def fit(
     )
     settings = {**trained.describe(), "options": asdict(options), "pairs": len(pairs)}
     begin, scores = 0, []
-    if (last := read_checkpoint(folder / LAST)) is not None:
+    if (last := read_checkpoint(folder / LAST, model.config.kind)) is not None:
         if last["settings"] != settings:
             raise CaptionerError(f"{folder}: has a run with other data or options; name another folder")
         model.load_state_dict(last["model"])
@@ -217,7 +228,8 @@ def fit(
         if scores[-1] == max(scores):
             write_checkpoint(folder / BEST, {**trained.describe(), "model": model.state_dict()})
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
-        write_checkpoint(folder / LAST, {"settings": settings, "epoch": epoch + 1, "scores": scores, **state})
+        reached = {"kind": model.config.kind, "epoch": epoch + 1, "scores": scores}
+        write_checkpoint(folder / LAST, {"settings": settings, **reached, **state})
     return float(max(scores))
 
 
@@ -241,7 +253,7 @@ def _train_epoch(
     for index in torch.randperm(len(batches)).tolist():
         sources, targets = batches[index]
         with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-            loss = word_loss(_predict(model, sources, targets, options.word_dropout), options.label_smoothing)
+            loss = word_loss(model(sources, targets, options.word_dropout), options.label_smoothing)
         if not torch.isfinite(loss):
             raise CaptionerError(f"the loss of epoch {epoch + 1} is {loss.item()}; lower the learning rate")
         optimizer.zero_grad()
@@ -251,12 +263,3 @@ def _train_epoch(
         schedule.step()
         total += loss.item()
     return total / len(batches)
-
-
-def _predict(model: TextModel, sources: Tensor, targets: Tensor, word_dropout: float) -> TeacherForced:
-    if not word_dropout:
-        outcome: TeacherForced = model(sources, targets)
-        return outcome
-    grid = model.encoder(drop_tokens(sources, word_dropout))
-    outcome = model.decoder(grid, targets.unsqueeze(1), drop_tokens(targets, word_dropout).unsqueeze(1))
-    return outcome
