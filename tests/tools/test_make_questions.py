@@ -13,10 +13,9 @@ from make_questions import TYPES, Way, ask, combinations, main, put, relations_o
 from make_shapes import COLORS, OUTLINES, RELATIONS, Shape
 from PIL import Image
 
-COLOR, FORM, RELATION = (
-    f"(?P<{name}>{'|'.join(words)})"
-    for name, words in zip(("color", "form", "relation"), (COLORS, OUTLINES, RELATIONS), strict=True)
-)
+COLOR = f"(?P<color>{'|'.join(COLORS)})"
+FORM = f"(?P<form>{'|'.join(OUTLINES)})"
+RELATION = f"(?P<relation>{'|'.join(RELATIONS)})"
 NAMED = f"(?P<named>{'|'.join(OUTLINES)})"
 PATTERNS = {
     "color": f"what color is the {FORM}",
