@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from captioner.data.entries import UNSAID, flaw
+from captioner.data.entries import UNSAID, flaw, split_name
 from captioner.data.json_fields import field, identity, parse_members, typed
 from captioner.data.records import Record
 from captioner.data.skip_report import MALFORMED, Skipped
@@ -39,6 +39,7 @@ class CocoCaptions:
         self._pictures = pictures
         self._texts: dict[Id, list[str]] = {}
         self._images: list[tuple[Id, str]] = []
+        self._splits: dict[Id, str] = {}
         self._left_out: set[Id] = set()
         # Errors are reported once the file is known to hold annotations.
         self._faults: list[Callable[[], None]] = []
@@ -110,6 +111,8 @@ class CocoCaptions:
             self._faults.append(partial(self._skipped.image, MALFORMED, f"images[{number}]", error))
             return
         self._images.append((image_id, name))
+        if isinstance(split := entry.get("split"), str):
+            self._splits[image_id] = split_name(split)
         if folder := _folder_of(entry.get("coco_url")):
             self.folders[image_id] = sys.intern(folder)
 
@@ -136,7 +139,7 @@ class CocoCaptions:
             if not texts and image_id in self._left_out:
                 self._skipped.leave_out("images", "with no other caption", image_id)
             else:
-                records.append(Record(Path(name), tuple(texts), UNSAID, image_id))
+                records.append(Record(Path(name), tuple(texts), self._splits.get(image_id, UNSAID), image_id))
         self._texts.clear()
         self._images.clear()
         return records

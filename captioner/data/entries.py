@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -39,6 +40,8 @@ SPLIT_NAMES = {
 
 _FLAGS = {"is_rejected": "rejected", "is_precanned": "canned"}
 """VizWiz's flags for texts that are no descriptions, and their names in messages."""
+
+_PYTHON_TEXT = re.compile(r"'(?:[^'\\\n]|\\[\\'\"nt])*'|\"(?:[^\"\\\n]|\\[\\'\"nt])*\"")
 
 UNSAID = "\0"
 """Placeholder for a missing split."""
@@ -195,12 +198,15 @@ def _captions(
 
 
 def _unpacked(value: object) -> object:
-    """Parse a table cell that holds a JSON list of texts; other values are returned unchanged."""
+    """Parse a table cell that holds a list of texts, as JSON or as pandas writes it; others are returned unchanged."""
     if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
         try:
             content = json.loads(value)
         except ValueError:
-            return value
+            texts = _PYTHON_TEXT.findall(value)
+            is_list = texts and not _PYTHON_TEXT.sub("", value[1:-1]).strip(", \n")
+            # One by one: without commas, as NumPy prints them, Python would join them.
+            return [ast.literal_eval(text) for text in texts] if is_list else value
         if isinstance(content, list) and all(isinstance(each, str) for each in content):
             return content
     return value

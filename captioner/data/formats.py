@@ -136,6 +136,8 @@ class Source:
             is_line = text.find("\n", start, end) < 0 and re.match(r"[ \t\r]*\n", rest)
             if is_line and isinstance(content, dict) and not {"images", "annotations"} & content.keys():
                 return self._entries(json_lines(text, str(self.captions)), "line")
+            if is_line and isinstance(content, list) and not _are_objects(content):
+                return self._list([value for value, _ in json_lines(text, str(self.captions))], "line")
             self._refuse_more(text, end)
         if isinstance(content, list):
             return self._list(content, "entry")
@@ -182,7 +184,7 @@ class Source:
             return self._list(rows, "row")
         if all(isinstance(value, str) or _are(value, str) or _has_captions([value]) for value in content.values()):
             pairs = (
-                ({"image": name, **(value if isinstance(value, dict) else {"captions": value})}, name)
+                (({} if _has_image([value]) else {"image": name}) | _entry_of(value), name)
                 for name, value in content.items()
             )
             return self._entries(((entry, f"{name!r} of {self.captions}") for entry, name in pairs), "entry")
@@ -380,6 +382,10 @@ def _are_objects(value: object) -> bool:
 def _first_object(values: object) -> dict[str, Any]:
     objects = (value for value in values if isinstance(value, dict)) if isinstance(values, list) else iter(())
     return next(objects, {})
+
+
+def _entry_of(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {"captions": value}
 
 
 def _has_image(values: object) -> bool:

@@ -55,8 +55,10 @@ def read_table(text: str, captions: Path, skipped: Skipped, pictures: bool, prom
     if header is None:
         header = ["image", "caption"]
     else:
-        next(rows)
+        rows = rows[1:]
         header = list(_distinct(header))
+        if rows and all(len(row) == len(header) + 1 and row[0].isdigit() for _, row in rows):
+            header = ["", *header]  # R's names of rows
     for number, row in rows:
         while len(row) > len(header) and not row[-1]:
             row.pop()
@@ -113,7 +115,7 @@ def _cells(line: str, delimiter: str) -> list[str]:
         return [cell.strip() for cell in line.split(delimiter)]
 
 
-def _rows(text: str, delimiter: str, captions: Path, first: int) -> Iterator[Row]:
+def _rows(text: str, delimiter: str, captions: Path, first: int) -> list[Row]:
     """The rows that are not empty."""
     try:
         rows = list(_parsed(text, delimiter, csv.QUOTE_MINIMAL, first))
@@ -122,7 +124,7 @@ def _rows(text: str, delimiter: str, captions: Path, first: int) -> Iterator[Row
             raise CaptionerError(f"{captions}, {error}: fix it") from error
         # If no caption has the delimiter, many programs write quotes unescaped.
         rows = list(_parsed(text, delimiter, csv.QUOTE_NONE, first))
-    return (row for row in rows if any(row[1]))
+    return [row for row in rows if any(row[1])]
 
 
 def _parsed(text: str, delimiter: str, quoting: Literal[0, 3], first: int) -> Iterator[Row]:
@@ -135,7 +137,11 @@ def _parsed(text: str, delimiter: str, quoting: Literal[0, 3], first: int) -> It
             yield reader.line_num + first - 1, [cell.strip() for cell in row]
             begin = reader.line_num + first
     except csv.Error as error:
-        reason = "a quotation mark is not closed" if "end of data" in str(error) else error
+        reason = str(error)
+        if "end of data" in reason:
+            reason = "a quotation mark is not closed"
+        elif "larger than field limit" in reason:
+            reason = f"a quotation mark is not closed, or a cell has more than {csv.field_size_limit():,} characters"
         raise csv.Error(f"line {begin} is not CSV ({reason})") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import struct
 from collections.abc import Mapping
@@ -43,6 +44,16 @@ FORMS = {
     "other names": table(header=("File Name", "Text")),
     "names of datasets": table(header=("image_path", "sentence")),
     "an index in front": ",image,caption\n" + "".join(f'{n},{i},"{c}"\n' for n, (i, c) in enumerate(ROWS)),
+    "names of rows as R writes them": '"image","caption"\n'
+    + "".join(f'"{n}","{i}","{c}"\n' for n, (i, c) in enumerate(ROWS, 1)),
+    "a list in a cell as pandas writes it": f'image,captions\na.jpg,"{SAME["a.jpg"]}"\nb.jpg,"{SAME["b.jpg"]}"\n',
+    "a list in a cell as NumPy prints it": (
+        "image,captions\na.jpg,\"['a red square , plain'\n 'a square']\"\nb.jpg,['a blue square']\n"
+    ),
+    "a list a line": lines(*ROWS),
+    "entries by a name of their own": json.dumps(
+        {str(n): {"file_name": image, "captions": own} for n, (image, own) in enumerate(SAME.items())}
+    ),
     "columns by number": 'file_name,caption_1,caption_2\na.jpg,"a red square , plain",a square\nb.jpg,a blue square,\n',
     "columns of one name": 'image,caption,caption\na.jpg,"a red square , plain",a square\nb.jpg,a blue square,\n',
     "a list in a cell": 'raw,filename\n"[""a red square , plain"", ""a square""]",a.jpg\n"[""a blue square""]",b.jpg\n',
@@ -139,6 +150,30 @@ def test_utf_32_and_utf_16_without_its_mark(folder: Path) -> None:
     file.write_text(table(), encoding="utf-16-le")
     with pytest.raises(CaptionerError, match=r"is not UTF-8 text \(every other character is NUL\): save it as UTF-8"):
         read_records(file)
+
+
+def test_quotes_within_a_list_in_a_cell(folder: Path) -> None:
+    texts = ["a dog's bone", 'a "big" dog', 'it\'s "his", so']
+    rows = [["image", "captions"], ["a.jpg", str(texts)], ["b.jpg", "[left, right]"]]
+    with (folder / "captions.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    assert content(folder / "captions.csv") == {"a.jpg": texts, "b.jpg": ["[left, right]"]}
+
+
+def test_images_of_coco_may_name_their_split(folder: Path) -> None:
+    images = [
+        {"id": n, "file_name": image, "split": split}
+        for n, (image, split) in enumerate(zip(SAME, ("val", "test"), strict=True))
+    ]
+    annotations = [{"image_id": n, "caption": "a square"} for n in range(len(SAME))]
+    (folder / "captions.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+    assert [record.split for record in read_records(folder / "captions.json")] == ["val", "test"]
+
+
+def test_a_quotation_mark_before_much_text_is_told_where_it_opens(folder: Path) -> None:
+    (folder / "captions.csv").write_text('image,caption\na.jpg,"a dog\n' + "b.jpg,a cat\n" * 20_000)
+    with pytest.raises(CaptionerError, match=r"line 2 is not CSV \(a quotation mark is not closed, or a cell has more"):
+        read_records(folder / "captions.csv")
 
 
 def test_bytes_are_told_from_text_in_another_encoding(folder: Path) -> None:
