@@ -1,8 +1,9 @@
 """The server under load, against captions of a folder and of single pictures in one process.
 
-Clients with 1, 8 and 32 connections ask on the loopback. One request in twenty holds a broken picture, which has to be
-refused, and as many connections are cut before their answer; every other answer has to be the caption of the picture
-that was sent. At the end SIGTERM comes while pictures are waiting, and all of them have to be answered.
+Clients with 1, 8 and 32 connections ask on the loopback. Every answer has to be the caption of the picture that was
+sent. Then come many requests, of which one in twenty holds a broken picture, which has to be refused, and as many are
+cut before their answer; memory must no longer grow. At the end SIGTERM comes while pictures are waiting, and all of
+them have to be answered.
 
 What is compared is measured in turn, several times, and the best round of each counts: other work on the machine slows
 some rounds down. Every phase has a time limit: with the defaults all takes ten minutes on two idle cores.
@@ -24,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TypeAlias
@@ -49,7 +50,7 @@ THROUGHPUT, LATENCY, GROWTH = 0.8, 1.3, 1.05
 by that of single captions; and of memory after many requests, by that after the first half as many."""
 
 EVERY = 20
-"""Of so many requests one holds a broken picture and one is cut."""
+"""Of so many requests in trouble one holds a broken picture and one is cut."""
 
 FOLDER, SINGLE, FIRST, MANY = "folder", "single captions", "first requests", "many requests"
 
@@ -64,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_counts(
         parser,
         ("--count", 128, "photographs that are used"),
-        ("--seconds", 10, "seconds with each number of connections"),
+        ("--seconds", 10, "seconds of each way in a round"),
         ("--rounds", 3, "rounds of what is compared"),
         ("--requests", 2000, "requests over which memory has to stay flat"),
     )
@@ -96,19 +97,19 @@ def measure(args: argparse.Namespace) -> list[Row]:
     with _server(args) as server:
         most = CONNECTIONS[-1]
 
-        def load_with(connections: int, seconds: float, requests: int) -> Row:
+        def load_with(connections: int, seconds: float, requests: int, *, troubled: bool = False) -> Row:
             begin = time.perf_counter()
-            tally = _load(server, pictures, expected, connections, seconds, requests)
+            tally = _load(server, pictures, expected, connections, seconds, requests, troubled)
             rate = len(tally.seconds) / (time.perf_counter() - begin)
             return _row(_name(connections), rate, tally.seconds, tally, _memory(server))
 
-        first = load_with(most, LONGEST, args.requests // 2) | {"way": FIRST}
         rounds = []
         for _ in range(args.rounds):
-            rounds.append([_folder(model, files), _single(model, files[:64])])
+            rounds.append([_folder(model, files, args.seconds), _single(model, files, args.seconds)])
             rounds[-1] += [load_with(connections, args.seconds, sys.maxsize) for connections in CONNECTIONS]
         best = [_best(rows) for rows in zip(*rounds, strict=True)]
-        many = load_with(most, LONGEST, args.requests) | {"way": MANY}
+        first = load_with(most, LONGEST, args.requests // 2, troubled=True) | {"way": FIRST}
+        many = load_with(most, LONGEST, args.requests, troubled=True) | {"way": MANY}
         tally = _terminate(server, pictures, expected)
     return [*best, first, many, _row("SIGTERM", 0, tally.seconds, tally, 0)]
 
@@ -119,19 +120,26 @@ def _best(rows: Sequence[Row]) -> Row:
     return {**max(rows, key=lambda row: float(row["images/s"])), **failed}
 
 
-def _folder(model: BaseCaptioner, files: Sequence[Path]) -> Row:
-    begin = time.perf_counter()
-    model.caption(files)
-    return _row(FOLDER, len(files) / (time.perf_counter() - begin), [], Tally(), 0)
+def _folder(model: BaseCaptioner, files: Sequence[Path], seconds: float) -> Row:
+    taken = _repeated([partial(model.caption, files)], seconds)
+    return _row(FOLDER, len(files) * len(taken) / sum(taken), [], Tally(), 0)
 
 
-def _single(model: BaseCaptioner, files: Sequence[Path]) -> Row:
-    seconds = []
-    for file in files:
+def _single(model: BaseCaptioner, files: Sequence[Path], seconds: float) -> Row:
+    taken = _repeated([partial(model.caption, file) for file in files], seconds)
+    return _row(SINGLE, len(taken) / sum(taken), taken, Tally(), 0)
+
+
+def _repeated(calls: Sequence[Callable[[], object]], seconds: float) -> list[float]:
+    """Seconds of each of the calls, which are repeated until the time is up."""
+    taken: list[float] = []
+    for call in cycle(calls):
         begin = time.perf_counter()
-        model.caption(file)
-        seconds.append(time.perf_counter() - begin)
-    return _row(SINGLE, len(seconds) / sum(seconds), seconds, Tally(), 0)
+        call()
+        taken.append(time.perf_counter() - begin)
+        if sum(taken) > seconds:
+            break
+    return taken
 
 
 def targets(rows: Sequence[Mapping[str, str | float]]) -> list[Row]:
@@ -218,9 +226,15 @@ def _address(process: subprocess.Popen[bytes], said: Path) -> tuple[str, int]:
 
 
 def _load(
-    server: _Server, pictures: Sequence[bytes], expected: Sequence[str], connections: int, seconds: float, most: int
+    server: _Server,
+    pictures: Sequence[bytes],
+    expected: Sequence[str],
+    connections: int,
+    seconds: float,
+    most: int,
+    troubled: bool,
 ) -> Tally:
-    """Asks over several connections at once, until the time or the requests are up."""
+    """Asks over several connections at once, until the time or the requests are up; in trouble, some go wrong."""
     tally, numbers, lock = Tally(), count(), threading.Lock()
     end = time.monotonic() + seconds
 
@@ -232,9 +246,9 @@ def _load(
             if number >= most:
                 break
             index = number % len(pictures)
-            if number % EVERY == EVERY - 1:
+            if troubled and number % EVERY == EVERY - 1:
                 _cut(server, pictures[index])
-            elif number % EVERY == EVERY // 2:
+            elif troubled and number % EVERY == EVERY // 2:
                 status, _, _ = _ask(connection, pictures[index][: len(pictures[index]) // 3])
                 with lock:
                     tally.wrong += status not in (None, http.client.BAD_REQUEST)
