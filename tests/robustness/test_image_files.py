@@ -201,7 +201,7 @@ def test_what_is_no_file_is_refused_and_never_waited_for(
     assert printed.err.splitlines() == [
         "captioner: odd/1 pipe.jpg: is not a regular file; give an image file",
         "captioner: odd/2 loop.jpg: cannot be read: Too many levels of symbolic links",
-        "captioner: odd/3 nothing.jpg: no such file; check the path",
+        "captioner: odd/3 nothing.jpg: is a link to nowhere, which is not there; point it to the file",
         "captioner: odd/4 device.jpg: is not a regular file; give an image file",
         "captioner: odd/8.jpg: is not a regular file; give an image file",
         "captioner: /dev/zero: is not a regular file; give an image file",

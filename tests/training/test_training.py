@@ -205,7 +205,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
         (["--trainer.gradient_clip_val", "-5"], "trainer.gradient_clip_val is -5; it must be at least 0"),
         (["--seed_everything", "-3"], "train: -3 is not in bounds"),
         (["--trainer.strategy", "bogus"], "train: "),
-        (["--config", str(Path(__file__).parents[2] / "data" / "attention.png")], "captioner train --help"),
+        (["--config", str(Path(__file__).parents[2] / "data" / "attention.png")], "a PNG image: give a configuration"),
         (["--trainer.overfit_batches", "1"], "trainer.overfit_batches would draw images in an order of its own; lower"),
         (["--trainer.max_epochs", "-1"], "the cosine schedule needs a training length; set"),
         (
