@@ -80,7 +80,8 @@ def write_decoder(path: str | os.PathLike[str], model: Checkpoint, dtype: torch.
             f"{model.origin}: its encoder is not that of {beside}; train the decoder on that one, frozen, or keep it"
         )
     header = json.loads(model.header()) | {"format": DECODER_FORMAT, "encoder": encoder}
-    own = {name: value for name, value in model.weights.items() if name not in encoder_of(model.weights)}
+    others = encoder_of(model.weights)
+    own = {name: value for name, value in model.weights.items() if name not in others}
     _save(path, own, json.dumps(header), dtype)
 
 

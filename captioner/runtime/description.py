@@ -136,11 +136,11 @@ def identity(metadata: str | None) -> dict[str, Any]:
         raise CaptionerError(
             f"has format {found!r}, this version reads {FORMAT} and {TOKENIZER_FORMAT}; install a matching captioner"
         )
-    names = [] if weights is None else [weights, *others]
-    for name in names:
+    pointers = [] if weights is None else [(weights, checkpoint), *others.items()]
+    for name, _ in pointers:
         if not isinstance(name, str) or Path(name).name != name:
             raise CaptionerError(f"points to weights at {name!r}, no file beside it; export it again")
-    return {"checkpoint": checkpoint, "files": dict(zip(names, [checkpoint, *others.values()], strict=False))}
+    return {"checkpoint": checkpoint, "files": dict(pointers)}
 
 
 def _tokenizer(content: Mapping[str, Any]) -> Pieces | None:
