@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from browsers import CHROMIUM, FIREFOX, chromium_tab, firefox_tab
+from timing import compare_to_limits
 
 from captioner.checkpoint.pretrained import DEFAULT, checkpoint_of
 from captioner.cli.export import DEFAULT_RUNTIME
@@ -64,11 +65,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, str | float]]:
 
 def targets(rows: Sequence[Mapping[str, str | float]]) -> list[dict[str, str | float]]:
     """What was to be reached in the first browser, and what was."""
-    found = {name: float(rows[0][name]) for name in TARGETS}
-    return [
-        {"target": name, "at most": most, "found": found[name], "met": "yes" if found[name] <= most else "NO"}
-        for name, most in TARGETS.items()
-    ]
+    return compare_to_limits(rows[0], TARGETS)
 
 
 def _round(browser: Callable[[], AbstractContextManager[Any]], page: Path, photographs: Sequence[str]) -> list[float]:

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from timing import compare_to_limits
+
 SUMMARY = "seconds to the first caption, and memory"
 
 PHOTO = Path(__file__).parents[2] / "data" / "samples" / "astronaut.jpg"
@@ -86,11 +88,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, str | float]]:
 def targets(rows: Sequence[Mapping[str, str | float]]) -> list[dict[str, str | float]]:
     """What was to be reached without torch, and what was."""
     [row] = [row for row in rows if row["process"] == ONNX]
-    limits = {"seconds": SECONDS, "times torch": OF_TORCH, "MB": MEGABYTES}
-    return [
-        {"target": name, "at most": most, "found": row[name], "met": "yes" if float(row[name]) <= most else "NO"}
-        for name, most in limits.items()
-    ]
+    return compare_to_limits(row, {"seconds": SECONDS, "times torch": OF_TORCH, "MB": MEGABYTES})
 
 
 def _run(python: str, command: Sequence[str]) -> Spent:

@@ -1,4 +1,4 @@
-"""What the benchmarks share: arguments, random captions, a training step, and timing ways in turn."""
+"""What the benchmarks share: arguments, targets, random captions, a training step, and timing ways in turn."""
 
 from __future__ import annotations
 
@@ -19,6 +19,14 @@ _WEIGHTS = list(itertools.accumulate(1 / (number + 10) for number in range(len(_
 def random_caption(chance: random.Random) -> str:
     """Ten of 20,000 words, as unevenly used as people's."""
     return " ".join(chance.choices(_WORDS, cum_weights=_WEIGHTS, k=10))
+
+
+def compare_to_limits(found: Mapping[str, str | float], limits: Mapping[str, float]) -> list[dict[str, str | float]]:
+    """Rows that tell whether what was found, by name, is at most what each limit allows."""
+    return [
+        {"target": name, "at most": most, "found": found[name], "met": "yes" if float(found[name]) <= most else "NO"}
+        for name, most in limits.items()
+    ]
 
 
 def add_counts(parser: argparse.ArgumentParser, *options: tuple[str, int, str]) -> None:
