@@ -18,6 +18,10 @@ SPARSE = 0.75
 """Finished images are dropped from the ensemble once at most this share is left: dropping each one by itself would
 copy the tensors of all others every time."""
 
+FEW, FINEST, SIZES = 8, 16, 8
+"""More hypotheses than `FEW` are rounded up in number: to a multiple of `FINEST`, or to one of `SIZES` numbers between
+a power of two and the next. Libraries of matrix products compile a kernel for each number of rows, in 1 to 3 ms."""
+
 
 @dataclass(frozen=True)
 class Hypothesis:
@@ -140,19 +144,22 @@ class BeamState:
             self._held = torch.arange(len(self._held), device=self._held.device)
         goes_on = ~self.finished & ~self.scores.isneginf()
         indices = goes_on.flatten().nonzero().squeeze(1)
+        count = len(indices)
+        indices = _fill_up(indices)
         row = (goes_on.cumsum(1) - 1).flatten()[indices]
         layout = Layout.of(self._held[indices // width], row, self.ensemble.images)
         self.ensemble.select(self._rows.flatten()[indices], layout)
         log_probabilities, attended = self.ensemble.step(self.tokens[:, :, -1].flatten()[indices])
-        self._rows = self._spread(torch.arange(len(indices), device=indices.device), indices, 0)
+        indices = indices[:count]
+        self._rows = self._spread(torch.arange(count, device=indices.device), indices, 0)
         self._attended = None if attended is None else self._spread(attended, indices, 0)
         return self._spread(log_probabilities, indices, -math.inf)
 
     def _spread(self, values: Tensor, indices: Tensor, elsewhere: float) -> Tensor:
-        """Scatter values of some hypotheses, shape (hypotheses, …), to all of them: (images, width, …)."""
+        """Scatter values of the first hypotheses, shape (hypotheses, …), to all of them: (images, width, …)."""
         images, width = self.scores.shape
         spread = values.new_full((images * width, *values.shape[1:]), elsewhere)
-        return spread.index_copy_(0, indices, values).view(images, width, *values.shape[1:])
+        return spread.index_copy_(0, indices, values[: len(indices)]).view(images, width, *values.shape[1:])
 
     def force(self, token: int) -> None:
         """Extend every hypothesis by the next token of the prompt; their scores remain."""
@@ -195,6 +202,14 @@ class BeamState:
             attention=None if self.attention is None else self.attention[rows],
             given=self.given,
         )
+
+
+def _fill_up(indices: Tensor) -> Tensor:
+    """Repeat the last of the indices until there are as many as kernels are compiled for."""
+    count = len(indices)
+    multiple = max(FINEST, 2 ** count.bit_length() // (2 * SIZES))
+    missing = -count % multiple if count > FEW else 0
+    return torch.cat([indices, indices[-1:].expand(missing)]) if missing else indices
 
 
 def _grow(history: Tensor, parents: Tensor, new: Tensor) -> Tensor:

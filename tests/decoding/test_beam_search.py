@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import pytest
@@ -26,18 +27,25 @@ from table_decoder import (
 from torch import Tensor
 
 from captioner.decoding import decode
+from captioner.decoding.hypotheses import FEW, FINEST, Hypothesis
 from captioner.models.decoder import State, Step
 from captioner.text.vocabulary import END, PAD, START, UNKNOWN
 
 
 class CountingDecoder(TableDecoder):
-    """Counts the words that it reads."""
+    """Counts the words that it reads at each step."""
 
-    read = 0
+    def __init__(self, seed: int, images: int) -> None:
+        super().__init__(seed, images)
+        self.read: list[int] = []
 
     def step(self, tokens: Tensor, state: State, grid: Tensor) -> Step:
-        self.read += len(tokens)
+        self.read.append(len(tokens))
         return super().step(tokens, state, grid)
+
+
+def written(captions: Sequence[Sequence[Hypothesis]]) -> list[list[tuple[list[int], list[float]]]]:
+    return [[(each.words, each.log_probabilities) for each in image] for image in captions]
 
 
 @pytest.mark.parametrize(("normalization", "penalty"), [("average", 0), ("average", 0.7), ("average", 1), ("gnmt", 1)])
@@ -220,14 +228,27 @@ def test_a_gpu_writes_what_the_cpu_writes(method: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("beam", [1, 2, 6])
-def test_only_sentences_that_go_on_are_read(beam: int) -> None:
+def test_only_sentences_that_go_on_are_read(beam: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("captioner.decoding.hypotheses.FEW", 12 * beam)
     decoder, plain = CountingDecoder(beam, images=12), CountingDecoder(beam, images=12)
     # With all of the beam wanted, no image is done before all of its sentences are finished.
     options = unconstrained(beam, beam, max_words=8)
     decode(decoder, grid_of(12), options)
     for image in range(12):
         banked_beam(plain, image, options)
-    assert decoder.read == plain.read
+    assert sum(decoder.read) == sum(plain.read)
+
+
+def test_numbers_of_sentences_are_few_and_change_no_caption(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = unconstrained(6, 6, max_words=12)
+    rounded, exact = CountingDecoder(3, images=60), CountingDecoder(3, images=60)
+    few = decode(rounded, grid_of(60), options)
+    monkeypatch.setattr("captioner.decoding.hypotheses.FEW", 360)
+    assert written(few) == written(decode(exact, grid_of(60), options))
+    read = rounded.read[1:]  # the first step reads one sentence of each image
+    assert len(set(read)) < len(set(exact.read[1:]))
+    assert all(after <= FEW or after % FINEST == 0 for after in read)
+    assert all(before <= after <= 1.2 * before + FINEST for before, after in zip(exact.read[1:], read, strict=True))
 
 
 def test_many_images_are_written_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
