@@ -80,6 +80,7 @@ def test_a_server_is_measured_beside_its_targets(
     small = ["--images", str(photos), "--model", str(checkpoint), "--seconds", "1", "--requests", "40"]
     small += ["--rounds", "2"]
     monkeypatch.setattr("torch.set_num_threads", lambda threads: None)
+    monkeypatch.setattr("bench_serve.WARM_UP", 0)
     monkeypatch.setattr("sys.argv", ["benchmark.py", "serve", *small, "--precision", "float32", "--json"])
     benchmark.main()
     outcome = json.loads(capsys.readouterr().out)

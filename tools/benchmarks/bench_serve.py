@@ -51,6 +51,9 @@ THROUGHPUT, LATENCY, GROWTH = 0.8, 1.3, 1.05
 """Limits: of images per second with most connections, by those of a folder; of the 95th percentile with one connection,
 by that of single captions; and of memory after many requests, by that after the first half as many."""
 
+WARM_UP = 2
+"""Seconds that each way runs before it is timed: memory that lay idle is slow at first."""
+
 EVERY = 20
 """Of so many requests in trouble one holds a broken picture and one is cut."""
 
@@ -103,6 +106,7 @@ def measure(args: argparse.Namespace) -> list[Row]:
         most = CONNECTIONS[-1]
 
         def load_with(connections: int, seconds: float, requests: int, *, troubled: bool = False) -> Row:
+            _load(server, pictures, expected, connections, WARM_UP, sys.maxsize, troubled=False)
             begin = time.perf_counter()
             tally = _load(server, pictures, expected, connections, seconds, requests, troubled)
             rate = len(tally.seconds) / (time.perf_counter() - begin)
@@ -142,12 +146,14 @@ def _single(model: BaseCaptioner, files: Sequence[Path], seconds: float) -> Row:
 
 
 def _repeated(calls: Sequence[Callable[[], object]], seconds: float) -> list[float]:
-    """Seconds of each of the calls, which are repeated until the time is up."""
+    """Seconds of each of the calls, which are repeated until the time is up, those of the warm-up left out."""
     taken: list[float] = []
+    started = time.perf_counter()
     for call in cycle(calls):
         begin = time.perf_counter()
         call()
-        taken.append(time.perf_counter() - begin)
+        if begin - started >= WARM_UP:
+            taken.append(time.perf_counter() - begin)
         if sum(taken) > seconds:
             break
     return taken
