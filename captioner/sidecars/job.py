@@ -23,8 +23,9 @@ _BATCH = 64
 _BATCHES_AHEAD = 4
 """Maximum number of batches that wait to be written."""
 
-_WRITERS = 8
-"""Number of files written in parallel, since most time is spent waiting for the disk."""
+_WRITERS = 2
+"""Number of files written in parallel, since most time is spent waiting for the disk. More threads wait for each other,
+which takes the processor's time."""
 
 _IDLE = ("keep", "same", "unsure")
 

@@ -14,6 +14,7 @@ from typing import TypeAlias
 from xml.parsers import expat
 
 from captioner.errors import CaptionerError
+from captioner.utils.caching import memoized
 
 DESCRIPTION = "dc:description"
 IMAGE_DESCRIPTION = "tiff:ImageDescription"
@@ -38,7 +39,9 @@ _EMPTY = (
 ).encode()
 _TAG = re.compile(rb"""<(?:"[^"]*"|'[^']*'|[^>"'])*>""")
 _ATTRIBUTE = re.compile(rb"""\s+([^\s=/>"']+)\s*=\s*("[^"]*"|'[^']*')""")
-_ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\n": "&#10;", "\r": "&#13;", "\t": "&#9;"}
+_ESCAPES = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\n": "&#10;", "\r": "&#13;", "\t": "&#9;"}
+)
 _LAST_BLANK = re.compile(rb"\n[ \t]*\Z")
 """A line break followed only by indentation, at the end of the searched range."""
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -109,7 +112,7 @@ class Packet:
     def __init__(self, content: bytes | None) -> None:
         self.content = _EMPTY if content is None else content
         self.is_new = content is None
-        reader = _Reader(self.content)
+        reader = _blank() if content is None else _Reader(content)
         self._nodes, self._about = reader.nodes, reader.about
         self._end, self._end_tag = reader.end, reader.end_tag
         self._of: dict[str, _Property] = {}
@@ -352,13 +355,19 @@ class _Reader:
         return found
 
 
+@memoized()
+def _blank() -> _Reader:
+    """What a new packet has."""
+    return _Reader(_EMPTY)
+
+
 def _uri(name: str) -> str:
     prefix, _, local = name.partition(":")
     return f"{_NAMESPACES[prefix]} {local}"
 
 
 def _escaped(text: str) -> str:
-    return "".join(_ESCAPES.get(c, c) for c in _NO_XML.sub("", text))
+    return _NO_XML.sub("", text).translate(_ESCAPES)
 
 
 def _item(text: str) -> str:

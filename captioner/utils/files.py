@@ -33,8 +33,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     temporary: Path | None = None
     try:
-        refuse_to_follow(target, path)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        before = refuse_to_follow(target, path)
+        if before is None:
+            target.parent.mkdir(parents=True, exist_ok=True)
         prefix = f".{target.name[:TEMPORARY_NAME_PART]}."
         descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=target.parent)
         temporary = Path(name)
@@ -42,8 +43,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask())
+        temporary.chmod(0o666 & ~_umask() if before is None else stat.S_IMODE(before.st_mode))
         temporary.replace(target)
+        temporary = None
     except OSError as error:
         raise CaptionerError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
     finally:
@@ -64,25 +66,31 @@ def regular_size(path: Path) -> int:
     return status.st_size
 
 
-def refuse_to_follow(target: Path, name: str | os.PathLike[str]) -> None:
+def refuse_to_follow(target: Path, name: str | os.PathLike[str]) -> os.stat_result | None:
     """Refuse a target that must not be replaced.
 
     Args:
         target: The file to be replaced, if it exists.
         name: Its name in messages.
 
+    Returns:
+        The target's status; None if it does not exist.
+
     Raises:
         CaptionerError: It is not a regular file, or standard output or standard error are redirected to it.
     """
-    if not target.exists():
-        return
-    if not target.is_file():
+    try:
+        status = target.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not stat.S_ISREG(status.st_mode):
         # Renaming over /dev/null would replace it by a file, for every program on the machine.
         raise CaptionerError(f"cannot write {name}: it is not a regular file; choose another place")
     for stream, number in (("output", 1), ("error", 2)):
         with contextlib.suppress(OSError):
-            if os.path.samestat(os.fstat(number), target.stat()):
+            if os.path.samestat(os.fstat(number), status):
                 raise CaptionerError(f"cannot write {name}: standard {stream} goes there already; choose another place")
+    return status
 
 
 def refuse_unwritable(path: str | os.PathLike[str]) -> None:
