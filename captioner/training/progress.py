@@ -19,12 +19,16 @@ class ProgressLines(Callback):
     The time left is an upper bound, since a run may stop early.
     """
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Print data and device; called by Lightning."""
-        self._pulse, self._begun, self._batches = Pulse(), time.monotonic(), 0
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Print the data, before two batches of validation are tried; called by Lightning."""
         if trainer.is_global_zero:
             data = trainer.datamodule.describe()  # type: ignore[attr-defined]
             print_status(f"captioner: {_sizes(data)}")
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Print device and length; called by Lightning."""
+        self._pulse, self._begun, self._batches = Pulse(), time.monotonic(), 0
+        if trainer.is_global_zero:
             epochs = f"at most {trainer.max_epochs} epochs" if (trainer.max_epochs or 0) > 0 else "no limit of epochs"
             steps = f", at most {trainer.max_steps} steps in all" if trainer.max_steps > 0 else ""
             print_status(

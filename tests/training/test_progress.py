@@ -6,6 +6,7 @@ import contextlib
 import os
 import pty
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from processes import CAPTIONER, started
 from training_runs import run, small_config
 
 from captioner.cli import main
+from captioner.training.progress import ProgressLines
 from captioner.utils import counter
 from captioner.utils.counter import counted, in_words
 
@@ -53,6 +55,15 @@ def test_a_run_tells_its_data_its_steps_and_the_time_left(
     assert [(epoch, step) for epoch, step, _ in steps] == [(str(e), str(s)) for e in (1, 2) for s in range(1, 6)]
     assert steps[-1][2] == "0"
     assert "epoch 1, validation, batch 1 of 1\n" in told
+
+
+def test_the_data_are_told_before_validation_is_tried(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ProgressLines, "on_sanity_check_start", lambda *_: print("tried", file=sys.stderr))
+    assert run(config, tmp_path) == 0
+    told = capsys.readouterr().err
+    assert told.index("training images: 20") < told.index("tried\n") < told.index("trains on cpu")
 
 
 def test_lines_come_after_a_while_and_not_at_every_step(
