@@ -128,7 +128,7 @@ def test_killed_within_an_epoch_a_run_ends_with_equal_weights(config: Path, tmp_
         "--model.self_critical.weight",
         "0.5",
         "--model.encoder.unfreeze_from",
-        "layer4",
+        "blocks.2",
         "--model.optimizer.ema",
         "0.9",
     ]

@@ -32,7 +32,7 @@ def config(shapes: Path, tmp_path: Path) -> Path:
     changes = {
         "trainer": {"max_epochs": 3, "gradient_clip_val": 5.0},
         "model": {
-            "encoder": {"unfreeze_from": "layer4"},
+            "encoder": {"unfreeze_from": "blocks.2"},
             "optimizer": {"warmup_steps": 3, "learning_rate": 5e-3},
             "decoder": {"dropout": 0.3},
         },
