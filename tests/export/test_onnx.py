@@ -67,7 +67,10 @@ def talkative(seed: int = 1, size: int = 64, calibrated: bool = False, **decoder
         decoder |= {"concept_size": 8, "concept_words": 9, "concept_classes": 20}
     sizes = {"embedding_size": 16, "hidden_size": 16, "attention_size": 16}
     config = CaptionerConfig(
-        "resnet18", decoder=DecoderConfig(**{**sizes, **decoder}), transform=Transform(size), confidence=calibrated
+        encoder_stage="blocks.2",
+        decoder=DecoderConfig(**{**sizes, **decoder}),
+        transform=Transform(size),
+        confidence=calibrated,
     )
     model = CaptionModel(config, len(WORDS))
     for parameter in model.decoder.parameters():

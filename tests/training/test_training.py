@@ -246,7 +246,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
             "model.encoder.feature_size is 0; it must be at least 1",
         ),
         (
-            ["--model.encoder", "{name: alexnet, image_size: 32}"],
+            ["--model.encoder", "{name: alexnet, last_stage: null, image_size: 32}"],
             "alexnet cannot read 32 × 32 pixels (",
         ),
     ],
