@@ -182,7 +182,8 @@ def test_weights_stay_in_the_types_of_the_checkpoint_to_the_bit(kept: Path) -> N
             assert onnx.numpy_helper.to_array(tensor).tobytes() == expected.tobytes()
             compared.add(str(expected.dtype))
     assert compared == {"int8", "float16", "float32", "int64"}
-    assert sum(path.stat().st_size for path in kept.glob("*.onnx")) < 1.1 * (kept / "model.safetensors").stat().st_size
+    # In float32 they would take nearly twice as much.
+    assert sum(path.stat().st_size for path in kept.glob("*.onnx")) < 1.3 * (kept / "model.safetensors").stat().st_size
 
 
 def test_the_embedded_graphs_are_of_the_embedded_checkpoint() -> None:
