@@ -405,7 +405,7 @@ def test_killed_at_any_moment_nothing_is_torn_doubled_or_lost(checkpoint: Path, 
 
 def test_ctrl_c_leaves_whole_files_and_the_same_command_goes_on(checkpoint: Path, many: Path) -> None:
     captioner: list[str | Path] = [*processes.CAPTIONER, "write", many, "--model", checkpoint]
-    command = [*captioner, "--batch-size", "4", "--min-words", "1", *as_forms("txt")]
+    command = [*captioner, "--batch-size", "4", *as_forms("txt")]
     with processes.started(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         processes.wait_until((many / NAME).exists, process)
         process.send_signal(signal.SIGINT)
@@ -413,7 +413,7 @@ def test_ctrl_c_leaves_whole_files_and_the_same_command_goes_on(checkpoint: Path
     assert told.splitlines()[-1] == "captioner: interrupted"
     assert "Traceback" not in told
     assert process.returncode == 130
-    assert main(["write", str(many), "--model", str(checkpoint), "--min-words", "1", *as_forms("txt")]) == 0
+    assert main(["write", str(many), "--model", str(checkpoint), *as_forms("txt")]) == 0
     assert len(captions_of(many)) == 20
     assert all(text for text in captions_of(many).values())
 
