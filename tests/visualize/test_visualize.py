@@ -300,7 +300,7 @@ def test_gradients_give_maps_to_any_model(attention: str, resize: str) -> None:
 
 
 def test_gradients_of_an_ensemble_are_the_sum_of_its_members() -> None:
-    members = [make_captioner("none", size=112), make_captioner("soft", size=56, seed=2)]
+    members = [make_captioner("soft", size=112, seed=2), make_captioner("none", size=56)]
     both = Captioner(members[0].model, members[0].vocabulary, {}, others=[members[1].model])
     # Pillow's noise depends on what the process has drawn before.
     image = Image.fromarray(np.random.default_rng(3).integers(0, 256, (112, 112, 3), dtype=np.uint8))
@@ -312,7 +312,7 @@ def test_gradients_of_an_ensemble_are_the_sum_of_its_members() -> None:
         found, *alone = [each.ravel() for each in maps]
         shares, residual, *_ = np.linalg.lstsq(np.stack(alone, axis=1), found, rcond=None)
         assert len(alone) == 2
-        assert shares.min() > 0.005
+        assert shares.min() > 0.01
         assert shares.sum() == pytest.approx(1, abs=1e-4)
         assert residual.sum() < 1e-9
 
