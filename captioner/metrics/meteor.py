@@ -64,7 +64,9 @@ def meteor(
         for hypothesis, group in zip(hypotheses, references, strict=True)
     ]
     with tempfile.TemporaryDirectory(prefix="captioner-meteor-", ignore_cleanup_errors=True) as folder:
-        options = ["-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm", "-a", str(paraphrases)]
+        # The paraphrases are read by one thread, beside which others that collect garbage take time and memory.
+        java = ["-XX:+UseSerialGC", "-Xmx2G"]
+        options = [*java, "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm", "-a", str(paraphrases)]
         with JavaProcess("METEOR", options, seconds, Path(folder)) as process:
             counts = [_checked(line, _COUNTS, process) for line in process.ask(questions, len(questions))]
             answers = process.ask([" ||| ".join(["EVAL", *counts])], len(questions) + 1)

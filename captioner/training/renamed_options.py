@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from captioner.errors import CaptionerError
+from captioner.training.run_arguments import Configuration
 
 RENAMED = {
     "encoder": "encoder.name",
@@ -46,22 +45,17 @@ _GROUPS = frozenset(name.partition(".")[0] for name in RENAMED.values())
 """Names that became groups; the value shows whether the old option is meant."""
 
 
-def refuse_renamed(args: Sequence[str]) -> None:
+def refuse_renamed(configurations: Iterable[Configuration], args: Sequence[str]) -> None:
     """Refuse old option names, with a message that lists all new ones.
 
     Args:
-        args: The command line of a run, as ``captioner train`` takes it.
+        configurations: The configuration files of a run.
+        args: Its command line, as ``captioner train`` takes it.
 
     Raises:
         CaptionerError: There are old names.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("-c", "--config", action="append", default=[])
-    try:
-        known, rest = parser.parse_known_args(args)
-    except argparse.ArgumentError:
-        return  # reported by the command line's own parser
-    places = [*((f"{file}: ", _of_file(Path(file))) for file in known.config), ("", _of_command_line(rest))]
+    places = [*((f"{file}: ", _of_file(fields)) for file, fields in configurations), ("", _of_command_line(args))]
     for place, options in places:
         renamed = [name for name, value in options if _is_old(name, value)]
         if renamed:
@@ -69,13 +63,9 @@ def refuse_renamed(args: Sequence[str]) -> None:
             raise CaptionerError(f"train: {place}{told}")
 
 
-def _of_file(path: Path) -> Iterator[tuple[str, Any]]:
-    """Names and values below ``model`` in a configuration file; empty for other files."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return
-    model = content.get("model") if isinstance(content, dict) else None
+def _of_file(fields: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """Names and values below ``model``."""
+    model = fields.get("model")
     if isinstance(model, dict):
         yield from ((str(name), value) for name, value in model.items())
 

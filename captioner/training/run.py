@@ -12,7 +12,6 @@ from typing import Any, Literal, NoReturn, TypeVar
 
 import lightning
 import torch
-import yaml
 from jsonargparse import capture_parser
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar, TQDMProgressBar
@@ -41,7 +40,9 @@ from captioner.training.option_errors import explain
 from captioner.training.progress import ProgressLines
 from captioner.training.renamed_options import refuse_renamed
 from captioner.training.run_arguments import (
-    refuse_wrong_configurations,
+    Configuration,
+    parse_some,
+    read_configurations,
     take_allowed_packages,
     with_configuration_of_its_run,
 )
@@ -264,10 +265,10 @@ def parse(args: Sequence[str]) -> CaptionerCLI:
         SystemExit: The arguments ask for help.
     """
     _silence_what_is_expected()
-    refuse_wrong_configurations(args)
-    refuse_renamed(args)
+    configurations = read_configurations(args)
+    refuse_renamed(configurations, args)
     try:
-        return CaptionerCLI(task_of(args), args)
+        return CaptionerCLI(task_of(configurations, args), args)
     # Errors of Lightning and jsonargparse, which validate on use, and of loggers that are not installed.
     except (ValueError, ImportError, MisconfigurationException) as error:
         raise CaptionerError(f"train: {explain(str(error), ())}") from error
@@ -289,29 +290,20 @@ def options(task: str = "captioning") -> list[argparse.Action]:
     return list(capture_parser(lambda: CaptionerCLI(task, []))._actions)
 
 
-def task_of(args: Sequence[str]) -> str:
+def task_of(configurations: Sequence[Configuration], args: Sequence[str]) -> str:
     """Read the task, which decides about the other arguments, from a command line.
 
     Args:
+        configurations: The configuration files that the command line names, in its order.
         args: As for `parse`.
 
     Raises:
         CaptionerError: The task is unknown.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    first.add_argument("-c", "--config", action="append", default=[])
     first.add_argument("--task")
-    try:
-        known, _ = first.parse_known_args(args)
-    except argparse.ArgumentError as error:
-        raise CaptionerError(f"train: {error}; captioner train --help lists the options") from error
-    tasks = [known.task]
-    for file in reversed(known.config):
-        try:
-            content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
-            continue  # reported by the parser itself
-        tasks.append(content.get("task") if isinstance(content, dict) else None)
+    known, _ = parse_some(first, args)
+    tasks = [known.task, *(each.fields.get("task") for each in reversed(configurations))]
     task = next((each for each in tasks if each is not None), "captioning")
     if not isinstance(task, str) or task not in TASKS:
         raise CaptionerError(f"train: task {task!r} is unknown; choose {' or '.join(TASKS)}")

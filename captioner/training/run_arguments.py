@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -17,7 +18,19 @@ CONFIG = "config.yaml"
 """File name of a run's configuration."""
 
 
-def _parse_some(parser: argparse.ArgumentParser, args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+def parse_some(parser: argparse.ArgumentParser, args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Parse what a parser knows of a command line.
+
+    Args:
+        parser: One that raises its errors.
+        args: The command line.
+
+    Returns:
+        What the parser knows, and the remaining arguments.
+
+    Raises:
+        CaptionerError: An option has no value.
+    """
     try:
         return parser.parse_known_args(args)
     except argparse.ArgumentError as error:
@@ -38,28 +51,38 @@ def take_allowed_packages(args: Sequence[str]) -> tuple[list[str], list[str]]:
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument(OPTION, OPTION.replace("_", "-"), dest="packages", action="append", default=[])
-    known, rest = _parse_some(parser, args)
+    known, rest = parse_some(parser, args)
     return [name.strip() for names in known.packages for name in names.split(",")], rest
 
 
-def refuse_wrong_configurations(args: Sequence[str]) -> None:
-    """Refuse configuration files that are no YAML objects, by name; jsonargparse's messages have none.
+class Configuration(NamedTuple):
+    """A configuration file that a command line names.
+
+    Attributes:
+        file: The file, as it was given.
+        fields: What it sets.
+    """
+
+    file: str
+    fields: dict[Any, Any]
+
+
+def read_configurations(args: Sequence[str]) -> list[Configuration]:
+    """Read the configuration files of a command line, in its order; what is no file is left to the parser.
 
     Args:
         args: The command line.
 
     Raises:
-        CaptionerError: There is one.
+        CaptionerError: A file is no YAML object. The message has its name, which those of jsonargparse have not.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("-c", "--config", action="append", default=[])
-    known, _ = _parse_some(parser, args)
-    for path in map(Path, known.config):
-        if path.is_file():
-            _refuse_wrong_configuration(path)
+    known, _ = parse_some(parser, args)
+    return [Configuration(file, _fields(Path(file))) for file in known.config if Path(file).is_file()]
 
 
-def _refuse_wrong_configuration(path: Path) -> None:
+def _fields(path: Path) -> dict[Any, Any]:
     content = path.read_bytes()
     kind = identify(content[:LOOKED_AT], content[-LOOKED_AT:])
     if kind is not None:
@@ -78,6 +101,7 @@ def _refuse_wrong_configuration(path: Path) -> None:
         raise CaptionerError(f"train: {path} is not YAML: {first_line(error)}; fix it there") from error
     if not isinstance(found, dict):
         raise CaptionerError(f"train: {path} has no fields; write some, such as data: and model:, as in configs/")
+    return found
 
 
 def with_configuration_of_its_run(args: Sequence[str]) -> list[str]:
@@ -96,7 +120,7 @@ def with_configuration_of_its_run(args: Sequence[str]) -> list[str]:
     parser.add_argument("--resume")
     parser.add_argument("-c", "--config", action="append")
     parser.add_argument("--trainer.default_root_dir", dest="root")
-    known, _ = _parse_some(parser, args)
+    known, _ = parse_some(parser, args)
     names_data = any(arg.startswith("--data") for arg in args)
     if not known.resume or known.resume == "null" or known.config or names_data:
         return list(args)

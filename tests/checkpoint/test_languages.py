@@ -80,7 +80,7 @@ def test_the_file_has_the_decoder_alone(model: Path, german: Path) -> None:
     assert all(torch.equal(value, whole[name]) for name, value in beside.items())
 
 
-@pytest.mark.parametrize("external", [False, True])
+@pytest.mark.parametrize("external", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_graphs_caption_alike(external: bool, model: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("photos", "photos.de"):
         source, output = (str(model.with_name(name + end)) for end in (".safetensors", ".onnx"))

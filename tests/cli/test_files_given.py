@@ -143,7 +143,7 @@ def test_a_caption_is_one_line(tiny: Captioner, photos: Path) -> None:
     caption = tiny.caption(photos / "0.png", num_captions=2)
     assert repr(caption) == (
         f"Caption({caption.text!r}, log_probability={caption.log_probability:.2f}, "
-        f"attention {len(caption.words)} x 2 x 2, 1 more)"
+        f"attention {len(caption.words)} x 8 x 8, 1 more)"
     )
     bare = Caption(("a", "dog"), (-1.0, -2.0, -0.5), None, (0, 0, 1, 1))
     assert repr(bare) == "Caption('a dog', log_probability=-3.50, attention none)"

@@ -16,7 +16,7 @@ from captioner.training.datamodule import CaptionData
 
 SMALL = [
     *("--data.min_count", "1", "--data.workers", "0", "--trainer.fast_dev_run", "true"),
-    *("--model.encoder.name", "resnet18", "--model.encoder.weights", "none", "--model.encoder.image_size", "32"),
+    *("--model.encoder.last_stage", "blocks.2", "--model.encoder.weights", "none", "--model.encoder.image_size", "32"),
     *("--model.decoder.embedding_size", "8", "--model.decoder.hidden_size", "8", "--model.decoder.attention_size", "8"),
 ]
 

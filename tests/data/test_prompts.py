@@ -159,7 +159,7 @@ def questions(folder: Path) -> dict[str, Any]:
         for prompt, answer in (("what color", "red"), ("how many", "one"))
     ]
     changes = {
-        "trainer": {"default_root_dir": str(folder / "run"), "max_epochs": 40},
+        "trainer": {"default_root_dir": str(folder / "run"), "max_epochs": 40, "check_val_every_n_epoch": 10},
         "model": {"optimizer": {"learning_rate": 0.02}, "noise": {"word_dropout": 0.9}},
         "checkpoint": {"monitor": "val/loss", "mode": "min"},
         "early_stopping": {"monitor": "val/loss", "mode": "min", "patience": 40},

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -13,6 +14,7 @@ from typing import get_args
 import pytest
 from processes import commands_of_pages, run
 
+from captioner.cli import main
 from captioner.models.decoder.config import Attention, Cell, ImageInput
 
 ROOT = Path(__file__).parents[2]
@@ -169,14 +171,11 @@ def test_every_command_of_the_guide_is_in_a_block_that_is_run() -> None:
 @pytest.fixture(scope="module")
 def options() -> set[str]:
     """What ``captioner train --help`` lists, of both tasks."""
-    helps = (
-        run(
-            [sys.executable, "-m", "captioner", "train", "--task", task, "--help", "all"],
-            capture_output=True, text=True, check=True,
-        ).stdout
-        for task in ("captioning", "language_model")
-    )  # fmt: skip
-    return {option for text in helps for option in re.findall(r"--([\w.]+)", text)}
+    helps = io.StringIO()
+    for task in ("captioning", "language_model"):
+        with contextlib.redirect_stdout(helps), pytest.raises(SystemExit, match="^0$"):
+            main(["train", "--task", task, "--help", "all"])
+    return set(re.findall(r"--([\w.]+)", helps.getvalue()))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -17,7 +17,7 @@ from captioner.text.pieces import Pieces, separate
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "other_languages.md").read_text(encoding="utf-8")
 SMALL = (
-    "--model.encoder.name resnet18 --model.encoder.weights none --model.encoder.image_size 32 "
+    "--model.encoder.last_stage blocks.2 --model.encoder.weights none --model.encoder.image_size 32 "
     "--model.decoder.embedding_size 16 --model.decoder.hidden_size 16 --model.decoder.attention_size 16 "
     "--trainer.max_epochs 2 --trainer.precision 32-true --data.min_count 1 --data.val_share 0.25 --data.batch_size 2"
 )

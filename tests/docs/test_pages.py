@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,10 +35,15 @@ TRAINED = {name: words[1:] for name, words in SHOWN if words[0] == "train" and "
 OTHERS = {name: words for name, words in SHOWN if words[0] != "train"}
 
 
+@cache
+def config_of(*arguments: str) -> Any:
+    return parse(arguments).config
+
+
 @pytest.mark.usefixtures("without_instantiation")
 @pytest.mark.parametrize("arguments", TRAINED.values(), ids=TRAINED)
 def test_a_training_that_is_shown_is_none_that_contradicts_itself(arguments: list[str]) -> None:
-    config = parse(arguments).config
+    config = config_of(*arguments)
     DecoderConfig(**config["model"]["decoder"].as_dict())
     if config["task"] == "captioning":
         data = CaptionData(**config["data"].as_dict())
@@ -54,7 +61,7 @@ def test_another_command_that_is_shown_is_taken(arguments: list[str], monkeypatc
 def test_no_two_runs_that_are_shown_want_one_folder() -> None:
     folders = defaultdict(set)
     for arguments in TRAINED.values():
-        folders[parse(arguments).config["trainer"]["default_root_dir"]].add(tuple(arguments))
+        folders[config_of(*arguments)["trainer"]["default_root_dir"]].add(tuple(arguments))
     assert len(folders) > 10
     assert {folder: runs for folder, runs in folders.items() if len(runs) > 1} == {}
 

@@ -67,7 +67,10 @@ def talkative(seed: int = 1, size: int = 64, calibrated: bool = False, **decoder
         decoder |= {"concept_size": 8, "concept_words": 9, "concept_classes": 20}
     sizes = {"embedding_size": 16, "hidden_size": 16, "attention_size": 16}
     config = CaptionerConfig(
-        "resnet18", decoder=DecoderConfig(**{**sizes, **decoder}), transform=Transform(size), confidence=calibrated
+        encoder_stage="blocks.2",
+        decoder=DecoderConfig(**{**sizes, **decoder}),
+        transform=Transform(size),
+        confidence=calibrated,
     )
     model = CaptionModel(config, len(WORDS))
     for parameter in model.decoder.parameters():
@@ -179,7 +182,8 @@ def test_weights_stay_in_the_types_of_the_checkpoint_to_the_bit(kept: Path) -> N
             assert onnx.numpy_helper.to_array(tensor).tobytes() == expected.tobytes()
             compared.add(str(expected.dtype))
     assert compared == {"int8", "float16", "float32", "int64"}
-    assert sum(path.stat().st_size for path in kept.glob("*.onnx")) < 1.1 * (kept / "model.safetensors").stat().st_size
+    # In float32 they would take nearly twice as much.
+    assert sum(path.stat().st_size for path in kept.glob("*.onnx")) < 1.3 * (kept / "model.safetensors").stat().st_size
 
 
 def test_the_embedded_graphs_are_of_the_embedded_checkpoint() -> None:

@@ -64,6 +64,7 @@ def test_batches_have_the_scores_of_the_command(
 
 
 @pytest.mark.java
+@pytest.mark.slow
 def test_meteor_is_that_of_the_jar() -> None:
     candidates, references = ["a dog runs", "a cat"], [["the dog is running"], ["a cat sits", "cats"]]
     try:

@@ -79,7 +79,7 @@ def assert_nothing_is_left(notes: Path) -> None:
 
 @pytest.mark.java
 @pytest.mark.shared_data
-@pytest.mark.parametrize("language", ["", "de"])
+@pytest.mark.parametrize("language", ["", pytest.param("de", marks=pytest.mark.slow)])
 def test_meteor_is_the_official_one_in_any_language(
     language: str, real_jar: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -192,7 +192,7 @@ def test_members_learn_apart_then_together_by_rewards(
     for seed, folder in enumerate(runs, start=1):
         assert run(config, tmp_path, "--trainer.default_root_dir", str(folder), "--seed_everything", str(seed)) == 0
     config["model"]["decoder"]["members"] = 2
-    config["model"]["encoder"]["unfreeze_from"] = "layer4"
+    config["model"]["encoder"]["unfreeze_from"] = "blocks.2"
     config["model"]["start"] = {"checkpoint": [str(folder / "last.ckpt") for folder in runs]}
     assert run(config, tmp_path) == 0
     before = load_ckpt(tmp_path / "run" / "last.ckpt")["state_dict"]

@@ -96,7 +96,7 @@ def test_words_show_their_attention_and_probability(tab: Any, tiny: Captioner) -
     )
     assert caption.attention is not None
     share = f"{round(100 * float(caption.attention[1].max()))}\u00a0%"
-    assert f"{share} of it in one cell of 2\u00a0×\u00a02" in tab.locator("#status").text_content()
+    assert f"{share} of it in one cell of 8\u00a0×\u00a08" in tab.locator("#status").text_content()
     assert tab.locator("#map").get_attribute("data-word") == "1"
     tab.locator(".word").nth(0).tap()
     assert tab.locator("#map").get_attribute("data-word") == "0"

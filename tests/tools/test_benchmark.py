@@ -74,6 +74,7 @@ def test_a_folder_is_measured_beside_its_limits(
     ]
 
 
+@pytest.mark.slow
 def test_a_server_is_measured_beside_its_targets(
     photos: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,6 +117,7 @@ def test_fine_tuning_is_measured_beside_timm_with_the_same_gradients(
     ]
 
 
+@pytest.mark.slow
 def test_training_on_shards_is_measured_with_its_memory(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,6 +131,7 @@ def test_training_on_shards_is_measured_with_its_memory(
     ]
 
 
+@pytest.mark.slow
 def test_growth_is_measured_at_three_sizes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     small = "--captions 400 --candidates 40 --features 40"
     names = run(monkeypatch, capsys, ["size", *small.split()])

@@ -12,7 +12,6 @@ from typing import Any
 import compare_variants
 import pytest
 import torch
-import torchvision
 import yaml
 from compare_variants import CONFIGS, planned, read_variants, table
 from safetensors.torch import load_file
@@ -21,6 +20,7 @@ from training_runs import small_config
 from captioner import checkpoint
 from captioner.cli import main as captioner_main
 from captioner.errors import CaptionerError
+from captioner.models.efficientnet_lite import EfficientNetLite
 from captioner.training.callbacks import ScoreLines
 from captioner.training.run import CaptionerCLI, parse
 
@@ -32,7 +32,7 @@ FLICKR8K = CONFIGS / "flickr8k.yaml"
 def shapes(shapes: Path) -> Path:
     torch.manual_seed(1)
     # Random weights would be others for each seed, and features have to be the same for all.
-    torch.save(torchvision.models.resnet18(weights=None).state_dict(), shapes / "resnet18.pt")
+    torch.save(EfficientNetLite("tf_efficientnet_lite0").state_dict(), shapes / "lite0.pt")
     return shapes
 
 
@@ -41,7 +41,7 @@ def command(shapes: Path, tmp_path: Path) -> list[str]:
     changes = {
         "trainer": {"gradient_clip_val": 5.0},
         "model": {
-            "encoder": {"weights": str(shapes / "resnet18.pt"), "image_size": 64},
+            "encoder": {"weights": str(shapes / "lite0.pt"), "image_size": 64},
             "optimizer": {"learning_rate": 1e-2},
         },
         "data": {"batch_size": 8, "feature_cache": str(shapes / "features.safetensors")},

@@ -32,7 +32,9 @@ def whole(tmp_path: Path) -> Checkpoint:
         concept_words=5,
         concept_classes=4,
     )
-    model = CaptionModel(CaptionerConfig("resnet18", decoder=decoder, transform=Transform(64)), len(WORDS))
+    model = CaptionModel(
+        CaptionerConfig(encoder_stage="blocks.2", decoder=decoder, transform=Transform(64)), len(WORDS)
+    )
     assert isinstance(model.decoder, Decoder)
     concepts = model.decoder.concepts
     assert concepts is not None

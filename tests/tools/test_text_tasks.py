@@ -120,6 +120,7 @@ def reversed_pairs(folder: Path) -> None:
         (folder / f"{split}.en.gz").write_bytes(gzip.compress(english.encode()))
 
 
+@pytest.mark.slow
 def test_it_learns_to_translate_backwards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reversed_pairs(tmp_path)
     run, data = str(tmp_path / "run"), ["--data", str(tmp_path)]

@@ -307,7 +307,9 @@ def test_evidence_of_a_decoder_with_concepts_has_their_log_odds(precision: str, 
     decoder = DecoderConfig(
         concepts="copy", concept_words=4, concept_size=8, embedding_size=16, hidden_size=16, attention_size=16
     )
-    model = CaptionModel(CaptionerConfig("resnet18", decoder=decoder, transform=Transform(64)), len(NONSENSE))
+    model = CaptionModel(
+        CaptionerConfig(encoder_stage="blocks.2", decoder=decoder, transform=Transform(64)), len(NONSENSE)
+    )
     concepts = model.decoder.members[0].concepts
     assert concepts is not None
     vocabulary = Vocabulary(NONSENSE)

@@ -81,7 +81,7 @@ def test_a_captioner_with_concepts_is_trained_and_used(shapes: Path, tmp_path: P
     run = tmp_path / "run"
     arguments = f"""
         --data.captions {shapes / "captions.jsonl"} --data.min_count 1 --data.workers 0 --data.concepts true
-        --model.encoder.name resnet18 --model.encoder.weights none --model.encoder.image_size 32
+        --model.encoder.last_stage blocks.2 --model.encoder.weights none --model.encoder.image_size 32
         --model.decoder.concepts copy --model.decoder.embedding_size 16 --model.decoder.hidden_size 16
         --model.decoder.attention_size 16 --trainer.max_epochs 1 --trainer.default_root_dir {run}
     """

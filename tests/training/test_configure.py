@@ -16,7 +16,7 @@ from captioner.training.module import CaptioningModule
 from captioner.training.options import EncoderOptions, StartOptions
 
 PICTURES = 20
-ENCODER = EncoderOptions("resnet18", "none", image_size=32)
+ENCODER = EncoderOptions(weights="none", last_stage="blocks.2", image_size=32)
 DECODER = DecoderConfig(embedding_size=16, hidden_size=16, attention_size=16)
 
 

@@ -128,7 +128,7 @@ def test_killed_within_an_epoch_a_run_ends_with_equal_weights(config: Path, tmp_
         "--model.self_critical.weight",
         "0.5",
         "--model.encoder.unfreeze_from",
-        "layer4",
+        "blocks.2",
         "--model.optimizer.ema",
         "0.9",
     ]
@@ -217,7 +217,7 @@ def test_more_processes_than_validation_images_are_refused(config: Path, shapes:
 
 
 def test_a_cnn_with_parts_that_its_grid_does_not_pass_needs_to_be_told(config: Path, tmp_path: Path) -> None:
-    cnn = ["--model.encoder.name", "timm/mobilenetv3_small_050", "--model.encoder.unfreeze_from", "all"]
+    cnn = ["--model.encoder", "{name: timm/mobilenetv3_small_050, last_stage: null, unfreeze_from: all}"]
     code, _, err = Run(config, tmp_path / "run", *TWO, *cnn).wait()
     assert code != 0
     assert "captioner: train: the CNN has parts that its grid does not pass, which processes wait for in vain" in err

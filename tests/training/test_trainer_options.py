@@ -58,7 +58,7 @@ SCORES = "choose one of val/loss, val/perplexity, val/BLEU-1"
         (["--trainer.max_steps", "0"], "trainer.max_steps is 0; it must be greater, or leave it out"),
         (["--trainer.precision", "fp16"], "trainer.precision is fp16; choose one of 16-mixed, bf16-mixed, 32-true"),
         (["--trainer.barebones", "true"], "trainer.barebones keeps no checkpoint, but the best one is wanted"),
-        (["--trainer.limit_train_batches", "0"], "trainer.limit_train_batches is 0, but the best epoch becomes"),
+        (["--trainer.limit_train_batches", "0.0"], "trainer.limit_train_batches is 0.0, but the best epoch becomes"),
         ([CALLBACKS, "EarlyStopping", f"{CALLBACKS}.monitor", "loss"], f"EarlyStopping monitors 'loss'; {SCORES}"),
         (
             [CALLBACKS, "ModelCheckpoint", f"{CALLBACKS}.monitor", "CIDEr"],

@@ -56,7 +56,7 @@ def test_a_run_leaves_a_captioner_and_what_is_needed_to_go_on(
 
 
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(config: dict[str, Any], tmp_path: Path) -> None:
-    config["model"]["encoder"]["unfreeze_from"] = "layer4"
+    config["model"]["encoder"]["unfreeze_from"] = "blocks.2"
     config["data"]["crop"] = 0.9
     config["trainer"]["max_epochs"] = 3
     every_epoch = ["--checkpoint.save_top_k", "-1", "--checkpoint.filename", "{epoch}"]
@@ -90,7 +90,7 @@ def test_a_cpu_with_bfloat16_trains_as_it_is_asked(
     assert parse(arguments(config, tmp_path)).trainer.precision == "bf16-mixed"
 
 
-@pytest.mark.parametrize(("stage", "name"), [("layer4", "trunk.layer4"), ("projection", "projection")])
+@pytest.mark.parametrize(("stage", "name"), [("blocks.2", "trunk.blocks.2"), ("projection", "projection")])
 def test_only_what_is_trained_changes(config: dict[str, Any], tmp_path: Path, stage: str, name: str) -> None:
     config["model"]["encoder"] |= {"unfreeze_from": stage, "feature_size": 12}
     every_epoch = ["--checkpoint.save_top_k", "-1", "--checkpoint.filename", "{epoch}"]
@@ -189,7 +189,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
         (["--model.layers", "2"], "there is no option --model.layers; did you mean "),
         (["--data.batch_size", "many"], "data.batch_size is many; give a whole number"),
         (["--model.encoder.name", "resnet19"], "encoder 'resnet19' is not supported"),
-        (["--model.encoder.unfreeze_from", "layer9"], "resnet18 has no stage 'layer9' to train from"),
+        (["--model.encoder.unfreeze_from", "layer9"], "lite0 has no stage 'layer9' to train from"),
         (["--data.captions", "[nowhere.json]"], "nowhere.json"),
         (["--data.min_count", "1000"], "no word of the training captions occurs 1000 times"),
         (["--data.batch_size", "0"], "data.batch_size is 0; it must be at least 1"),
@@ -246,7 +246,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
             "model.encoder.feature_size is 0; it must be at least 1",
         ),
         (
-            ["--model.encoder.name", "alexnet", "--model.encoder.image_size", "32"],
+            ["--model.encoder", "{name: alexnet, last_stage: null, image_size: 32}"],
             "alexnet cannot read 32 × 32 pixels (",
         ),
     ],

@@ -39,7 +39,7 @@ def config(shapes: Path) -> dict[str, Any]:
         # Where no deterministic kernel exists, sums of another order differ in their last bits.
         "trainer": {"max_epochs": 3, "gradient_clip_val": 5.0, "deterministic": "warn"},
         "model": {
-            "encoder": {"unfreeze_from": "layer4"},
+            "encoder": {"unfreeze_from": "blocks.2"},
             "optimizer": {"warmup_steps": 3, "learning_rate": 5e-3},
             "decoder": {"dropout": 0.0},
         },
@@ -61,7 +61,7 @@ def train(config: dict[str, Any], folder: Path, accelerator: str, *options: str)
 @pytest.mark.parametrize("attention", [each for each in get_args(Attention) if each != "hard"])
 def test_a_training_step_has_the_gradients_of_the_cpu(attention: str) -> None:
     model = make_captioner(attention).model  # in evaluation mode, without dropout
-    model.encoder.train_from("layer4")
+    model.encoder.train_from("blocks.2")
     torch.manual_seed(2)
     images, captions = torch.randn(3, 3, 64, 64), make_captions(3, 2, len(WORDS))
     loss, expected = step(copy.deepcopy(model), images, captions)

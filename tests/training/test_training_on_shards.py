@@ -19,7 +19,7 @@ def test_training_on_shards_is_training_on_the_files(shapes: Path, tmp_path: Pat
     config: dict[str, Any] = {
         "trainer": {"max_epochs": 1},
         "model": {
-            "encoder": {"name": "resnet18", "weights": "none", "image_size": 32},
+            "encoder": {"last_stage": "blocks.2", "weights": "none", "image_size": 32},
             "optimizer": {"warmup_steps": 1},
             "decoder": {"embedding_size": 16, "hidden_size": 16, "attention_size": 16},
         },

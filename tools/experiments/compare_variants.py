@@ -36,6 +36,7 @@ from examine import examine_captioner, examine_language_model
 from captioner.errors import CaptionerError
 from captioner.training.checkpointing import LAST
 from captioner.training.run import task_of, train
+from captioner.training.run_arguments import read_configurations
 from captioner.training.tasks import TASKS, best_mode
 from captioner.utils.files import replacing
 
@@ -271,7 +272,8 @@ def spread(values: Sequence[float], form: str) -> str:
 
 def compare(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Carries out what is not finished; returns the number of runs that failed."""
-    task = task_of(["--config", str(args.config), *overrides])
+    arguments = ["--config", str(args.config), *overrides]
+    task = task_of(read_configurations(arguments), arguments)
     args.variants = args.variants or CONTESTS[task].variants
     args.output = args.output or CONTESTS[task].output
     file = args.output / "results.json"
