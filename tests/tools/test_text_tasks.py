@@ -113,7 +113,7 @@ def test_several_networks_write_what_is_most_likely_by_their_mean() -> None:
         each.decoder.step(start, each.decoder.start(grid), grid).logits
         for each, grid in zip((first, second), grids, strict=True)
     ]
-    mean = sum(each.log_softmax(-1) for each in logits)
+    mean = torch.stack([each.log_softmax(-1) for each in logits]).mean(0)
     mean[:, [PAD, START, END, 3]] = -torch.inf
     found = [hypothesis.words[0] for hypothesis in write_together([first, second], sentences, one_word)]
     assert found == mean.argmax(1).tolist()

@@ -24,8 +24,9 @@ def of_words(weights: np.ndarray, read: Sequence[int], written: Sequence[int]) -
         The weights, shape (words written, words read), whose rows still sum to 1.
     """
     columns = np.add.reduceat(weights, np.cumsum([0, *read[:-1]]), axis=1)
-    rows: np.ndarray = np.add.reduceat(columns, np.cumsum([0, *written[:-1]]), axis=0)
-    return rows / np.array(written)[:, None]
+    rows = np.add.reduceat(columns, np.cumsum([0, *written[:-1]]), axis=0)
+    means: np.ndarray = rows / np.array(written)[:, None]
+    return means
 
 
 def draw(weights: np.ndarray, read: Sequence[str], written: Sequence[str], path: Path, kind: str) -> None:

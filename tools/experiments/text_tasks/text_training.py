@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence, Sized
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from text_encoder import TextConfig, TextModel, equal_lengths
@@ -107,11 +107,11 @@ class Trained(NamedTuple):
         content = read_checkpoint(folder / BEST, config.kind)
         if content is None:
             raise CaptionerError(f"{folder}: has no {BEST}; train first")
-        vocabularies = (
+        source, target = (
             Vocabulary(each["words"], Pieces(**each["tokenizer"]) if each["tokenizer"] else None)
             for each in (content["source"], content["target"])
         )
-        trained = cls.new(config(**content["config"]), *vocabularies)
+        trained = cls.new(config(**content["config"]), source, target)
         trained.model.load_state_dict(content["model"])
         return trained
 
@@ -202,7 +202,7 @@ def fit(
         CaptionerError: The folder has a run with other settings, or the loss is no longer finite.
     """
     model = trained.model
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.ema))
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.ema))  # type: ignore[no-untyped-call]
     steps = len(make_batches(pairs, options.batch_size))
     optimizer = torch.optim.AdamW(
         model.parameters(), options.learning_rate, betas=(0.9, 0.98), weight_decay=options.weight_decay, fused=True
@@ -225,13 +225,13 @@ def fit(
             break
         started = time.monotonic()
         loss = _train_epoch(model, average, pairs, optimizer, schedule, options, epoch)
-        scores.append(score(average.module))
+        scores.append(score(cast(TextModel, average.module)))
         told = f"epoch {epoch + 1}: loss {loss:.3f}, validation {scores[-1]:.3f}, {time.monotonic() - started:.0f} s"
         print(told, file=sys.stderr, flush=True)
         if scores[-1] == max(scores):
             write_checkpoint(folder / BEST, {**trained.describe(), "model": average.module.state_dict()})
-        parts = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
-        state = {name: part.state_dict() for name, part in parts.items()}
+        networks = {"model": model.state_dict(), "average": average.state_dict()}
+        state = {**networks, "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
         reached = {"kind": model.config.kind, "epoch": epoch + 1, "scores": scores}
         write_checkpoint(folder / LAST, {"settings": settings, **reached, **state})
     return float(max(scores))
