@@ -8,21 +8,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import classify
+import numpy as np
 import pytest
 import torch
 import translate
 from PIL import Image
-from text_encoder import CELLS, TextConfig, TextEncoder, TextModel, equal_lengths
-from text_training import LAST, FitOptions, Pair, Trained, fit, make_batches, mean_loss, read_checkpoint
+from text_alignment import of_words
+from text_encoder import CELLS, TextConfig, TextEncoder, TextModel, equal_lengths, write_together
+from text_training import LAST, FitOptions, Pair, Trained, fit, make_batches, read_checkpoint
 
 from captioner.decoding import DecodingOptions
 from captioner.errors import CaptionerError
 from captioner.text.vocabulary import END, PAD, SPECIAL_WORDS, START, Vocabulary
+from captioner.training.objectives.words import word_loss
 
 WORDS = ["hund", "katze", "rot", "blau", "geht", "steht"]
 IN_ENGLISH = dict(zip(WORDS, ["dog", "cat", "red", "blue", "walks", "stands"], strict=True))
 TINY = ["--embedding-size", "32", "--hidden-size", "64", "--batch-size", "16", "--no-bf16"]
-TINY += ["--word-dropout", "0", "--dropout", "0", "--label-smoothing", "0"]
+TINY += ["--embedding-scale", "1", "--word-dropout", "0", "--dropout", "0", "--label-smoothing", "0", "--ema", "0"]
 LEARNING = ["--patience", "25", "--learning-rate", "1e-2"]
 SEARCH = DecodingOptions(beam_size=3, max_words=6, no_repeat_ngram=0)
 
@@ -99,11 +102,36 @@ def test_batches_are_of_one_length_and_hold_everything_once() -> None:
         assert [len(row) for row in kept] == sorted(map(len, kept), reverse=True)
 
 
-def test_the_validation_loss_counts_every_token_once() -> None:
-    made = model()
-    pairs = [Pair(source, [START, *[5] * len(source), END]) for source in ids([4, 1, 4, 2])]
-    each = [mean_loss(made, [pair]) * (len(pair.target) - 1) for pair in pairs]
-    assert mean_loss(made, pairs) == pytest.approx(sum(each) / sum(len(pair.target) - 1 for pair in pairs))
+def test_several_networks_write_what_is_most_likely_by_their_mean() -> None:
+    one_word = DecodingOptions(beam_size=1, min_words=1, max_words=1)
+    first, second = model(view="mean"), model(bidirectional=False)
+    torch.nn.init.normal_(second.decoder.output_bias)
+    sentences = ids([3] * 20)
+    grids = [each.encoder.encode(sentences) for each in (first, second)]
+    start = torch.full((20,), START)
+    logits = [
+        each.decoder.step(start, each.decoder.start(grid), grid).logits
+        for each, grid in zip((first, second), grids, strict=True)
+    ]
+    mean = torch.stack([each.log_softmax(-1) for each in logits]).mean(0)
+    mean[:, [PAD, START, END, 3]] = -torch.inf
+    found = [hypothesis.words[0] for hypothesis in write_together([first, second], sentences, one_word)]
+    assert found == mean.argmax(1).tolist()
+    assert found != [hypothesis.words[0] for hypothesis in first.write(sentences, one_word)]
+
+
+@pytest.mark.parametrize(
+    ("right", "count", "low", "high"),
+    # Newcombe, 1998, Statistics in Medicine 17, table I, method 3.
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_intervals_are_the_published_ones(right: int, count: int, low: float, high: float) -> None:
+    assert classify.wilson_interval(right / count, count) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_the_attention_of_words_is_the_sum_over_pieces_read_and_the_mean_over_those_written() -> None:
+    weights = np.array([[0.1, 0.2, 0.7], [0.3, 0.3, 0.4], [1.0, 0.0, 0.0]])
+    np.testing.assert_allclose(of_words(weights, [1, 2], [2, 1]), [[0.2, 0.8], [1.0, 0.0]])
 
 
 def reversed_pairs(folder: Path) -> None:
@@ -128,16 +156,17 @@ def test_it_learns_to_translate_backwards(tmp_path: Path, capsys: pytest.Capture
     assert translate.main(["test", run, *data]) == 0
     assert float(capsys.readouterr().out.split("beam of 5: ")[1].split()[0]) > 95
     figure = tmp_path / "alignment.png"
-    assert translate.main(["say", run, "Rot geht Hund.", "--figure", str(figure)]) == 0
-    assert capsys.readouterr().out == "dog walks red .\n"
+    assert translate.main(["say", run, "rot geht hund.", "--figure", str(figure)]) == 0
+    assert capsys.readouterr().out == "Dog walks red.\n"
     with Image.open(figure) as picture:
         assert picture.format == "PNG"
     # The first word is written while looking further to the end than for the last one.
     trained = Trained.load(tmp_path / "run")
-    words = ["katze", "steht", "rot", "."]
-    [found] = trained.model.write([[trained.source.id(word) for word in words]], SEARCH)
+    source = translate.encode(trained.source, "katze steht rot.")
+    assert trained.source.text(source) == "katze steht rot."
+    [found] = trained.model.write([source], SEARCH)
     assert found.attention is not None
-    places = found.attention @ torch.arange(4.0)
+    places = found.attention @ torch.arange(float(len(source)))
     assert places[0] > places[2]
 
 
@@ -164,7 +193,10 @@ def test_it_learns_to_classify(tmp_path: Path, capsys: pytest.CaptureFixture[str
     run, data = str(tmp_path / "run"), ["--data", *labeled_files(tmp_path)]
     assert classify.main(["train", run, *data, *TINY, *way, *LEARNING, "--epochs", "6"]) == 0
     assert classify.main(["test", run, *data]) == 0
-    assert float(capsys.readouterr().out.split("accuracy on 30 sentences: ")[1].rstrip("%\n")) > 90
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert float(told.removeprefix("accuracy on 30 sentences: ").split("%")[0]) > 90
+    assert classify.main(["test", run, *data, "--together", run, run]) == 0
+    assert capsys.readouterr().out == f"{told}\n"
     assert classify.main(["say", run, "The old TREE"]) == 0
     assert capsys.readouterr().out.startswith("plant ")
     figure = tmp_path / "attention.png"
@@ -177,10 +209,16 @@ def toy() -> tuple[Trained, list[Pair], Callable[[TextModel], float]]:
     source = Vocabulary([*SPECIAL_WORDS, *map(str, range(16))])
     pairs = [Pair(sentence, [START, 4 + sum(sentence) % 2, END]) for sentence in ids([1, 2, 3] * 20)]
     trained = Trained.new(config(dropout=0.3), source, target, seed=1)
-    return trained, pairs, lambda made: -mean_loss(made, pairs)
+
+    @torch.no_grad()
+    def score(made: TextModel) -> float:
+        made.eval()
+        return -sum(float(word_loss(made(*batch))) for batch in make_batches(pairs, 60))
+
+    return trained, pairs, score
 
 
-OPTIONS = FitOptions(epochs=4, patience=4, batch_size=8, learning_rate=1e-2, bf16=False)
+OPTIONS = FitOptions(epochs=4, patience=4, batch_size=8, learning_rate=1e-2, ema=0.9, bf16=False)
 
 
 def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path: Path) -> None:
@@ -213,7 +251,7 @@ def test_training_stops_without_a_better_score_and_keeps_the_best(tmp_path: Path
         kept.append(made.decoder.output_bias.detach().clone())
         return next(scores)
 
-    assert fit(trained, pairs, score, FitOptions(epochs=9, patience=2, batch_size=8), tmp_path) == 2.0
+    assert fit(trained, pairs, score, FitOptions(epochs=9, patience=2, batch_size=8, ema=0.9), tmp_path) == 2.0
     assert next(scores, None) is None
     assert torch.equal(Trained.load(tmp_path).model.decoder.output_bias, kept[1])
     assert not torch.equal(kept[1], kept[3])

@@ -17,12 +17,13 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import NormalDist
 from typing import Literal, NamedTuple
 
 from text_alignment import draw
-from text_encoder import TextConfig, TextModel
+from text_encoder import TextConfig, TextModel, write_together
 from text_options import TOKENS, add_command, add_training_options, chosen, read_sentence, run
-from text_training import FitOptions, Pair, Trained, fit, mean_loss, read_lines
+from text_training import FitOptions, Pair, Trained, fit, read_lines
 
 from captioner.decoding import DecodingOptions
 from captioner.errors import CaptionerError
@@ -80,14 +81,22 @@ def encode(source: Vocabulary, target: Vocabulary, labeled: Sequence[Labeled]) -
     return [Pair([source.id(token) for token in each.tokens], [START, target.id(each.label), END]) for each in labeled]
 
 
-def accuracy(model: TextModel, pairs: Sequence[Pair]) -> float:
-    """Share of the sentences whose class is the most likely one."""
-    found = model.write([pair.source for pair in pairs], ONE_WORD)
+def accuracy(models: Sequence[TextModel], pairs: Sequence[Pair]) -> float:
+    """Share of the sentences whose class is the most likely one by the mean of the networks."""
+    found = write_together(models, [pair.source for pair in pairs], ONE_WORD)
     return sum(best.words == pair.target[1:-1] for best, pair in zip(found, pairs, strict=True)) / len(pairs)
 
 
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share that was found in so many independent cases."""
+    z = NormalDist().inv_cdf(0.975)
+    center = (share + z * z / (2 * count)) / (1 + z * z / count)
+    reach = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    return center - reach, center + reach
+
+
 def train(args: argparse.Namespace) -> None:
-    """Train, and print the lowest validation loss and the accuracy with it."""
+    """Train, and print the best validation score: the accuracy."""
     config, options = chosen(TextConfig, args), chosen(FitOptions, args)
     classes = read_classes(args)
     read = read_labeled(classes, "train")
@@ -95,20 +104,24 @@ def train(args: argparse.Namespace) -> None:
     target = Vocabulary([*SPECIAL_WORDS, *classes])
     pairs, held_out = (encode(source, target, each) for each in (read, read_labeled(classes, "val")))
     trained = Trained.new(config, source, target, seed=options.seed)
-    best = fit(trained, pairs, lambda model: -mean_loss(model, held_out), options, args.run)
-    found = accuracy(Trained.load(args.run).model, held_out)
-    print(f"validation: loss {-best:.4f}, accuracy {found:.1%}")
+    best = fit(trained, pairs, lambda model: accuracy([model], held_out), options, args.run)
+    print(f"accuracy, validation: {best:.1%}")
 
 
 def test(args: argparse.Namespace) -> None:
-    """Print the accuracy on the tenth that is held out for it."""
-    trained = Trained.load(args.run)
+    """Print the accuracy on the tenth that is held out for it, with a 95 % interval (Wilson, 1927)."""
+    runs = [Trained.load(run) for run in (args.run, *args.together)]
+    trained = runs[0]
+    if any(other.describe()["source"] != trained.describe()["source"] for other in runs):
+        raise CaptionerError(f"{args.run}: has not the vocabulary of the other runs; train them on the same data")
     classes = read_classes(args)
     if set(classes) != set(trained.target.words[len(SPECIAL_WORDS) :]):
         known = ", ".join(trained.target.words[len(SPECIAL_WORDS) :])
         raise CaptionerError(f"{args.run}: has the classes {known}, not {', '.join(classes)}; name them alike")
     pairs = encode(trained.source, trained.target, read_labeled(classes, "test"))
-    print(f"accuracy on {len(pairs)} sentences: {accuracy(trained.model, pairs):.1%}")
+    found = accuracy([run.model for run in runs], pairs)
+    low, high = wilson_interval(found, len(pairs))
+    print(f"accuracy on {len(pairs)} sentences: {found:.1%} ({low:.1%} to {high:.1%})")
 
 
 def say(args: argparse.Namespace) -> None:
@@ -135,9 +148,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for command in (training, testing):
         command.add_argument("--data", nargs="+", required=True, metavar="NAME=FILE", help="each class and its file")
     training.add_argument("--min-count", type=int, default=2, help="rarer tokens are unknown (default: 2)")
-    config = TextConfig(embedding_size=128, hidden_size=128)
-    fitting = FitOptions(batch_size=32, learning_rate=1e-3, label_smoothing=0.0, word_dropout=0.2)
+    config = TextConfig(embedding_size=128, embedding_scale=0.06, hidden_size=128, dropout=0.4)
+    fitting = FitOptions(epochs=8, batch_size=32, label_smoothing=0.0, word_dropout=0.2)
     add_training_options(training, config, fitting)
+    testing.add_argument(
+        "--together", nargs="+", type=Path, default=(), metavar="RUN", help="further runs that decide with the first"
+    )
     saying.add_argument("sentence")
     saying.add_argument("--figure", type=Path, help="also draw the attention to this file")
     return run(parser, argv)

@@ -12,6 +12,23 @@ INCHES = 0.42
 """Side of a cell."""
 
 
+def of_words(weights: np.ndarray, read: Sequence[int], written: Sequence[int]) -> np.ndarray:
+    """Attention between whole words: the sum over the pieces that are read, the mean over those that are written.
+
+    Args:
+        weights: The weights, shape (pieces written, pieces read).
+        read: Numbers of pieces of the words read.
+        written: Numbers of pieces of the words written.
+
+    Returns:
+        The weights, shape (words written, words read), whose rows still sum to 1.
+    """
+    columns = np.add.reduceat(weights, np.cumsum([0, *read[:-1]]), axis=1)
+    rows = np.add.reduceat(columns, np.cumsum([0, *written[:-1]]), axis=0)
+    means: np.ndarray = rows / np.array(written)[:, None]
+    return means
+
+
 def draw(weights: np.ndarray, read: Sequence[str], written: Sequence[str], path: Path, kind: str) -> None:
     """Draw attention weights as a grid of cells, from white for 0 to black for 1.
 

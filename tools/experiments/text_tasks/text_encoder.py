@@ -35,6 +35,8 @@ class TextConfig:
         bidirectional: Whether a second encoder reads the sentence from its end.
         layers: Number of stacked recurrent layers of the encoder.
         embedding_size: Length of a word vector, on both sides.
+        embedding_scale: Standard deviation of the initial vectors of the words read. If it is small, a rare word says
+            little until it is learned; if it is large, attention tells words apart from the beginning.
         hidden_size: Length of the decoder's state, and of the encoder's states, both directions together.
         dropout: Dropout rate of word vectors, states, and before the output, in [0, 1).
     """
@@ -46,6 +48,7 @@ class TextConfig:
     bidirectional: bool = True
     layers: int = 1
     embedding_size: int = 256
+    embedding_scale: float = 1.0
     hidden_size: int = 512
     dropout: float = 0.5
 
@@ -125,6 +128,8 @@ class TextEncoder(Encoder):
         self.config = config
         self.channels = config.hidden_size
         self.embedding = nn.Embedding(vocabulary_size, config.embedding_size, padding_idx=PAD)
+        with torch.no_grad():
+            self.embedding.weight *= config.embedding_scale
         self.cells = CELLS[config.cell](
             config.embedding_size,
             config.hidden_size // (2 if config.bidirectional else 1),
@@ -196,23 +201,29 @@ class TextModel(nn.Module):
         outcome: TeacherForced = self.decoder(grid, targets.unsqueeze(1), fed_back)
         return outcome
 
-    @torch.inference_mode()
     def write(self, sources: Sequence[Sized], options: DecodingOptions) -> list[Hypothesis]:
-        """Generate what follows from each source.
+        """Generate what follows from each source, as `write_together`."""
+        return write_together([self], sources, options)
 
-        Args:
-            sources: What the encoder reads, such as the token ids of each sentence, of any lengths, at least one each.
-            options: Options of the search.
 
-        Returns:
-            The best hypothesis of each; with attention, its weights have the shape (tokens, vectors of the grid).
-        """
-        self.eval()
-        results: dict[int, Hypothesis] = {}
-        for batch in equal_lengths([len(source) for source in sources], SENTENCES_AT_ONCE):
-            grid = self.encoder.encode([sources[index] for index in batch])
-            results |= {index: best[0] for index, best in zip(batch, decode(self.decoder, grid, options), strict=True)}
-        return [results[index] for index in range(len(sources))]
+@torch.inference_mode()
+def write_together(models: Sequence[TextModel], sources: Sequence[Sized], options: DecodingOptions) -> list[Hypothesis]:
+    """Generate what follows from each source by the mean log-probabilities of several networks.
+
+    Args:
+        models: Networks with the same vocabularies.
+        sources: What the encoders read, such as the token ids of each sentence, of any lengths, at least one each.
+        options: Options of the search.
+
+    Returns:
+        The best hypothesis of each; with attention, its weights have the shape (tokens, vectors of the grid).
+    """
+    results: dict[int, Hypothesis] = {}
+    for batch in equal_lengths([len(source) for source in sources], SENTENCES_AT_ONCE):
+        grids = [model.eval().encoder.encode([sources[index] for index in batch]) for model in models]
+        found = decode([model.decoder for model in models], grids, options)
+        results |= {index: best[0] for index, best in zip(batch, found, strict=True)}
+    return [results[index] for index in range(len(sources))]
 
 
 def equal_lengths(lengths: Sequence[int], most: int, order: Sequence[int] | None = None) -> list[list[int]]:

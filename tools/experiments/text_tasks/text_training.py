@@ -7,15 +7,17 @@ import time
 from collections.abc import Callable, Sequence, Sized
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from text_encoder import TextConfig, TextModel, equal_lengths
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from captioner.data.text_files import read_whole
 from captioner.errors import CaptionerError
+from captioner.text.pieces import Pieces
 from captioner.text.vocabulary import PAD, Vocabulary
 from captioner.training.objectives.words import word_loss
 from captioner.training.optim import warmup_cosine
@@ -49,6 +51,7 @@ class FitOptions:
         batch_size: Sentences per step.
         learning_rate: Peak learning rate of AdamW.
         weight_decay: Decoupled weight decay.
+        ema: Decay per step of the moving average of the weights, in [0, 1); the average is what is scored and kept.
         label_smoothing: Share of the target probability that is spread over all tokens.
         word_dropout: Share of the words read, and of the tokens fed back, that are replaced by UNKNOWN.
         bf16: Whether to compute in bfloat16 where that is safe, which takes half the time on CPUs that have it.
@@ -60,6 +63,7 @@ class FitOptions:
     batch_size: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
+    ema: float = 0.99
     label_smoothing: float = 0.1
     word_dropout: float = 0.1
     bf16: bool = True
@@ -69,7 +73,7 @@ class FitOptions:
         for name in ("epochs", "patience", "batch_size"):
             if getattr(self, name) < 1:
                 raise CaptionerError(f"{name.replace('_', ' ')} is {getattr(self, name)}; it must be at least 1")
-        for name in ("label_smoothing", "word_dropout"):
+        for name in ("ema", "label_smoothing", "word_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise CaptionerError(f"{name.replace('_', ' ')} is {getattr(self, name)}; it must be in [0, 1)")
         if self.learning_rate <= 0:
@@ -103,7 +107,11 @@ class Trained(NamedTuple):
         content = read_checkpoint(folder / BEST, config.kind)
         if content is None:
             raise CaptionerError(f"{folder}: has no {BEST}; train first")
-        trained = cls.new(config(**content["config"]), Vocabulary(content["source"]), Vocabulary(content["target"]))
+        source, target = (
+            Vocabulary(each["words"], Pieces(**each["tokenizer"]) if each["tokenizer"] else None)
+            for each in (content["source"], content["target"])
+        )
+        trained = cls.new(config(**content["config"]), source, target)
         trained.model.load_state_dict(content["model"])
         return trained
 
@@ -113,9 +121,14 @@ class Trained(NamedTuple):
         return {
             "kind": config.kind,
             "config": asdict(config),
-            "source": list(self.source.words),
-            "target": list(self.target.words),
+            "source": _facts(self.source),
+            "target": _facts(self.target),
         }
+
+
+def _facts(vocabulary: Vocabulary) -> dict[str, Any]:
+    tokenizer = vocabulary.tokenizer
+    return {"words": list(vocabulary.words), "tokenizer": tokenizer and tokenizer.facts()}
 
 
 def read_checkpoint(path: Path, kind: str = TextConfig.kind) -> dict[str, Any] | None:
@@ -168,18 +181,6 @@ def make_batches(
     return batches
 
 
-@torch.no_grad()
-def mean_loss(model: TextModel, pairs: Sequence[Pair]) -> float:
-    """Mean cross-entropy per token of held-out pairs, END included, in nats."""
-    model.eval()
-    total = tokens = 0.0
-    for sources, targets in make_batches(pairs, 256):
-        outcome = model(sources, targets)
-        total += float(word_loss(outcome)) * len(outcome.targets)
-        tokens += len(outcome.targets)
-    return total / tokens
-
-
 def fit(
     trained: Trained, pairs: Sequence[Pair], score: Callable[[TextModel], float], options: FitOptions, folder: Path
 ) -> float:
@@ -201,6 +202,7 @@ def fit(
         CaptionerError: The folder has a run with other settings, or the loss is no longer finite.
     """
     model = trained.model
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.ema))  # type: ignore[no-untyped-call]
     steps = len(make_batches(pairs, options.batch_size))
     optimizer = torch.optim.AdamW(
         model.parameters(), options.learning_rate, betas=(0.9, 0.98), weight_decay=options.weight_decay, fused=True
@@ -214,6 +216,7 @@ def fit(
         if last["settings"] != settings:
             raise CaptionerError(f"{folder}: has a run with other data or options; name another folder")
         model.load_state_dict(last["model"])
+        average.load_state_dict(last["average"])
         optimizer.load_state_dict(last["optimizer"])
         schedule.load_state_dict(last["schedule"])
         begin, scores = last["epoch"], last["scores"]
@@ -221,13 +224,14 @@ def fit(
         if _is_over(scores, options.patience):
             break
         started = time.monotonic()
-        loss = _train_epoch(model, pairs, optimizer, schedule, options, epoch)
-        scores.append(score(model))
+        loss = _train_epoch(model, average, pairs, optimizer, schedule, options, epoch)
+        scores.append(score(cast(TextModel, average.module)))
         told = f"epoch {epoch + 1}: loss {loss:.3f}, validation {scores[-1]:.3f}, {time.monotonic() - started:.0f} s"
         print(told, file=sys.stderr, flush=True)
         if scores[-1] == max(scores):
-            write_checkpoint(folder / BEST, {**trained.describe(), "model": model.state_dict()})
-        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+            write_checkpoint(folder / BEST, {**trained.describe(), "model": average.module.state_dict()})
+        networks = {"model": model.state_dict(), "average": average.state_dict()}
+        state = {**networks, "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
         reached = {"kind": model.config.kind, "epoch": epoch + 1, "scores": scores}
         write_checkpoint(folder / LAST, {"settings": settings, **reached, **state})
     return float(max(scores))
@@ -239,6 +243,7 @@ def _is_over(scores: Sequence[float], patience: int) -> bool:
 
 def _train_epoch(
     model: TextModel,
+    average: AveragedModel,
     pairs: Sequence[Pair],
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
@@ -261,5 +266,6 @@ def _train_epoch(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
+        average.update_parameters(model)
         total += loss.item()
     return total / len(batches)

@@ -18,25 +18,26 @@ from dataclasses import replace
 from pathlib import Path
 
 import sacrebleu
-from text_alignment import draw
+from text_alignment import draw, of_words
 from text_encoder import TextConfig, TextModel
-from text_options import TOKENS, add_command, add_training_options, chosen, read_sentence, run
+from text_options import add_command, add_training_options, chosen, run
 from text_training import FitOptions, Pair, Trained, fit, read_lines
 
 from captioner.decoding import DecodingOptions
 from captioner.errors import CaptionerError
-from captioner.text.vocabulary import END, START, Vocabulary
+from captioner.text.pieces import Pieces
+from captioner.text.vocabulary import UNKNOWN, Vocabulary
 from captioner.utils.files import replacing
 
-MOST_WORDS = 60
+MOST_PIECES = 60
 """Longer sentences are not learned from, and no longer ones are written."""
 
-GREEDY = DecodingOptions(beam_size=1, max_words=MOST_WORDS, no_repeat_ngram=0)
+GREEDY = DecodingOptions(beam_size=1, max_words=MOST_PIECES, no_repeat_ngram=0)
 """The validation score's search: punctuation and articles may repeat."""
 
 
-def read_pairs(args: argparse.Namespace, split: str) -> tuple[list[list[str]], list[str]]:
-    """The tokens of the source sentences of a split, and its target sentences as they are.
+def read_pairs(args: argparse.Namespace, split: str) -> tuple[list[str], list[str]]:
+    """The source sentences of a split, and its target sentences.
 
     Raises:
         CaptionerError: A file is missing, or the two have different numbers of lines.
@@ -48,48 +49,44 @@ def read_pairs(args: argparse.Namespace, split: str) -> tuple[list[list[str]], l
     source, target = (read_lines(file) for file in files)
     if len(source) != len(target):
         raise CaptionerError(f"{files[0]} has {len(source)} lines and {files[1]} has {len(target)}; they must be pairs")
-    return TOKENS(source), target
+    return source, target
 
 
-def encode(vocabulary: Vocabulary, tokens: Sequence[str]) -> list[int]:
-    """The ids of a sentence; one that has no tokens is a single unknown word."""
-    return [vocabulary.id(token) for token in tokens] or [vocabulary.id("")]
+def learn_pieces(sentences: Sequence[str], size: int) -> Vocabulary:
+    """Learn subwords; those that only served to build others are left out."""
+    pieces = Pieces.learn(sentences, size)
+    counts = Counter(piece for sentence in sentences for piece in pieces.split(sentence))
+    return Vocabulary.from_counts(counts, min_count=1, tokenizer=pieces)
 
 
-def bleu(trained: Trained, source: Sequence[Sequence[str]], target: Sequence[str], options: DecodingOptions) -> str:
-    """BLEU of translations in lower case, by sacreBLEU, with its signature."""
-    metric = sacrebleu.BLEU(lowercase=True)
-    score = metric.corpus_score(translate(trained, source, options), [list(target)])
-    return f"{score.score:.2f} ({metric.get_signature()})"
+def encode(vocabulary: Vocabulary, sentence: str) -> list[int]:
+    """The ids of a sentence, without START and END; one that has no words is a single unknown one."""
+    return vocabulary.encode(sentence)[1:-1] or [UNKNOWN]
 
 
-def translate(trained: Trained, source: Sequence[Sequence[str]], options: DecodingOptions) -> list[str]:
-    """Translate tokenized sentences; the tokens of a translation are separated by spaces."""
-    found = trained.model.write([encode(trained.source, tokens) for tokens in source], options)
-    return [" ".join(trained.target.words[id_] for id_ in hypothesis.words) for hypothesis in found]
+def translate(trained: Trained, source: Sequence[str], options: DecodingOptions) -> list[str]:
+    """Translate sentences."""
+    found = trained.model.write([encode(trained.source, sentence) for sentence in source], options)
+    return [trained.target.text(hypothesis.words) for hypothesis in found]
 
 
 def train(args: argparse.Namespace) -> None:
     """Train, and print the best validation score: BLEU of greedy translations."""
     config, options = chosen(TextConfig, args), chosen(FitOptions, args)
     source, target = read_pairs(args, "train")
-    written = TOKENS(target)
-    vocabularies = [
-        Vocabulary.from_counts(Counter(token for tokens in side for token in tokens), args.min_count)
-        for side in (source, written)
-    ]
-    pairs = [
-        Pair(encode(vocabularies[0], read), [START, *map(vocabularies[1].id, said), END])
-        for read, said in zip(source, written, strict=True)
-        if 0 < len(read) <= MOST_WORDS and 0 < len(said) <= MOST_WORDS
-    ]
+    vocabularies = [learn_pieces(side, args.pieces) for side in (source, target)]
+    encoded = (
+        Pair(encode(vocabularies[0], read), vocabularies[1].encode(written))
+        for read, written in zip(source, target, strict=True)
+    )
+    pairs = [pair for pair in encoded if len(pair.source) <= MOST_PIECES and 2 < len(pair.target) <= MOST_PIECES + 2]
     if not pairs:
-        raise CaptionerError(f"{args.data}: has no pair of at most {MOST_WORDS} words; add text")
+        raise CaptionerError(f"{args.data}: has no pair of at most {MOST_PIECES} pieces; add text")
     source, target = read_pairs(args, "val")
 
     def score(model: TextModel) -> float:
         translations = translate(Trained(model, *vocabularies), source, GREEDY)
-        return float(sacrebleu.corpus_bleu(translations, [target], lowercase=True).score)
+        return float(sacrebleu.corpus_bleu(translations, [target]).score)
 
     trained = Trained.new(config, vocabularies[0], vocabularies[1], options.seed)
     print(f"BLEU of greedy translations, validation: {fit(trained, pairs, score, options, args.run):.2f}")
@@ -102,22 +99,28 @@ def search(args: argparse.Namespace) -> DecodingOptions:
 
 def test(args: argparse.Namespace) -> None:
     """Print the BLEU of a split."""
+    trained = Trained.load(args.run)
     source, target = read_pairs(args, args.split)
-    print(f"BLEU, {args.split}, beam of {args.beam}: {bleu(Trained.load(args.run), source, target, search(args))}")
+    metric = sacrebleu.BLEU()
+    score = metric.corpus_score(translate(trained, source, search(args)), [target]).score
+    print(f"BLEU, {args.split}, beam of {args.beam}: {score:.2f} ({metric.get_signature()})")
 
 
 def say(args: argparse.Namespace) -> None:
     """Print the translation of a sentence, and draw the alignment if asked."""
     trained = Trained.load(args.run)
-    tokens = read_sentence(args.sentence)
-    [hypothesis] = trained.model.write([encode(trained.source, tokens)], search(args))
-    written = [trained.target.words[id_] for id_ in hypothesis.words]
-    print(" ".join(written))
+    if not args.sentence.strip():
+        raise CaptionerError("the sentence has no words; give some")
+    source = encode(trained.source, args.sentence)
+    [hypothesis] = trained.model.write([source], search(args))
+    print(trained.target.text(hypothesis.words))
     if args.figure:
         if hypothesis.attention is None:
             raise CaptionerError(f"{args.run}: has no attention to draw; train with the view attention")
         with replacing(args.figure) as temporary:
-            draw(hypothesis.attention.numpy(), tokens, written, temporary, args.figure.suffix[1:] or "png")
+            read, written = trained.source.whole_words(source), trained.target.whole_words(hypothesis.words)
+            weights = of_words(hypothesis.attention.numpy(), read[1], written[1])
+            draw(weights, read[0], written[0], temporary, args.figure.suffix[1:] or "png")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -131,8 +134,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.add_argument("--data", type=Path, required=True, help="folder of the pairs")
         command.add_argument("--source", default="de", help="language that is read: the files' ending (default: de)")
         command.add_argument("--target", default="en", help="language that is written (default: en)")
-    training.add_argument("--min-count", type=int, default=2, help="rarer tokens are unknown (default: 2)")
-    add_training_options(training, TextConfig(hidden_size=256), FitOptions())
+    training.add_argument("--pieces", type=int, default=4000, help="subwords of each language (default: 4000)")
+    add_training_options(training, TextConfig(hidden_size=256, dropout=0.3), FitOptions(epochs=7))
     testing.add_argument("--split", default="test_2016_flickr", help="default: test_2016_flickr")
     saying.add_argument("sentence", help="in the language that is read")
     saying.add_argument("--figure", type=Path, help="also draw the attention, word by word, to this file")
