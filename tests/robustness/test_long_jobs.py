@@ -40,7 +40,7 @@ def test_killed_at_random_moments_the_file_is_as_from_one_run(checkpoint: Path, 
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 4
     modules = "captioner.pipeline,captioner.cli.jsonl,captioner.cli.resume"
-    again = kill_at_random(KILLS, 0.05, 0.7, modules, [*command, str(killed), "--resume"])
+    again = kill_at_random(KILLS, 0.05, 0.3, modules, [*command, str(killed), "--resume"])
     done = processes.run(again, capture_output=True)
     assert done.returncode == 1, done.stderr
     assert int(done.stdout) >= 3

@@ -222,14 +222,14 @@ def test_a_failing_callback_of_the_users_own_is_told_with_its_place(
     (tmp_path / "own_parts.py").write_text(
         "from lightning.pytorch import Callback\n"
         "class Divides(Callback):\n"
-        "    def on_train_start(self, trainer, pl_module):\n"
+        "    def setup(self, trainer, pl_module, stage):\n"
         "        1 / 0\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     assert run(config, tmp_path, CALLBACKS, "own_parts.Divides", "--allow_package", "own_parts") == 2
     assert refused(capsys) == (
         "captioner: train: Divides of trainer.callbacks failed: division by zero (ZeroDivisionError in own_parts.py, "
-        "on_train_start); set it otherwise, or leave it out"
+        "setup); set it otherwise, or leave it out"
     )
 
 
