@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import traceback
@@ -50,6 +51,7 @@ def errors_in_one_line() -> Iterator[None]:
         raise CaptionerError(f"train: {' '.join(str(error).split('. ')[0].split())}; lower it") from error
     except RuntimeError as error:
         if loader := _LOADER.search(str(error)):
+            _kill_loaders()
             raise CaptionerError(
                 f"a process that loads images {loader['end'].splitlines()[0]}; if memory is short, lower data.workers "
                 "or data.batch_size; resume the run to continue"
@@ -70,6 +72,16 @@ def errors_in_one_line() -> Iterator[None]:
     except Exception as error:
         _refuse_what_failed(error)
         raise
+
+
+def _kill_loaders() -> None:
+    """End the other data loading processes.
+
+    One that waits for a lock of the queue, which the killed process held, would wait for ever; and since all ignore
+    SIGTERM, by which torch and Python end them, so would this process.
+    """
+    for process in multiprocessing.active_children():
+        process.kill()
 
 
 def _refuse_what_failed(error: Exception) -> None:
