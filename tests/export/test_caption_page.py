@@ -250,7 +250,8 @@ def test_what_failed_has_nothing_to_copy(tab: Any, tmp_path: Path) -> None:
 def blind(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a page and graphs of a small model without attention."""
     folder = tmp_path_factory.mktemp("blind")
-    make_captioner("none").save(folder / "model.safetensors", dtype=torch.int8)
+    # A seed without near ties, which the rounding of other arithmetic decides.
+    make_captioner("none", seed=3).save(folder / "model.safetensors", dtype=torch.int8)
     write_page(folder / "page.html", folder / "model.safetensors", RUNTIME)
     write_onnx(folder / "model.onnx", folder / "model.safetensors")
     return folder

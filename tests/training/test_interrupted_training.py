@@ -77,7 +77,7 @@ def test_killed_at_random_moments_a_run_ends_with_equal_weights(config: Path, tm
     done = run([*CAPTIONER, *arguments(config, whole)], env=environment)
     assert done.returncode == 0
     command = arguments(config, killed, "--save_every_steps", "1")
-    again = kill_at_random(KILLS, 0.3, 2.5, "captioner.training.run", command, last=killed / LAST)
+    again = kill_at_random(KILLS, 0.3, 1.2, "captioner.training.run", command, last=killed / LAST)
     done = run(again, 10 * LONGEST, env=environment, stdout=subprocess.PIPE)
     assert done.returncode == 0
     assert int(done.stdout.split()[-1]) >= 3
