@@ -23,19 +23,8 @@ from captioner.errors import CaptionerError
 from captioner.text.vocabulary import SPECIAL_WORDS, Vocabulary
 
 COLORS = {"red": (220, 30, 30), "green": (40, 160, 60), "blue": (40, 70, 210)}
-TINY = [
-    "--image-size",
-    "32",
-    "--embedding-size",
-    "16",
-    "--hidden-size",
-    "32",
-    "--no-bf16",
-    "--dropout",
-    "0",
-    "--ema",
-    "0",
-]
+TINY = ["--image-size", "32", "--embedding-size", "16", "--hidden-size", "32"]
+TINY += ["--no-bf16", "--dropout", "0", "--ema", "0"]
 LEARNING = ["--batch-size", "16", "--learning-rate", "1e-2", "--epochs", "20", "--patience", "20"]
 
 

@@ -19,7 +19,7 @@ from captioner.utils.runtime import keep_freed_memory
 Options = TypeVar("Options", bound=TextConfig | FitOptions)
 
 TOKENS = Tokenization("13a", lowercase=True)
-"""What both tasks read and write: sacreBLEU's standard tokens in lower case, punctuation included."""
+"""What is classified, or asked: sacreBLEU's standard tokens in lower case, punctuation included."""
 
 
 def add_training_options(parser: argparse.ArgumentParser, config: TextConfig, options: FitOptions) -> None:
