@@ -76,8 +76,13 @@ class Finder:
             signal.raise_signal(signal.SIGINT)
 
 sys.meta_path.insert(0, Finder())
+def at_exit():
+    signal.raise_signal(signal.SIGINT)
+    for _ in range(2):  # Python 3.10 calls a handler when it jumps back
+        pass
+
 if moment == "atexit":
-    atexit.register(signal.raise_signal, signal.SIGINT)
+    atexit.register(at_exit)
 from captioner.__main__ import run
 run()
 """
