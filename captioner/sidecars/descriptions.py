@@ -7,8 +7,9 @@ import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import IO, cast
 
-from PIL import Image, ImageFile, IptcImagePlugin
+from PIL import Image, IptcImagePlugin
 
 import captioner.data.images  # noqa: F401 (keeps Pillow from telling of damaged files)
 from captioner.errors import CaptionerError
@@ -87,39 +88,52 @@ def mapped(path: Path) -> Iterator[mmap.mmap]:
     Raises:
         CaptionerError: It cannot be read.
     """
-    try:
+    with reading(path):
         regular_size(path)
         with path.open("rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except FileNotFoundError:
-        raise CaptionerError(f"{path}: no such file; check the path") from None
-    except (OSError, ValueError) as error:
-        raise CaptionerError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     with content:
         yield content
 
 
-def words_in_picture(path: Path) -> str:
-    """Read a human description embedded in an image: in XMP, EXIF, IPTC, or a PNG's text; empty if there is none."""
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Tell in one line, as a `CaptionerError`, why a file cannot be read."""
     try:
-        with mapped(path) as content:
+        yield
+    except FileNotFoundError:
+        raise CaptionerError(f"{path}: no such file; check the path") from None
+    except (OSError, ValueError) as error:
+        raise CaptionerError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def words_in_picture(path: Path) -> str:
+    """Read a human description embedded in an image; empty if there is none, or if it cannot be read."""
+    with contextlib.suppress(CaptionerError), mapped(path) as content:
+        packet = None
+        with contextlib.suppress(CaptionerError):  # without XMP, or damaged: other fields may have a description
             packet = container_of(content).find(content)
+        return words_in(content, packet)
+    return ""
+
+
+def words_in(content: mmap.mmap, packet: bytes | None) -> str:
+    """Read a human description embedded in an image: in XMP, EXIF, IPTC, or a PNG's text; empty if there is none.
+
+    Args:
+        content: The image's file.
+        packet: Its XMP, if any.
+    """
+    with contextlib.suppress(CaptionerError):
         if packet and (words := words_in_packet(packet)):
             return words
-    except CaptionerError:
-        pass  # unsupported or damaged XMP: other fields may still have a description
     # Pillow's plug-ins raise almost anything for damaged files.
-    with contextlib.suppress(Exception), _opened(path) as image:
+    with contextlib.suppress(Exception), Image.open(cast(IO[bytes], content)) as image:
         found = [image.getexif().get(_EXIF_DESCRIPTION), image.info.get("Description")]
         iptc = IptcImagePlugin.getiptcinfo(image) or {}
         found.append(iptc.get(_IPTC_CAPTION))
         return next(filter(None, map(_words, found)), "")
     return ""
-
-
-def _opened(path: Path) -> ImageFile.ImageFile:
-    regular_size(path)
-    return Image.open(path)
 
 
 def words_in_packet(content: bytes) -> str:

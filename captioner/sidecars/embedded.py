@@ -14,9 +14,10 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from captioner.errors import CaptionerError
-from captioner.sidecars.descriptions import Description, container_of, mapped, words_in_picture
+from captioner.sidecars.descriptions import Description, container_of, mapped, reading, words_in
 from captioner.sidecars.manifest import NAME, Entry, digest_of, pack, unpack
 from captioner.sidecars.policy import Captioned, Slot
 from captioner.sidecars.splices import Content, Splice, reverse, write
@@ -28,23 +29,45 @@ FORM = "embedded"
 _FIELDS = (DESCRIPTION, ALT_TEXT)
 
 
+class _Seen(NamedTuple):
+    """What was read of an image.
+
+    Attributes:
+        state: The file's inode, size and time, by which changes are told.
+        packet: Its XMP packet, if any.
+        words: The human description in its metadata, empty if there is none.
+    """
+
+    state: tuple[int, int, int]
+    packet: bytes | None
+    words: str
+
+
 class Picture(Target):
     """An image with captions in its XMP packet."""
 
     def __init__(self, path: Path, maker: Maker) -> None:
+        self._last: _Seen | None = None
         super().__init__(
             FORM,
             path,
             dict.fromkeys(_FIELDS, path),
             lambda content: Description(content, _FIELDS, maker),
-            lambda: {DESCRIPTION: words_in_picture(path)},
+            lambda: {DESCRIPTION: self._seen().words},
         )
 
     def read(self) -> bytes | None:
         """The XMP packet; None if there is none."""
-        with mapped(self.path) as content, _naming(self.path):
-            packet: bytes | None = container_of(content).find(content)
-        return packet
+        return self._seen().packet
+
+    def _seen(self) -> _Seen:
+        """Read the image, unless that was done since it was last changed."""
+        state = _state(self.path)
+        if self._last is None or self._last.state != state:
+            with mapped(self.path) as content, _naming(self.path):
+                packet = container_of(content).find(content)
+                self._last = _Seen(state, packet, words_in(content, packet))
+        return self._last
 
     def is_as_written(self, entry: Entry) -> bool:
         """Whether the image is unchanged since it was written, so that the entry restores it."""
@@ -83,12 +106,12 @@ class Picture(Target):
         old: Entry | None,
     ) -> tuple[Entry, Callable[[], None]]:
         """Write to the image as it was without captions from this program, so that changes do not accumulate."""
-        state = _state(self.path)
+        state, packet, _ = self._seen()
         with mapped(self.path) as whole, _naming(self.path):
             undone = None if old is None else _recorded(whole, old)
             base: Content = whole if undone is None else _spliced(whole, undone)
-            packet = container_of(base).find(base)
             if undone is not None:
+                packet = container_of(base).find(base)
                 ours = {key: slot.text for key, slot in slots.items() if slot.ours}
                 document, texts = self.document(packet), {**ours, **texts}
             new = document.with_texts(texts, captions)
@@ -125,7 +148,8 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def _state(path: Path) -> tuple[int, int, int]:
-    status = path.stat()
+    with reading(path):
+        status = path.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
