@@ -12,33 +12,37 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from captioner.errors import CaptionerError
 from captioner.sidecars.descriptions import Description, container_of, mapped, reading, words_in
 from captioner.sidecars.manifest import NAME, Entry, digest_of, pack, unpack
 from captioner.sidecars.policy import Captioned, Slot
-from captioner.sidecars.splices import Content, Splice, reverse, write
-from captioner.sidecars.targets import CHANGED, Document, Maker, Row, Target, texts_before
+from captioner.sidecars.splices import Content, Splice, reverse, splice
+from captioner.sidecars.targets import CHANGED, Document, Maker, Row, Target, Write, texts_before
 from captioner.sidecars.xmp import ALT_TEXT, DESCRIPTION
-from captioner.utils.files import replacing
+from captioner.utils.files import Replacement, replacing
 
 FORM = "embedded"
 _FIELDS = (DESCRIPTION, ALT_TEXT)
+
+
+State: TypeAlias = tuple[int, int, int]
+"""A file's inode, size and time, by which changes are told."""
 
 
 class _Seen(NamedTuple):
     """What was read of an image.
 
     Attributes:
-        state: The file's inode, size and time, by which changes are told.
+        state: The file's state when it was read.
         packet: Its XMP packet, if any.
         words: The human description in its metadata, empty if there is none.
     """
 
-    state: tuple[int, int, int]
+    state: State
     packet: bytes | None
     words: str
 
@@ -93,7 +97,8 @@ class Picture(Target):
                     action, text = "changed", CHANGED
                 splices = container_of(content).put(content, self.document(packet).with_texts(back, {}))
             if not is_trial:
-                self._rewrite(content, splices)
+                with replacing(self.path) as temporary:
+                    self._rewrite(content, splices, temporary)
         return Row(action, self.path, text)
 
     def _compose(
@@ -104,7 +109,7 @@ class Picture(Target):
         captions: Mapping[str, Captioned],
         slots: Mapping[str, Slot],
         old: Entry | None,
-    ) -> tuple[Entry, Callable[[], None]]:
+    ) -> tuple[Entry, Write]:
         """Write to the image as it was without captions from this program, so that changes do not accumulate."""
         state, packet, _ = self._seen()
         with mapped(self.path) as whole, _naming(self.path):
@@ -119,23 +124,35 @@ class Picture(Target):
             splices = container_of(base).put(base, new)
             facts = _facts(base, splices, new)
 
-        def apply() -> None:
-            if _state(self.path) != state:
-                raise CaptionerError(f"{self.path}: was changed by another program meanwhile; run the command again")
-            with mapped(self.path) as whole:
-                self._rewrite(whole if undone is None else _spliced(whole, undone), splices)
+        def write() -> Replacement:
+            new = _Unchanged(self.path, state)
+            with new.writing() as temporary, mapped(self.path) as whole:
+                self._rewrite(whole if undone is None else _spliced(whole, undone), splices, temporary)
+            return new
 
-        return facts, apply
+        return facts, write
 
-    def _rewrite(self, content: Content, splices: Sequence[Splice]) -> None:
-        """Replace the image, keeping its times, permissions and owner."""
-        with replacing(self.path) as temporary:
-            with temporary.open("wb") as file:
-                write(content, splices, file)
-            shutil.copystat(self.path, temporary)
-            status = self.path.stat()
-            with contextlib.suppress(PermissionError):
-                os.chown(temporary, status.st_uid, status.st_gid)
+    def _rewrite(self, content: Content, splices: Sequence[Splice], temporary: Path) -> None:
+        """Write the new image to a temporary file, with the times, permissions and owner of the old one."""
+        with temporary.open("wb") as file:
+            splice(content, splices, file)
+        shutil.copystat(self.path, temporary)
+        status = self.path.stat()
+        with contextlib.suppress(PermissionError):
+            os.chown(temporary, status.st_uid, status.st_gid)
+
+
+class _Unchanged(Replacement):
+    """Replaces an image, unless another program has changed it meanwhile."""
+
+    def __init__(self, path: Path, state: State) -> None:
+        super().__init__(path)
+        self._image, self._state = path, state
+
+    def commit(self) -> None:
+        if _state(self._image) != self._state:
+            raise CaptionerError(f"{self._image}: was changed by another program meanwhile; run the command again")
+        super().commit()
 
 
 @contextlib.contextmanager
@@ -147,7 +164,7 @@ def _naming(path: Path) -> Iterator[None]:
         raise CaptionerError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from error
 
 
-def _state(path: Path) -> tuple[int, int, int]:
+def _state(path: Path) -> State:
     with reading(path):
         status = path.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns
@@ -155,7 +172,7 @@ def _state(path: Path) -> tuple[int, int, int]:
 
 def _spliced(content: Content, splices: Sequence[Splice]) -> bytes:
     buffer = io.BytesIO()
-    write(content, splices, buffer)
+    splice(content, splices, buffer)
     return buffer.getvalue()
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import repeat
 from pathlib import Path
 from types import TracebackType
 
@@ -16,6 +15,7 @@ from captioner.sidecars.manifest import BusyError, Entry, Manifest, Manifests, f
 from captioner.sidecars.policy import Captioned, Policy
 from captioner.sidecars.survey import Survey, Wish, clash
 from captioner.sidecars.targets import Change, Maker, Row, Target
+from captioner.utils.files import Replacement
 
 _BATCH = 64
 """Number of images whose manifest lines are synced together."""
@@ -23,9 +23,11 @@ _BATCH = 64
 _BATCHES_AHEAD = 4
 """Maximum number of batches that wait to be written."""
 
-_WRITERS = 2
-"""Number of files written in parallel, since most time is spent waiting for the disk. More threads wait for each other,
-which takes the processor's time."""
+_BYTES_TOGETHER = 2**26
+"""Files of this size together take the place of the old ones, so that little more of the disk is needed."""
+
+_SYNCED_AT_ONCE = 4
+"""Number of files that are synced in parallel, which is but waiting for the disk."""
 
 _IDLE = ("keep", "same", "unsure")
 
@@ -92,7 +94,7 @@ class Job:
         self._batch = _Batch()
         self._running: deque[Future[list[Row]]] = deque()
         self._thread = ThreadPoolExecutor(1)
-        self._writers = ThreadPoolExecutor(_WRITERS)
+        self._syncing = ThreadPoolExecutor(_SYNCED_AT_ONCE)
 
     def __enter__(self) -> Job:
         return self
@@ -101,7 +103,7 @@ class Job:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._thread.shutdown(cancel_futures=True)
-        self._writers.shutdown()
+        self._syncing.shutdown()
         self._manifests.close()
 
     def wanted(self) -> Iterator[Path]:
@@ -261,25 +263,89 @@ class Job:
                 self._manifests.of(folder).append(lines)
             except CaptionerError as error:
                 full[folder] = str(error)
-        for result in self._writers.map(_apply, changes, repeat(full)):
-            rows += result
-        return rows
+        pending = [_Pending(target, change, full.get(target.path.parent)) for target, change in changes]
+        self._replace(pending)
+        return rows + [row for each in pending for row in each.rows()]
+
+    def _replace(self, pending: Sequence[_Pending]) -> None:
+        """Write files in steps that many take together.
+
+        Each by itself would change what the file system has just written to its journal, and take twice its time.
+        """
+        group: list[_Pending] = []
+        size = 0
+        try:
+            for each in pending:
+                group.append(each)
+                each.attempt(each.write)
+                size += each.size
+                if size > _BYTES_TOGETHER:
+                    self._settle(group)
+                    group, size = [], 0
+            self._settle(group)
+        finally:
+            for each in group:
+                each.discard()
+
+    def _settle(self, group: Sequence[_Pending]) -> None:
+        """Let files that were written take the place of the old ones."""
+        list(self._syncing.map(lambda each: each.attempt(each.sync), group))
+        for each in group:
+            each.attempt(each.commit)
 
 
-def _apply(each: tuple[Target, Change], full: Mapping[Path, str]) -> Sequence[Row]:
-    """Write a file, unless its folder has no usable manifest."""
-    target, change = each
-    if change.apply is None:
-        return _told(target, change)
-    if target.path.parent in full:
-        return [Row("error", target.path, f"{target.path}: {full[target.path.parent]}")]
-    try:
-        change.apply()
-    except CaptionerError as error:
-        return [Row("error", target.path, str(error))]
-    except OSError as error:
-        return [Row("error", target.path, f"{target.path}: {error.strerror or error}")]
-    return _told(target, change)
+class _Pending:
+    """A file that is being written.
+
+    Args:
+        target: The file.
+        change: What is written.
+        refusal: Why its folder has no usable manifest, without which nothing is written.
+    """
+
+    def __init__(self, target: Target, change: Change, refusal: str | None) -> None:
+        self._target = target
+        self._change = change
+        self._new: Replacement | None = None
+        self._error = f"{target.path}: {refusal}" if refusal and change.write else None
+        self.size = 0
+
+    def attempt(self, step: Callable[[], None]) -> None:
+        """Take a step, unless an earlier one has failed."""
+        if self._error is not None:
+            return
+        try:
+            step()
+        except CaptionerError as error:
+            self._error = str(error)
+        except OSError as error:
+            self._error = f"{self._target.path}: {error.strerror or error}"
+        if self._error is not None:
+            self.discard()
+
+    def write(self) -> None:
+        if self._change.write is not None:
+            self._new = self._change.write()
+        if self._new is not None:
+            self.size = self._new.size
+
+    def sync(self) -> None:
+        if self._new is not None:
+            self._new.sync()
+
+    def commit(self) -> None:
+        if self._new is not None:
+            self._new.commit()
+
+    def discard(self) -> None:
+        if self._new is not None:
+            self._new.discard()
+
+    def rows(self) -> Sequence[Row]:
+        """The report."""
+        if self._error is not None:
+            return [Row("error", self._target.path, self._error)]
+        return _told(self._target, self._change)
 
 
 def _told(target: Target, change: Change) -> Sequence[Row]:

@@ -26,7 +26,7 @@ class Splice(NamedTuple):
 
 
 def reverse(content: Content, splices: Iterable[Splice]) -> list[Splice]:
-    """The splices that undo `write`."""
+    """The splices that undo `splice`."""
     back, shift = [], 0
     for start, end, new in sorted(splices):
         back.append(Splice(start + shift, start + shift + len(new), bytes(content[start:end])))
@@ -34,7 +34,7 @@ def reverse(content: Content, splices: Iterable[Splice]) -> list[Splice]:
     return back
 
 
-def write(content: Content, splices: Iterable[Splice], file: BinaryIO) -> None:
+def splice(content: Content, splices: Iterable[Splice], file: BinaryIO) -> None:
     """Write content with non-overlapping ranges replaced."""
     place = 0
     for start, end, new in sorted(splices):

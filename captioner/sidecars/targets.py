@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias
 from captioner.errors import CaptionerError
 from captioner.sidecars.manifest import Entry, Manifests, digest_of, pack, unpack
 from captioner.sidecars.policy import Captioned, Decision, Policy, Slot
-from captioner.utils.files import regular_size, replacing
+from captioner.utils.files import Replacement, regular_size, replacing
 
 CHANGED = "was changed since it was written; the text stays as it is"
 LARGEST = 2**28
@@ -74,6 +74,9 @@ class Row:
     slot: str = ""
 
 
+Write: TypeAlias = Callable[[], Replacement | None]
+
+
 @dataclass(frozen=True)
 class Change:
     """A planned write.
@@ -81,12 +84,13 @@ class Change:
     Attributes:
         rows: Lines of the report.
         entry: The manifest entry to append first; None for no change.
-        apply: Writes the file.
+        write: Writes the new file, which then has to take the place of the old one; returns None where no file is left,
+            and the old one is removed.
     """
 
     rows: list[Row]
     entry: Entry | None = None
-    apply: Callable[[], None] | None = None
+    write: Write | None = None
 
 
 class Target:
@@ -182,8 +186,8 @@ class Target:
         for key, text in texts.items():
             before = slots[key].before if slots[key].ours else slots[key].text
             entry["slots"][key] = {"text": text, "before": before} | _facts(maker, captions[key])
-        facts, apply = self._compose(content, document, {**texts, **dict.fromkeys(gone)}, used, slots, old)
-        return Change(rows, entry | facts, apply)
+        facts, write = self._compose(content, document, {**texts, **dict.fromkeys(gone)}, used, slots, old)
+        return Change(rows, entry | facts, write)
 
     def is_as_written(self, entry: Entry) -> bool:
         """Whether the file is unchanged since it was written."""
@@ -263,8 +267,8 @@ class Target:
         captions: Mapping[str, Captioned],
         slots: Mapping[str, Slot],
         old: Entry | None,
-    ) -> tuple[Entry, Callable[[], None]]:
-        """Build the manifest data to restore the file, and the function that writes the file."""
+    ) -> tuple[Entry, Write]:
+        """Build the manifest data to restore the file, and the function that writes the new one."""
         new = document.with_texts(texts, captions)
         facts: Entry
         if old is not None and content is not None and digest_of(content) == old["sha256"]:
@@ -273,7 +277,17 @@ class Target:
             ours = {key: slot.before for key, slot in slots.items() if slot.ours}
             modified = self.path.stat().st_mtime_ns if content is not None and not ours else None
             facts = {"original": pack(document.with_texts(ours, {}) if ours else content), "modified": modified}
-        return facts | {"sha256": digest_of(new or b"")}, lambda: self._replace(new)
+
+        def write() -> Replacement | None:
+            if new is None:
+                self.path.unlink(missing_ok=True)
+                return None
+            replacement = Replacement(self.path)
+            with replacement.writing() as temporary:
+                temporary.write_bytes(new)
+            return replacement
+
+        return facts | {"sha256": digest_of(new or b"")}, write
 
     def _replace(self, new: bytes | None, modified: int | None = None) -> None:
         if new is None:

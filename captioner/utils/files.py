@@ -19,38 +19,96 @@ TEMPORARY_NAME_PART = 40
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Replace a file atomically: yield the path of a temporary file, which replaces ``path`` at the end of the block.
 
-    The file is synced before it is renamed, so that a crash leaves either the old file or the new one. If the block
-    raises, the temporary file is removed and ``path`` is unchanged.
+    If the block raises, the temporary file is removed and ``path`` is unchanged.
+
+    Args:
+        path: As for `Replacement`.
+
+    Raises:
+        CaptionerError: As for `Replacement`.
+    """
+    new = Replacement(path)
+    with new.writing() as temporary:
+        yield temporary
+    try:
+        new.sync()
+        new.commit()
+    finally:
+        new.discard()
+
+
+class Replacement:
+    """A temporary file that replaces another one atomically, in steps, so that many can take each step together.
+
+    The file is synced before it is renamed, so that a crash leaves either the old file or the new one.
 
     Args:
         path: The file to write. A missing folder is created, a link is followed, and a file that is replaced keeps its
             permissions.
 
     Raises:
-        CaptionerError: The folder cannot be created or written to, the disk is full, or ``path`` is a folder or a
-            device.
+        CaptionerError: In any step, the folder cannot be created or written to, the disk is full, or ``path`` is a
+            folder or a device.
     """
-    target = Path(os.path.realpath(path))
-    temporary: Path | None = None
-    try:
-        before = refuse_to_follow(target, path)
-        if before is None:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f".{target.name[:TEMPORARY_NAME_PART]}."
-        descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=target.parent)
-        temporary = Path(name)
-        os.close(descriptor)
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask() if before is None else stat.S_IMODE(before.st_mode))
-        temporary.replace(target)
-        temporary = None
-    except OSError as error:
-        raise CaptionerError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = path
+        self._target = Path(os.path.realpath(path))
+        with self._telling():
+            self._before = refuse_to_follow(self._target, path)
+            if self._before is None:
+                self._target.parent.mkdir(parents=True, exist_ok=True)
+            prefix = f".{self._target.name[:TEMPORARY_NAME_PART]}."
+            descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=self._target.parent)
+            self._temporary: Path | None = Path(name)
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Path]:
+        """Yield the path of the temporary file, to be written to; if the block raises, it is removed."""
+        assert self._temporary is not None
+        try:
+            with self._telling():
+                yield self._temporary
+        except BaseException:
+            self.discard()
+            raise
+
+    @property
+    def size(self) -> int:
+        """Bytes of the temporary file."""
+        return 0 if self._temporary is None else self._temporary.stat().st_size
+
+    def sync(self) -> None:
+        """Wait until the content is on the disk."""
+        if self._temporary is None:
+            return
+        with self._telling():
+            self._temporary.chmod(0o666 & ~_umask() if self._before is None else stat.S_IMODE(self._before.st_mode))
+            with self._temporary.open("rb") as file:
+                os.fsync(file.fileno())
+
+    def commit(self) -> None:
+        """Take the place of the old file."""
+        if self._temporary is None:
+            return
+        with self._telling():
+            self._temporary.replace(self._target)
+            self._temporary = None
+
+    def discard(self) -> None:
+        """Remove the temporary file, if it has not taken the place of the old one."""
+        if self._temporary is not None:
+            self._temporary.unlink(missing_ok=True)
+            self._temporary = None
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            told = f"cannot write {self._path}: {error.strerror or error}; choose another place"
+            raise CaptionerError(told) from error
 
 
 def regular_size(path: Path) -> int:

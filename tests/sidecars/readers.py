@@ -17,6 +17,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 from captioner.sidecars.manifest import Manifests
 from captioner.sidecars.policy import Captioned, Policy
 from captioner.sidecars.targets import Maker, Row, Target
+from captioner.utils.files import Replacement
 
 MAKER = Maker("tiny@123456789abc", "1.2.3")
 
@@ -71,12 +72,19 @@ def write(target: Target, text: str = "a dog", confidence: float | None = 0.5, *
     try:
         captions = dict.fromkeys(target.pictures, Captioned(text, -3.0, confidence))
         change = target.change(captions, Policy(**policy), manifests, MAKER)
-        if change.entry is not None and change.apply is not None:
+        if change.entry is not None and change.write is not None:
             manifests.of(target.path.parent).append([change.entry])
-            change.apply()
+            put(change.write())
         return change.rows
     finally:
         manifests.close()
+
+
+def put(new: Replacement | None) -> None:
+    """Lets a file that was written take the place of the old one."""
+    if new is not None:
+        new.sync()
+        new.commit()
 
 
 def undo(target: Target) -> Row | None:

@@ -19,6 +19,7 @@ from readers import (
     needs,
     picture,
     pixels,
+    put,
     save,
     their_packet,
     undo,
@@ -27,6 +28,8 @@ from readers import (
 
 from captioner.errors import CaptionerError
 from captioner.sidecars.embedded import Picture
+from captioner.sidecars.manifest import Manifests
+from captioner.sidecars.policy import Captioned, Policy
 from captioner.sidecars.xmp import ALT_TEXT, DESCRIPTION, Packet
 
 SAVED: dict[str, dict[str, Any]] = {
@@ -285,3 +288,37 @@ def test_a_hard_link_keeps_the_picture_as_it_was(tmp_path: Path) -> None:
     write(Picture(path, MAKER))
     assert (tmp_path / "backup.png").read_bytes() == before
     assert path.read_bytes() != before
+
+
+@pytest.mark.parametrize("moment", ["read", "written"])
+def test_a_picture_that_another_program_changes_meanwhile_stays(moment: str, tmp_path: Path) -> None:
+    path = saved(tmp_path, "rgb.png", False, None)
+    theirs = saved(tmp_path, "deep.png", True, their_packet()).read_bytes()
+    target = Picture(path, MAKER)
+    captions = dict.fromkeys(target.pictures, Captioned("a dog", -3.0))
+    change = target.change(captions, Policy(), Manifests(), MAKER)
+    assert change.write is not None
+    if moment == "read":
+        path.write_bytes(theirs)
+    new = change.write()
+    assert new is not None
+    new.sync()
+    path.write_bytes(theirs)
+    with pytest.raises(CaptionerError, match="rgb.png: was changed by another program meanwhile; run the"):
+        new.commit()
+    new.discard()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["deep.png", "rgb.png"]
+    assert path.read_bytes() == theirs
+
+
+def test_a_picture_that_was_changed_since_it_was_looked_at_is_read_again(tmp_path: Path) -> None:
+    path = saved(tmp_path, "rgb.png", False, None)
+    target = Picture(path, MAKER)
+    assert not any(slot.words for slot in target.slots(Manifests()).values())
+    save(path, picture(), False, their_packet("<dc:source>theirs</dc:source>"))
+    change = target.change(dict.fromkeys(target.pictures, Captioned("a dog", -3.0)), Policy(), Manifests(), MAKER)
+    assert change.write is not None
+    put(change.write())
+    packet = Packet(Picture(path, MAKER).read())
+    assert packet.texts[DESCRIPTION] == "a dog"
+    assert b"<dc:source>theirs</dc:source>" in packet.content

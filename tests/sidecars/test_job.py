@@ -47,7 +47,7 @@ def ends_early(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str) -> None
     """A run that ends when the manifest is written and nothing else is."""
     before = state(folder)
     with monkeypatch.context() as patch:
-        patch.setattr("captioner.sidecars.job._apply", lambda each, full: [])
+        patch.setattr("captioner.sidecars.job._Pending.write", lambda pending: None)
         run(folder, text)
     assert state(folder) == before
 
@@ -103,3 +103,22 @@ def test_many_runs_leave_the_way_back(folder: Path) -> None:
     undo(folder)
     assert state(folder) == before
     assert not (folder / NAME).exists()
+
+
+@pytest.mark.parametrize("together", [1, 2**26])
+def test_a_picture_that_went_away_keeps_no_other_from_its_caption(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, together: int
+) -> None:
+    monkeypatch.setattr("captioner.sidecars.job._BYTES_TOGETHER", together)
+    rows: list[Row] = []
+    with Job(Wish([folder], ("embedded",), NAMES[0]), Policy(), MAKER, "x", False, rows.append) as job:
+        for number, picture in enumerate(list(job.wanted())):
+            if picture.name == "1.png":
+                picture.unlink()
+            job.take(Captioned(f"caption {number}", -3.0))
+        job.finish()
+    assert [(row.action, row.path.name) for row in rows if row.path.name == "1.png"] == [("error", "1.png")]
+    assert not list(folder.glob(".*.part"))
+    for name in ("0.jpg", "2.webp", "3.tif"):
+        assert b"caption " in (folder / name).read_bytes()
+    assert not (folder / "1.png").exists()

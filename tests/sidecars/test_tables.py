@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from readers import MAKER, undo
+from readers import MAKER, put, undo
 
 from captioner.sidecars import coco, csv_file, metadata_jsonl
 from captioner.sidecars.manifest import Manifests
@@ -32,9 +32,9 @@ def write(target: Target, **policy: object) -> list[Row]:
     slots = target.slots(manifests)
     wanted = [name for name in target.pictures if rules.wants(slots[name])]
     change = target.change({name: Captioned(f"a {name[0]}", -2.0, 0.5) for name in wanted}, rules, manifests, MAKER)
-    if change.entry is not None and change.apply is not None:
+    if change.entry is not None and change.write is not None:
         manifests.of(target.path.parent).append([change.entry])
-        change.apply()
+        put(change.write())
     manifests.close()
     return change.rows
 
