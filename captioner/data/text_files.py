@@ -28,11 +28,7 @@ def read_text(path: str | Path, held_out: float) -> tuple[list[str], list[str]]:
     Raises:
         CaptionerError: The file cannot be read, or too short.
     """
-    path = Path(path)
-    text = read_whole(path)
-    is_json = path.name.removesuffix(".gz").endswith(".jsonl")
-    groups = list(_captions(text, f"text {path}")) if is_json else [(None, [line]) for line in text.splitlines()]
-    groups = [(split, lines) for split, lines in groups if any(line.strip() for line in lines)]
+    groups = _groups(Path(path))
     if any(split is not None for split, _ in groups):
         parts = [[g for g in groups if (g[0] or "train") == name] for name in ("train", "val")]
     else:
@@ -42,6 +38,21 @@ def read_text(path: str | Path, held_out: float) -> tuple[list[str], list[str]]:
     if not train or not val:
         raise CaptionerError(f"text {path}: has too few lines to learn from some and be tested on others")
     return train, val
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """Read all lines of a file, whatever split it names, without blank ones.
+
+    Args:
+        path: As for `read_text`.
+
+    Raises:
+        CaptionerError: The file cannot be read, or has no line.
+    """
+    lines = [line.strip() for _, group in _groups(Path(path)) for line in group if line.strip()]
+    if not lines:
+        raise CaptionerError(f"text {path}: has no line; name a file with text")
+    return lines
 
 
 def read_whole(path: Path) -> str:
@@ -61,6 +72,14 @@ def read_whole(path: Path) -> str:
         raise CaptionerError(f"text {path}: is damaged or truncated ({error}); get a complete copy") from error
     except UnicodeDecodeError as error:
         raise CaptionerError(f"text {path}: is not UTF-8 at byte {error.start}; convert it") from error
+
+
+def _groups(path: Path) -> list[tuple[str | None, list[str]]]:
+    """The lines of each image, or each line by itself, with the split."""
+    text = read_whole(path)
+    is_json = path.name.removesuffix(".gz").endswith(".jsonl")
+    groups = list(_captions(text, f"text {path}")) if is_json else [(None, [line]) for line in text.splitlines()]
+    return [(split, lines) for split, lines in groups if any(line.strip() for line in lines)]
 
 
 def _captions(text: str, source: str) -> Iterator[tuple[str | None, list[str]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ class LanguageConfig:
 
     Attributes:
         decoder: Configuration of the decoder, without attention and image.
-        unit: Kind of the tokens: ``words`` or ``characters``.
+        unit: Kind of the tokens: ``words``, ``characters``, or ``tokens``, which spaces divide.
     """
 
     decoder: DecoderConfig = field(default_factory=lambda: BLIND)
@@ -35,8 +36,8 @@ class LanguageConfig:
                 )
         if self.decoder.members != 1:
             raise CaptionerError(f"decoder.members is {self.decoder.members}; a language model has 1")
-        if self.unit not in ("words", "characters"):
-            raise CaptionerError(f"unit {self.unit!r} is unknown; choose words or characters")
+        if self.unit not in get_args(Unit):
+            raise CaptionerError(f"unit {self.unit!r} is unknown; choose {', '.join(get_args(Unit))}")
 
 
 class LanguageModel(nn.Module):

@@ -68,7 +68,8 @@ def join_words(words: Sequence[str]) -> str:
     return text
 
 
-Unit = Literal["words", "characters"]
+Unit = Literal["words", "characters", "tokens"]
+"""What a language model reads: words as the COCO scores split them, characters, or what spaces divide."""
 
 
 class Vocabulary:
@@ -196,10 +197,14 @@ class Vocabulary:
 
 
 def split_text(text: str, unit: Unit) -> list[str]:
-    """Split a line into words or characters."""
-    return split_words(text) if unit == "words" else list(text)
+    """Split a line into words, characters or tokens."""
+    if unit == "words":
+        return split_words(text)
+    return list(text) if unit == "characters" else text.split()
 
 
 def join_text(parts: list[str], unit: Unit) -> str:
-    """Join words or characters to a line."""
-    return join_words(parts) if unit == "words" else "".join(parts)
+    """Join words, characters or tokens to a line."""
+    if unit == "words":
+        return join_words(parts)
+    return ("" if unit == "characters" else " ").join(parts)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from captioner.data.text_files import read_text
+from captioner.data.text_files import read_lines, read_text
 from captioner.errors import CaptionerError
 from captioner.text.vocabulary import END, START, Unit, Vocabulary, split_text
 from captioner.training.checkpointing import progress
@@ -94,12 +94,14 @@ class TextData(lightning.LightningDataModule):
 
     Args:
         text: Text files, one sentence a line, or JSON lines of captions; see `captioner.data.text_files.read_text`.
-        unit: What is read: ``words``, as the tokeniser of the COCO scores splits them, or ``characters``.
+        unit: What is read: ``words``, as the tokeniser of the COCO scores splits them, ``characters``, or ``tokens``,
+            which spaces divide, for text that was tokenized before.
         min_count: Words or characters that are rarer in the training lines become UNKNOWN.
         batch_size: Tracks that are read side by side.
         steps: Words read before the weights change: gradients reach back so far, the state beyond.
         shuffle: Whether lines come in a new order each epoch: right for captions, wrong for a book.
         held_out: Share of the lines that is held out, where the files do not say, in (0, 1).
+        held_out_text: Text files for validation, in the same forms; all of ``text`` is then for training.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class TextData(lightning.LightningDataModule):
         steps: int = 35,
         shuffle: bool = True,
         held_out: float = 0.05,
+        held_out_text: list[str] | str | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("min_count", min_count), ("batch_size", batch_size), ("steps", steps)):
@@ -119,6 +122,7 @@ class TextData(lightning.LightningDataModule):
         if not 0 < held_out < 1:
             raise CaptionerError(f"data.held_out is {held_out}; it must be greater than 0 and less than 1")
         self.files = [text] if isinstance(text, str) else text
+        self.held_out_files = [held_out_text] if isinstance(held_out_text, str) else held_out_text or []
         self.unit = unit
         self.min_count = min_count
         self.batch_size = batch_size
@@ -130,8 +134,14 @@ class TextData(lightning.LightningDataModule):
     @cached_property
     def lines(self) -> tuple[list[list[str]], list[list[str]]]:
         """The tokens of the lines for training and for validation."""
-        parts = [read_text(file, self.held_out) for file in self.files]
-        train, val = ([split_text(line, self.unit) for part in parts for line in part[k]] for k in (0, 1))
+        if self.held_out_files:
+            texts = [
+                [line for file in files for line in read_lines(file)] for files in (self.files, self.held_out_files)
+            ]
+        else:
+            parts = [read_text(file, self.held_out) for file in self.files]
+            texts = [[line for part in parts for line in part[k]] for k in (0, 1)]
+        train, val = ([split_text(line, self.unit) for line in text] for text in texts)
         return train, val
 
     @cached_property

@@ -17,11 +17,11 @@ from training_runs import load_ckpt, run, small_config
 
 from captioner import checkpoint
 from captioner.cli import main
-from captioner.data.text_files import read_text
+from captioner.data.text_files import read_lines, read_text
 from captioner.errors import CaptionerError
 from captioner.models.decoder import DecoderConfig
 from captioner.models.language_model import BLIND, LanguageConfig, LanguageModel
-from captioner.text.vocabulary import END, START
+from captioner.text.vocabulary import END, START, UNKNOWN
 from captioner.training.text_datamodule import ChunkSampler, Stream, TextData
 from captioner.utils.seeding import batch_seed
 
@@ -99,6 +99,22 @@ def test_text_that_cannot_be_used_is_told(tmp_path: Path, name: str, content: by
     with pytest.raises(CaptionerError, match=message) as caught:
         read_text(file, held_out=0.5)
     assert str(file) in str(caught.value)
+
+
+def test_a_held_out_text_leaves_all_of_the_other_to_learn_from(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("mr. <unk> said N\n\nN n.v.\n")
+    (tmp_path / "valid.jsonl").write_text('{"captions": ["<unk> N"], "split": "train"}\n')
+    files = [str(tmp_path / "train.txt"), str(tmp_path / "train.txt")]
+    data = TextData(files, unit="tokens", min_count=1, held_out_text=str(tmp_path / "valid.jsonl"))
+    assert data.lines == ([["mr.", "<unk>", "said", "N"], ["N", "n.v."]] * 2, [["<unk>", "N"]])
+    assert set(data.vocabulary.words[4:]) == {"mr.", "said", "N", "n.v."}
+    assert data.vocabulary.id("<unk>") == UNKNOWN
+
+
+def test_an_empty_held_out_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("\n \n")
+    with pytest.raises(CaptionerError, match=r"empty\.txt: has no line; name a file with text"):
+        read_lines(tmp_path / "empty.txt")
 
 
 # Chunks.

@@ -1,0 +1,89 @@
+"""Tells the perplexity of a text to a language model.
+
+    python tools/experiments/perplexity.py runs/penn_treebank/language_model.safetensors ptb.test.txt
+
+Every token is predicted from all before it, the end of each line too: the text is read once from its first line to its
+last, the state carried. A token that the vocabulary lacks is <unk>, which is read and predicted like any other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from captioner import checkpoint
+from captioner.data.text_files import read_lines
+from captioner.errors import CaptionerError
+from captioner.models.language_model import LanguageModel
+from captioner.text.vocabulary import END, START, Vocabulary, split_text
+
+CHUNK = 1000
+"""Tokens that are read at once, which bounds the memory that their probabilities take."""
+
+
+class Surprise(NamedTuple):
+    """How unexpected a text is.
+
+    Attributes:
+        tokens: Tokens, the end of each line included.
+        unknown: Those of them that the vocabulary lacks.
+        nats: Negative log-probability of all.
+    """
+
+    tokens: int
+    unknown: int
+    nats: float
+
+    @property
+    def perplexity(self) -> float:
+        """The exponential of the mean negative log-probability of a token."""
+        return math.exp(self.nats / self.tokens)
+
+
+@torch.inference_mode()
+def measure(model: LanguageModel, vocabulary: Vocabulary, lines: Sequence[str]) -> Surprise:
+    """Read a text as one stream.
+
+    Args:
+        model: The language model.
+        vocabulary: Its tokens.
+        lines: The lines of the text.
+    """
+    tokens = [split_text(line, model.config.unit) for line in lines]
+    ids = torch.tensor([[id_ for line in tokens for id_ in (START, *map(vocabulary.id, line), END)]])
+    grid = model.nothing(1)
+    state, nats = model.start(grid), 0.0
+    for begin in range(0, ids.shape[1] - 1, CHUNK):
+        chunk = ids[:, begin : begin + CHUNK + 1]
+        logits, state = model.decoder.unroll(chunk[:, :-1], state, grid)
+        loss = cross_entropy(logits.float().flatten(0, 1), chunk[:, 1:].flatten(), ignore_index=START, reduction="sum")
+        nats += float(loss)
+    unknown = sum(token not in vocabulary for line in tokens for token in line)
+    return Surprise(sum(map(len, tokens)) + len(tokens), unknown, nats)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool; return 0, or 1 on an error."""
+    parser = argparse.ArgumentParser(description="Tell the perplexity of a text to a language model.")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="language_model.safetensors of a run")
+    parser.add_argument("text", type=Path, metavar="FILE", help="text, as for data.held_out_text")
+    args = parser.parse_args(argv)
+    try:
+        found = measure(*checkpoint.read(args.model).build_language_model(), read_lines(args.text))
+    except CaptionerError as error:
+        print(f"perplexity: {error}", file=sys.stderr)
+        return 1
+    told = f"perplexity {found.perplexity:.2f}, {math.log2(found.perplexity):.3f} bits a token"
+    print(f"{told}, {found.tokens:,} tokens, {found.unknown:,} of them unknown")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
