@@ -75,6 +75,7 @@ class Row:
 
 
 Write: TypeAlias = Callable[[], Replacement | None]
+"""Writes a new file, which then has to take the place of the old one; None where the old one is removed."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,7 @@ class Change:
     Attributes:
         rows: Lines of the report.
         entry: The manifest entry to append first; None for no change.
-        write: Writes the new file, which then has to take the place of the old one; returns None where no file is left,
-            and the old one is removed.
+        write: Writes the file; None for no change.
     """
 
     rows: list[Row]

@@ -28,9 +28,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         CaptionerError: As for `Replacement`.
     """
     new = Replacement(path)
-    with new.writing() as temporary:
-        yield temporary
     try:
+        with new.writing() as temporary:
+            yield temporary
         new.sync()
         new.commit()
     finally:
@@ -70,6 +70,8 @@ class Replacement:
         try:
             with self._telling():
                 yield self._temporary
+                mode = 0o666 & ~_umask() if self._before is None else stat.S_IMODE(self._before.st_mode)
+                self._temporary.chmod(mode)
         except BaseException:
             self.discard()
             raise
@@ -83,10 +85,8 @@ class Replacement:
         """Wait until the content is on the disk."""
         if self._temporary is None:
             return
-        with self._telling():
-            self._temporary.chmod(0o666 & ~_umask() if self._before is None else stat.S_IMODE(self._before.st_mode))
-            with self._temporary.open("rb") as file:
-                os.fsync(file.fileno())
+        with self._telling(), self._temporary.open("rb") as file:
+            os.fsync(file.fileno())
 
     def commit(self) -> None:
         """Take the place of the old file."""
