@@ -14,7 +14,7 @@ import torch
 import translate
 from PIL import Image
 from text_alignment import of_words
-from text_encoder import CELLS, TextConfig, TextEncoder, TextModel, equal_lengths, write_together
+from text_encoder import CELLS, CHOICES, TextConfig, TextEncoder, TextModel, equal_lengths, write_together
 from text_training import LAST, FitOptions, Pair, Trained, fit, make_batches, read_checkpoint
 
 from captioner.decoding import DecodingOptions
@@ -69,9 +69,12 @@ def test_a_word_changes_later_states_and_of_two_directions_all(bidirectional: bo
     assert differs.nonzero().flatten().tolist() == changed
 
 
-@pytest.mark.parametrize("view", ["last", "mean", "attention"])
-def test_what_is_written_depends_on_no_other_sentence(view: str) -> None:
-    made, sentences = model(view=view), ids([3, 1, 7, 3, 4, 1, 7])
+@pytest.mark.parametrize(
+    ("view", "attention"),
+    [("last", "soft"), ("mean", "soft"), *(("attention", each) for each in CHOICES["attention"])],
+)
+def test_what_is_written_depends_on_no_other_sentence(view: str, attention: str) -> None:
+    made, sentences = model(view=view, attention=attention), ids([3, 1, 7, 3, 4, 1, 7])
     together = made.write(sentences, SEARCH)
     for sentence, found in zip(sentences, together, strict=True):
         [alone] = made.write([sentence], SEARCH)

@@ -17,7 +17,10 @@ from captioner.training.noising import drop_tokens
 
 Cell = Literal["rnn", "gru", "lstm"]
 View = Literal["last", "mean", "attention"]
+Attention = Literal["soft", "spatial", "top_down"]
 CELLS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+CHOICES = {"cell": get_args(Cell), "view": get_args(View), "attention": get_args(Attention)}
+"""The values of those fields of a configuration that have few."""
 
 SENTENCES_AT_ONCE = 64
 """Sentences of one length that are decoded together."""
@@ -31,7 +34,9 @@ class TextConfig:
         kind: What checkpoints of such networks say that they are.
         cell: Recurrent cell of the encoder; the decoder's is an LSTM.
         view: What the decoder sees of the encoder's states: ``last`` is the final one of each direction, ``mean`` their
-            mean, and ``attention`` adds soft attention over all of them at every word.
+            mean, and ``attention`` adds attention over all of them at every word.
+        attention: The decoder's attention, if the view has one: ``soft`` attends before the word that was written last
+            is read, ``spatial`` and ``top_down`` after it; see `captioner.models.decoder.DecoderConfig`.
         bidirectional: Whether a second encoder reads the sentence from its end.
         layers: Number of stacked recurrent layers of the encoder.
         embedding_size: Length of a word vector, on both sides.
@@ -45,6 +50,7 @@ class TextConfig:
 
     cell: Cell = "lstm"
     view: View = "attention"
+    attention: Attention = "soft"
     bidirectional: bool = True
     layers: int = 1
     embedding_size: int = 256
@@ -53,7 +59,7 @@ class TextConfig:
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
-        for name, known in (("cell", get_args(Cell)), ("view", get_args(View))):
+        for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise CaptionerError(f"{name} {getattr(self, name)!r} is unknown; choose {' or '.join(known)}")
         for name in ("layers", "embedding_size", "hidden_size"):
@@ -68,7 +74,7 @@ class TextConfig:
     def decoder(self) -> DecoderConfig:
         """Configuration of the decoder, whose first state is computed from the mean of the grid."""
         return DecoderConfig(
-            attention="soft" if self.view == "attention" else "none",
+            attention=self.attention if self.view == "attention" else "none",
             image_input="initial_state",
             embedding_size=self.embedding_size,
             hidden_size=self.hidden_size,

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
-from text_encoder import Cell, TextConfig, View
+from text_encoder import CHOICES, TextConfig
 from text_training import FitOptions
 
 from captioner.errors import CaptionerError
@@ -27,7 +27,7 @@ def add_training_options(parser: argparse.ArgumentParser, config: TextConfig, op
     for defaults in (config, options):
         for each in fields(defaults):
             value = getattr(defaults, each.name)
-            known = {"cell": get_args(Cell), "view": get_args(View)}.get(each.name)
+            known = CHOICES.get(each.name)
             flag, help_ = f"--{each.name.replace('_', '-')}", f"default: {value}"
             if isinstance(value, bool):
                 parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=value)
