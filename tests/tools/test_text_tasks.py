@@ -90,6 +90,13 @@ def test_what_is_written_depends_on_no_other_sentence(view: str, attention: str)
     assert len({round(found.log_probability, 3) for found in together}) > 3  # they differ by what is read
 
 
+def test_normalized_states_differ_in_direction_alone() -> None:
+    torch.manual_seed(3)
+    grid = TextEncoder(config(hidden_size=64, normalized=True), 20).eval()(torch.tensor(ids([5, 5, 5])))
+    torch.testing.assert_close(grid.mean(-1), torch.zeros(3, 5), atol=1e-5, rtol=0)
+    torch.testing.assert_close(grid.norm(dim=-1), torch.full((3, 5), 8.0), atol=0.05, rtol=0)
+
+
 def test_batches_are_of_one_length_and_hold_everything_once() -> None:
     lengths = [3, 1, 3, 3, 2, 1, 3]
     batches = equal_lengths(lengths, 2, order=[6, 5, 4, 3, 2, 1, 0])

@@ -42,6 +42,8 @@ class TextConfig:
         embedding_size: Length of a word vector, on both sides.
         embedding_scale: Standard deviation of the initial vectors of the words read. If it is small, a rare word says
             little until it is learned; if it is large, attention tells words apart from the beginning.
+        normalized: Whether each of the encoder's states is normalized (Ba et al., 2016): states are small at first, so
+            that attention sees little difference between them for long.
         hidden_size: Length of the decoder's state, and of the encoder's states, both directions together.
         dropout: Dropout rate of word vectors, states, and before the output, in [0, 1).
     """
@@ -55,6 +57,7 @@ class TextConfig:
     layers: int = 1
     embedding_size: int = 256
     embedding_scale: float = 1.0
+    normalized: bool = False
     hidden_size: int = 512
     dropout: float = 0.5
 
@@ -144,6 +147,7 @@ class TextEncoder(Encoder):
             dropout=config.dropout if config.layers > 1 else 0.0,
             bidirectional=config.bidirectional,
         )
+        self.norm = nn.LayerNorm(self.channels) if config.normalized else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, sentences: Tensor) -> Tensor:
@@ -162,7 +166,7 @@ class TextEncoder(Encoder):
             states = (
                 torch.cat([forward[..., :half], backward[..., half:]], -1) if self.config.bidirectional else forward
             )
-        grid: Tensor = self.dropout(states)
+        grid: Tensor = self.dropout(self.norm(states))
         return grid
 
     def encode(self, sources: Sequence[Sequence[int]], word_dropout: float = 0.0) -> Tensor:
