@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.add_argument("--target", default="en", help="language that is written (default: en)")
     training.add_argument("--pieces", type=int, default=4000, help="subwords of each language (default: 4000)")
     config = TextConfig(attention="spatial", normalized=True, dropout=0.3)
-    add_training_options(training, config, FitOptions(epochs=14))
+    add_training_options(training, config, FitOptions(epochs=12, learning_rate=1e-3))
     testing.add_argument("--split", default="test_2016_flickr", help="default: test_2016_flickr")
     saying.add_argument("sentence", help="in the language that is read")
     saying.add_argument("--figure", type=Path, help="also draw the attention, word by word, to this file")
