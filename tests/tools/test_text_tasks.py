@@ -144,6 +144,14 @@ def test_the_attention_of_words_is_the_sum_over_pieces_read_and_the_mean_over_th
     np.testing.assert_allclose(of_words(weights, [1, 2], [2, 1]), [[0.2, 0.8], [1.0, 0.0]])
 
 
+def test_no_translation_is_empty() -> None:
+    made = model()
+    with torch.no_grad():
+        made.decoder.output_bias[END] = 1e4
+    found = made.write(ids([3, 1]), translate.GREEDY)
+    assert [len(hypothesis.words) for hypothesis in found] == [1, 1]
+
+
 def reversed_pairs(folder: Path) -> None:
     """German sentences, and English ones that say the same backwards: different ones in each split."""
     chosen = random.Random(1)

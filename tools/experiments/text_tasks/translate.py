@@ -32,8 +32,8 @@ from captioner.utils.files import replacing
 MOST_PIECES = 60
 """Longer sentences are not learned from, and no longer ones are written."""
 
-GREEDY = DecodingOptions(beam_size=1, max_words=MOST_PIECES, no_repeat_ngram=0)
-"""The validation score's search: punctuation and articles may repeat."""
+GREEDY = DecodingOptions(beam_size=1, min_words=1, max_words=MOST_PIECES, no_repeat_ngram=0)
+"""The validation score's search: no translation is empty; punctuation and articles may repeat."""
 
 
 def read_pairs(args: argparse.Namespace, split: str) -> tuple[list[str], list[str]]:
@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     saying.add_argument("--figure", type=Path, help="also draw the attention, word by word, to this file")
     for command in (testing, saying):
         command.add_argument("--beam", type=int, default=5, help="default: 5")
-        command.add_argument("--length-penalty", type=float, default=1.0, help="default: 1")
+        command.add_argument("--length-penalty", type=float, default=0.3, help="default: 0.3")
     return run(parser, argv)
 
 
