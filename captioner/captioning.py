@@ -21,6 +21,7 @@ from captioner.data.transforms import Transform
 from captioner.decoding.options import DecodingOptions, Word
 from captioner.errors import CaptionerError
 from captioner.text.vocabulary import Vocabulary, split_words
+from captioner.utils.caching import memoized
 from captioner.utils.threads import map_in_threads
 from captioner.whole_words import WholeWords
 
@@ -289,7 +290,7 @@ def with_ids(options: DecodingOptions, vocabulary: Vocabulary) -> DecodingOption
         CaptionerError: A word is empty, several words, or not in the vocabulary; or one of the prompt is forbidden.
     """
     if vocabulary.tokenizer is not None:
-        WholeWords(options, vocabulary)
+        _whole_words(options, vocabulary)
         return options
 
     def ids(name: str, needed: bool = True) -> tuple[int, ...]:
@@ -333,8 +334,13 @@ def resolve(options: DecodingOptions, vocabulary: Vocabulary) -> tuple[DecodingO
     """
     if vocabulary.tokenizer is None:
         return with_ids(options, vocabulary), None
-    rules = WholeWords(options, vocabulary)
+    rules = _whole_words(options, vocabulary)
     return rules.token_options, rules
+
+
+@memoized(maxsize=4)
+def _whole_words(options: DecodingOptions, vocabulary: Vocabulary) -> WholeWords:
+    return WholeWords(options, vocabulary)
 
 
 def _id(word: Word, name: str, vocabulary: Vocabulary, needed: bool) -> int | None:

@@ -23,7 +23,7 @@ from captioner.text.pieces import (
 )
 from captioner.text.vocabulary import END, PAD, SPECIAL_WORDS, UNKNOWN, Vocabulary
 
-TOKENS_OF_WORD: dict[Kind, int] = {"words": 2, "characters": 12, "bpe": 6}
+TOKENS_OF_WORD: dict[Kind, int] = {"words": 2, "characters": 12, "bpe": 6, "unigram": 6}
 """Bound on the mean number of tokens of a word, punctuation included; beyond it, a caption is cut."""
 
 _ROUNDING = 1e-6

@@ -26,11 +26,11 @@ GERMAN = [
     "Zwei Hunde spielen auf der Wiese.",
     "Die Männer stehen, der Hund bellt.",
 ]
-KINDS: tuple[Kind, ...] = ("words", "bpe")
+KINDS: tuple[Kind, ...] = ("words", "bpe", "unigram")
 
 
 def made(kind: Kind) -> Captioner:
-    tokenizer = Pieces.learn(GERMAN * 5, 90) if kind == "bpe" else Pieces(kind)
+    tokenizer = Pieces(kind) if kind in ("words", "characters") else Pieces.learn(GERMAN * 5, 90, kind)
     return make_captioner(vocabulary=Vocabulary.from_captions(GERMAN, 1, tokenizer=tokenizer))
 
 
@@ -61,6 +61,7 @@ def test_files_for_torch_and_onnx_caption_as_the_model_does(kind: Kind, tmp_path
             assert one.given == two.given == (2 if "prompt" in each else 0)
             assert two.word_log_probabilities == pytest.approx(one.word_log_probabilities, abs=0.02)
             assert "▁" not in one.text + "".join(one.words)
+            assert one.continuation == one.text.removeprefix(each.get("prompt", "")).lstrip()
             assert "".join(one.words) == one.text.replace(" ", "")
             assert one.attention is not None
             assert len(one.attention) == len(one.words)

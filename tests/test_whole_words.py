@@ -33,7 +33,7 @@ CAPTIONS = {
 }
 GERMAN = CAPTIONS["German"]
 SPACED = ["German", "Arabic"]
-KINDS: tuple[Kind, ...] = ("words", "characters", "bpe")
+KINDS: tuple[Kind, ...] = ("words", "characters", "bpe", "unigram")
 MODELS = [
     (language, kind) for language in CAPTIONS for kind in KINDS if language in SPACED or kind != "words"
 ]  # what the guide advises
@@ -42,7 +42,7 @@ MODELS = [
 @cache
 def vocabulary_of(language: str, kind: Kind) -> Vocabulary:
     captions = CAPTIONS[language]
-    tokenizer = Pieces.learn(captions * 5, 90) if kind == "bpe" else Pieces(kind)
+    tokenizer = Pieces(kind) if kind in ("words", "characters") else Pieces.learn(captions * 5, 90, kind)
     return Vocabulary.from_captions(captions, 1, tokenizer=tokenizer)
 
 

@@ -6,6 +6,7 @@ to join pieces is to write them one after another. Capitals, punctuation and mar
 
 from __future__ import annotations
 
+import json
 import os
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -20,7 +21,8 @@ from captioner.utils.caching import memoized
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-Kind = Literal["words", "characters", "bpe"]
+Learned = Literal["bpe", "unigram"]
+Kind = Literal["words", "characters", Learned]
 
 SPACE = "▁"
 _UNKNOWN = "<unk>"
@@ -47,8 +49,8 @@ class Pieces:
 
     Attributes:
         kind: ``words`` divides at spaces and punctuation, and after an apostrophe (l' homme); ``characters`` divides
-            everywhere; ``bpe`` (Sennrich et al., 2016) divides words, or text without spaces, into subwords that are
-            learned from captions.
+            everywhere; ``bpe`` (Sennrich et al., 2016) and ``unigram`` (Kudo, 2018) divide words, or text without
+            spaces, into subwords that are learned from captions.
         model: The learned subwords, as JSON of Hugging Face's tokenizers; empty for the other kinds.
 
     Raises:
@@ -61,27 +63,38 @@ class Pieces:
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind) or not isinstance(self.model, str):
             raise CaptionerError(f"has the tokenizer {str(self.kind)[:40]!r}, unknown here; update captioner")
-        if bool(self.model) != (self.kind == "bpe"):
+        if bool(self.model) != (self.kind in get_args(Learned)):
             raise CaptionerError(f"its tokenizer {self.kind!r} lacks its subwords, or has some; it was edited")
 
     @classmethod
-    def learn(cls, captions: Iterable[str], size: int) -> Pieces:
-        """Learn subwords from captions.
+    def learn(cls, captions: Iterable[str], size: int, kind: Learned = "bpe") -> Pieces:
+        """Learn subwords from captions; from the same ones always the same.
 
         Args:
             captions: Captions of the training split.
             size: Number of subwords, at most.
+            kind: ``bpe`` joins the most frequent neighbors again and again; ``unigram`` finds those that make the
+                captions most likely, and divides a word as is most likely.
 
         Raises:
-            CaptionerError: The package tokenizers is missing.
+            CaptionerError: The package tokenizers is missing, or the captions have more characters than the size.
         """
         library = _library()
-        tokenizer = library.Tokenizer(library.models.BPE(unk_token=_UNKNOWN))
+        bpe = kind == "bpe"
+        tokenizer = library.Tokenizer(library.models.BPE(unk_token=_UNKNOWN) if bpe else library.models.Unigram())
         divide = library.pre_tokenizers
         tokenizer.pre_tokenizer = divide.Sequence([divide.Metaspace(), divide.Punctuation()])
-        trainer = library.trainers.BpeTrainer(vocab_size=size, special_tokens=[_UNKNOWN], show_progress=False)
-        tokenizer.train_from_iterator(map(normalize, captions), trainer)
-        return cls("bpe", tokenizer.to_str())
+        options = {"vocab_size": size, "special_tokens": [_UNKNOWN], "show_progress": False}
+        trainers = library.trainers
+        trainer = trainers.BpeTrainer(**options) if bpe else trainers.UnigramTrainer(unk_token=_UNKNOWN, **options)
+        try:
+            tokenizer.train_from_iterator(map(normalize, captions), trainer)
+        except Exception as error:  # the library raises no kind of its own
+            raise CaptionerError(f"{size} subwords cannot be learned ({first_line(error)}); ask for more") from error
+        if not bpe:
+            learned = json.loads(tokenizer.to_str())["model"]["vocab"]
+            tokenizer.model = library.models.Unigram(_in_order(learned), unk_id=0)
+        return cls(kind, tokenizer.to_str())
 
     def facts(self) -> dict[str, str]:
         """Return it in plain JSON values, for `Pieces`."""
@@ -90,7 +103,7 @@ class Pieces:
     def split(self, text: str) -> list[str]:
         """Split a caption into pieces, the first of which begins with a space as words within it do."""
         text = normalize(text)
-        if self.kind == "bpe":
+        if self.model:
             pieces: list[str] = self._subwords.encode(text, add_special_tokens=False).tokens
             return pieces
         if self.kind == "words":
@@ -122,6 +135,23 @@ class Pieces:
             return loaded
         except Exception as error:  # the library raises no kind of its own
             raise CaptionerError(f"its subwords are malformed ({first_line(error)}); get an undamaged copy") from error
+
+
+def _in_order(learned: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+    """The subwords of a unigram model with their log-probabilities, `_UNKNOWN` first, as each training finds them.
+
+    The trainer adds up in an order of its own, and tells apart, by `_STEP`, characters that are too rare to be learned.
+    """
+    scores = dict(learned)
+    unknown = scores.pop(_UNKNOWN)
+    characters = [piece for piece in scores if len(piece) == 1]
+    lowest = min(scores.values(), default=0.0)
+    rare = {piece for piece in characters if scores[piece] < lowest + _STEP * (len(characters) + 1)}
+    rounded = {piece: round(lowest if piece in rare else score, 3) for piece, score in scores.items()}
+    return [(_UNKNOWN, unknown), *sorted(rounded.items(), key=lambda item: (-item[1], item[0]))]
+
+
+_STEP = 1e-4
 
 
 def _library() -> ModuleType:

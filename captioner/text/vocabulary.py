@@ -111,7 +111,7 @@ class Vocabulary:
         Raises:
             CaptionerError: No word is frequent enough.
         """
-        if tokenizer is not None and tokenizer.kind == "bpe":
+        if tokenizer is not None and tokenizer.model:
             known = (piece for piece in tokenizer.known_subwords() if piece not in SPECIAL_WORDS)
             return cls([*SPECIAL_WORDS, *known], tokenizer)
         split = split_words if tokenizer is None else tokenizer.split

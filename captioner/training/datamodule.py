@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import lightning
 import torch
@@ -36,7 +36,7 @@ from captioner.errors import CaptionerError
 from captioner.models.captioner import CaptionModel
 from captioner.models.efficientnet_lite import EfficientNetLite
 from captioner.models.encoder import GridEncoder
-from captioner.text.pieces import Pieces
+from captioner.text.pieces import Kind, Learned, Pieces
 from captioner.text.vocabulary import Vocabulary
 from captioner.training.checkpointing import progress
 from captioner.training.feature_extraction import describe_origin, encode_images
@@ -44,7 +44,7 @@ from captioner.utils.console import print_status
 from captioner.utils.counter import counting
 from captioner.utils.seeding import refuse_another_seed, run_seed
 
-TokenizerOption = Literal["english", "words", "characters", "bpe"]
+TokenizerOption = Literal["english", Kind]
 
 _CURES = {
     "train": "training needs some: write train for those to train on, or omit the splits and have a share drawn for "
@@ -92,9 +92,9 @@ class CaptionData(lightning.LightningDataModule):
         concepts: Whether batches tell which concepts captions and tags of an image name, and the vocabulary has the
             words of ImageNet's classes; for decoders with concepts.
         tokenizer: ``english`` is words in lower case without punctuation. The others are for any language, and keep
-            capitals and punctuation: ``words`` where spaces stand between words, ``characters`` and ``bpe``, subwords
-            that are learned from the training captions, anywhere.
-        subwords: Number of subwords that ``bpe`` learns, at most.
+            capitals and punctuation: ``words`` where spaces stand between words; anywhere ``characters``, and ``bpe``
+            and ``unigram``, subwords that are learned from the training captions.
+        subwords: Number of subwords that ``bpe`` and ``unigram`` learn, at most.
     """
 
     def __init__(
@@ -218,8 +218,8 @@ class CaptionData(lightning.LightningDataModule):
     def _tokenizer(self, texts: Sequence[str]) -> Pieces | None:
         if self.tokenizer == "english":
             return None
-        if self.tokenizer == "bpe":
-            return Pieces.learn(texts, self.subwords)
+        if self.tokenizer == "bpe" or self.tokenizer == "unigram":
+            return Pieces.learn(texts, self.subwords, self.tokenizer)
         return Pieces(self.tokenizer)
 
     def describe(self) -> dict[str, Any]:
@@ -238,8 +238,8 @@ class CaptionData(lightning.LightningDataModule):
         count = len(self.vocabulary)
         if self.vocabulary_from is not None:
             return f"the {count} words of {self.vocabulary_from.name}"
-        if self.tokenizer == "bpe":
-            return f"{count} subwords (BPE) learned from training captions"
+        if self.tokenizer in get_args(Learned):
+            return f"{count} subwords ({self.tokenizer}) learned from training captions"
         kind = "characters" if self.tokenizer == "characters" else "words"
         return f"{count} {kind} seen {self.min_count} times or more in training captions"
 

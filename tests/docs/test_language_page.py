@@ -63,7 +63,7 @@ def test_the_page_leads_from_a_table_to_captions(folder: Path, capsys: pytest.Ca
     assert "nrefs:2|case:mixed|punct:yes|tok:13a" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("tokenizer", ["characters", "bpe"])
+@pytest.mark.parametrize("tokenizer", ["characters", "bpe", "unigram"])
 def test_captions_without_spaces_are_learned(tokenizer: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     japanese = [
         "黒い犬が雪の中を走っている。",

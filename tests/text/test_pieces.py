@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
+from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 from captioner.errors import CaptionerError
 from captioner.text.pieces import (
     Kind,
+    Learned,
     Pieces,
     Reading,
     fold_word,
@@ -31,15 +35,16 @@ CAPTIONS = {
     "Japanese": ["黒い犬が雪の中を走っている。", "スーパーで「りんご」を買う。"],
     "Thai": ["สุนัขสีดำวิ่งบนหิมะ", "ผู้ชายสองคนยืน อยู่ริมถนน"],
 }
-KINDS: tuple[Kind, ...] = ("words", "characters", "bpe")
-
+KINDS: tuple[Kind, ...] = get_args(Kind)
+LEARNED: tuple[Learned, ...] = get_args(Learned)
 
 TEXTS = [text for captions in CAPTIONS.values() for text in captions] * 5
 
 
 @pytest.fixture(scope="module")
 def tokenizers() -> dict[Kind, Pieces]:
-    return {"words": Pieces("words"), "characters": Pieces("characters"), "bpe": Pieces.learn(TEXTS, 400)}
+    learned: dict[Kind, Pieces] = {kind: Pieces.learn(TEXTS, 400, kind) for kind in LEARNED}
+    return {"words": Pieces("words"), "characters": Pieces("characters"), **learned}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -62,10 +67,11 @@ def test_any_text_comes_back(kind: Kind, text: str) -> None:
     assert join_pieces(Pieces(kind).split(text)) == normalize(text)
 
 
-def test_subwords_begin_words_at_spaces(tokenizers: dict[Kind, Pieces]) -> None:
-    pieces = tokenizers["bpe"].split("Ein Hund springt über die Straße.")
+@pytest.mark.parametrize("kind", LEARNED)
+def test_subwords_begin_words_at_spaces(kind: Learned, tokenizers: dict[Kind, Pieces]) -> None:
+    pieces = tokenizers[kind].split("Ein Hund springt über die Straße.")
     assert "".join(pieces) == "▁Ein▁Hund▁springt▁über▁die▁Straße."
-    assert len(pieces) > len(tokenizers["bpe"].group(pieces)) == 7
+    assert len(pieces) > len(tokenizers[kind].group(pieces)) == 7
 
 
 @pytest.mark.parametrize(
@@ -113,9 +119,10 @@ def test_reading_in_pieces_is_reading_at_once(kind: Kind, language: str, tokeniz
         assert reading.is_open == (caption[-1].isalpha() and not 0xE00 <= ord(caption[-1]) < 0xE80)
 
 
-def test_subwords_are_the_same_each_time(tokenizers: dict[Kind, Pieces]) -> None:
-    again = Pieces.learn(TEXTS, 400)
-    assert again == tokenizers["bpe"]
+@pytest.mark.parametrize("kind", LEARNED)
+def test_subwords_are_the_same_each_time(kind: Learned, tokenizers: dict[Kind, Pieces]) -> None:
+    again = Pieces.learn(TEXTS, 400, kind)
+    assert again == tokenizers[kind]
     assert len(again.known_subwords()) < 400
     assert Vocabulary.from_captions([], tokenizer=again).words == (*SPECIAL_WORDS, *again.known_subwords())
 
@@ -125,6 +132,7 @@ def test_subwords_are_the_same_each_time(tokenizers: dict[Kind, Pieces]) -> None
     [
         ({"kind": "syllables", "model": ""}, "'syllables', unknown here"),
         ({"kind": "bpe", "model": ""}, "'bpe' lacks its subwords"),
+        ({"kind": "unigram", "model": ""}, "'unigram' lacks its subwords"),
         ({"kind": "words", "model": "{}"}, "'words' lacks its subwords, or has some"),
     ],
 )
@@ -133,6 +141,26 @@ def test_a_tokenizer_of_another_version_is_refused(facts: dict[str, str], messag
         Pieces(**facts)  # type: ignore[arg-type]
 
 
-def test_malformed_subwords_are_told() -> None:
+@pytest.mark.parametrize("kind", LEARNED)
+def test_malformed_subwords_are_told(kind: Learned) -> None:
     with pytest.raises(CaptionerError, match="its subwords are malformed"):
-        Pieces("bpe", '{"model": 5}').split("Hund")
+        Pieces(kind, '{"model": 5}').split("Hund")
+
+
+def test_a_word_is_divided_as_is_most_likely(tokenizers: dict[Kind, Pieces]) -> None:
+    """Against all divisions of a word into subwords, by their sums of log-probabilities (Kudo, 2018, equation 2)."""
+    scores = dict(json.loads(tokenizers["unigram"].model)["model"]["vocab"])
+    for word in ("▁springt", "▁Straße", "▁homme"):
+        best = max(divisions(word), key=lambda pieces: sum(scores.get(piece, -1e9) for piece in pieces))
+        assert tokenizers["unigram"].split(word.replace("▁", " ")) == best
+
+
+def divisions(word: str) -> Iterator[list[str]]:
+    yield [word]
+    for end in range(1, len(word)):
+        yield from ([word[:end], *rest] for rest in divisions(word[end:]))
+
+
+def test_too_few_subwords_for_the_characters_are_told() -> None:
+    with pytest.raises(CaptionerError, match="5 subwords cannot be learned .*; ask for more"):
+        Pieces.learn(TEXTS, 5, "unigram")
