@@ -69,6 +69,16 @@ class Caption:
         return join_words(self.words) if self.joined is None else self.joined
 
     @property
+    def continuation(self) -> str:
+        """What follows the prompt, as a line of text; the whole caption without one."""
+        if self.joined is None:
+            return join_words(self.words[self.given :])
+        text = self.joined
+        for word in self.words[: self.given]:
+            text = text.lstrip().removeprefix(word)
+        return text.lstrip()
+
+    @property
     def log_probability(self) -> float:
         """Natural logarithm of the probability of the whole caption, or of what follows a prompt, given the prompt."""
         return sum(self.word_log_probabilities[self.given :])

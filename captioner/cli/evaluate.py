@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="(default: test; with --val-share, val)",
     )
     add_drawn_arguments(parser)
+    text = "each image's prompt is that of the column or field prompt beside its captions; what follows it is scored"
+    parser.add_argument("--prompts", action="store_true", help=text)
     parser.add_argument(
         "--grounding",
         metavar="BOXES.json",
@@ -119,7 +123,8 @@ def run(args: argparse.Namespace) -> int:
     results: dict[str, Any] = {"images": len(records), "skipped": skipped.images}
     grounding = None
     if args.data:
-        evaluation = _score(records, captions, args.output, tokenization)
+        texts = [caption.continuation if args.prompts else caption.text for caption in captions]
+        evaluation = _score(records, texts, args.output, tokenization)
         more = {name: whole for name, (whole, _) in score_with_java(evaluation, args).items()}
         results |= {"split": args.split, **describe(evaluation), **more}
         naming = _name(records, captions, placed) if args.naming or args.confidence else None
@@ -155,6 +160,7 @@ def _check(args: argparse.Namespace) -> None:
             ("--grounding-words reference", args.grounding_words == "reference"),
             ("--output", args.output),
             ("--val-share", args.val_share is not None),
+            ("--prompts", args.prompts),
             ("--tokenizer", args.tokenizer != "ptb"),
             ("--lowercase", args.lowercase),
             ("--naming", args.naming),
@@ -164,7 +170,14 @@ def _check(args: argparse.Namespace) -> None:
         ):
             if given:
                 raise CaptionerError(f"{option} needs captions and image ids; give them with --data")
-
+    for option, given in (
+        ("--prompt", getattr(args, "prompt", None)),
+        ("--grounding", args.grounding),
+        ("--naming", args.naming),
+        ("--confidence", args.confidence),
+    ):
+        if args.prompts and given:
+            raise CaptionerError(f"--prompts and {option} exclude each other; leave out one of the two")
     if args.nonphotos and not args.confidence:
         raise CaptionerError("--nonphotos needs --confidence: it tells how sure the model is of pictures that are none")
     if args.nonphotos and not Path(args.nonphotos).is_dir():
@@ -192,11 +205,20 @@ def _records(
         return [Record(file, (), args.split, name) for name, file in found.items()]
     data, anywhere = Path(args.data), args.images_anywhere
     if args.val_share is not None:
-        return read_drawn(data, folder, splits, anywhere, args.split, args.val_share, args.val_seed, args.max_skipped)
-    records = read_records(data, folder, splits, anywhere=anywhere, wanted=(args.split,), skipped=skipped)
+        drawn = args.val_share, args.val_seed, args.max_skipped, args.prompts
+        return read_drawn(data, folder, splits, anywhere, args.split, *drawn)
+    wanted = (args.split,)
+    records = read_records(
+        data, folder, splits, anywhere=anywhere, wanted=wanted, skipped=skipped, prompts=args.prompts
+    )
     skipped.refuse_too_many(len(records), sum(len(record.captions) for record in records))
     if tokenization.needs_spaces:
         tell_unspaced((caption for record in records for caption in record.captions), args.data, UNSPACED_CURE)
+    if args.prompts and records and not any(record.prompt for record in records):
+        raise CaptionerError(
+            f"{args.data}: no caption has a prompt; write one into a column or field 'prompt' beside the caption, or "
+            "leave out --prompts"
+        )
     if not records:
         raise CaptionerError(
             f"{args.data}: no image is in split {args.split!r}; choose another --split (without one in the file, it "
@@ -225,11 +247,20 @@ def _placed(args: argparse.Namespace, records: Sequence[Record], scenes: dict[st
 def _generate(
     model: BaseCaptioner, records: Sequence[Record], options: DecodingOptions, batch_size: int, skipped: Skipped
 ) -> Iterator[tuple[Record, Caption]]:
-    """Caption every record's image, skipping unreadable ones."""
+    """Caption every record's image, which continues its prompt if it has one, skipping unreadable ones."""
     from captioner.utils.counter import counted
 
-    results = model.stream((record.image for record in records), options, batch_size)
-    for record, result in zip(records, counted(results, "Captioning", len(records)), strict=True):
+    of_prompts: dict[str, list[Record]] = {}
+    for record in records:
+        of_prompts.setdefault(record.prompt, []).append(record)
+    ordered = list(chain(*of_prompts.values()))
+
+    def caption_all() -> Iterator[Caption | CaptionerError]:
+        for prompt, part in of_prompts.items():
+            given = replace(options, prompt=prompt, max_words=options.max_words + len(prompt.split()))
+            yield from model.stream((record.image for record in part), given if prompt else options, batch_size)
+
+    for record, result in zip(ordered, counted(caption_all(), "Captioning", len(ordered)), strict=True):
         if isinstance(result, CaptionerError):
             skipped.image("unreadable", record.image.name, result)
         else:
@@ -237,16 +268,19 @@ def _generate(
 
 
 def _score(
-    records: Sequence[Record], captions: Sequence[Caption], output: str | None, tokenization: Tokenization
+    records: Sequence[Record], texts: Sequence[str], output: str | None, tokenization: Tokenization
 ) -> Evaluation[int | str]:
     from captioner import metrics
     from captioner.utils.files import replacing
 
-    candidates = {record.image_id: caption.text for record, caption in zip(records, captions, strict=True)}
     if output:
+        rows = [{"image_id": record.image_id, "caption": text} for record, text in zip(records, texts, strict=True)]
         with replacing(output) as path:
-            path.write_text(json.dumps([{"image_id": k, "caption": v} for k, v in candidates.items()]))
-    return metrics.evaluate(candidates, {record.image_id: record.captions for record in records}, tokenization)
+            path.write_text(json.dumps(rows))
+    # An image has a caption for each of its prompts.
+    ids = [f"{record.image_id} {record.prompt}" if record.prompt else record.image_id for record in records]
+    references = {id_: record.captions for id_, record in zip(ids, records, strict=True)}
+    return metrics.evaluate(dict(zip(ids, texts, strict=True)), references, tokenization)
 
 
 def _ground(

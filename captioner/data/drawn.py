@@ -23,6 +23,7 @@ def read_drawn(
     share: float,
     seed: int,
     max_skipped: float,
+    prompts: bool = False,
 ) -> list[Record]:
     """Read the records of a split that training draws with ``val_share`` and ``val_seed``.
 
@@ -37,6 +38,7 @@ def read_drawn(
         share: ``data.val_share`` of the training, in (0, 1).
         seed: ``data.val_seed`` of the training.
         max_skipped: Share of the images, and of the captions, that may be skipped, in [0, 1].
+        prompts: Whether prompts are read, as for `read_records`.
 
     Raises:
         CaptionerError: The file is unusable or has a validation split, or the share is out of range.
@@ -46,7 +48,9 @@ def read_drawn(
     if split not in DRAWN_SPLITS:
         raise CaptionerError(f"split {split!r} is not drawn; choose val, or train for the images that are left")
     skipped = Skipped(captions, max_skipped)
-    records = read_records(captions, images, splits, anywhere=anywhere, wanted=DRAWN_SPLITS, skipped=skipped)
+    records = read_records(
+        captions, images, splits, anywhere=anywhere, wanted=DRAWN_SPLITS, skipped=skipped, prompts=prompts
+    )
     if any(record.split == "val" for record in records):
         raise CaptionerError(f"{captions}: has a split 'val', beside which none is drawn; leave out the share")
     records = usable(with_words(records, skipped), skipped)
