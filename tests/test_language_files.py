@@ -26,11 +26,11 @@ GERMAN = [
     "Zwei Hunde spielen auf der Wiese.",
     "Die Männer stehen, der Hund bellt.",
 ]
-KINDS: tuple[Kind, ...] = ("words", "bpe", "unigram")
+KINDS: tuple[Kind, ...] = ("words", "unigram")
 
 
 def made(kind: Kind) -> Captioner:
-    tokenizer = Pieces(kind) if kind in ("words", "characters") else Pieces.learn(GERMAN * 5, 90, kind)
+    tokenizer = Pieces.learn(GERMAN * 5, 90, kind) if kind == "unigram" else Pieces(kind)
     return make_captioner(vocabulary=Vocabulary.from_captions(GERMAN, 1, tokenizer=tokenizer))
 
 
