@@ -257,7 +257,8 @@ def _generate(
 
     def caption_all() -> Iterator[Caption | CaptionerError]:
         for prompt, part in of_prompts.items():
-            given = replace(options, prompt=prompt, max_words=options.max_words + len(prompt.split()))
+            ids = model.vocabulary.encode(prompt)[1:-1]  # as in training, words that the model lacks are UNKNOWN
+            given = replace(options, prompt=tuple(ids), max_words=options.max_words + len(ids))
             yield from model.stream((record.image for record in part), given if prompt else options, batch_size)
 
     for record, result in zip(ordered, counted(caption_all(), "Captioning", len(ordered)), strict=True):

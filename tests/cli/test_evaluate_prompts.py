@@ -16,7 +16,8 @@ from captioner.text.pieces import Pieces
 from captioner.text.vocabulary import Vocabulary
 
 TEXTS = ["de Ein Hund rennt über die Straße.", "en A dog, two dogs: run on the street."]
-PROMPTS = ("de", "de Ein Hund", "en")
+PROMPTS = ("de", "de Ein Hund", "de Ein Kaninchen", "en")
+"""As in training, a model may lack words of a prompt."""
 
 
 @pytest.fixture(params=["english", "words"])
@@ -37,7 +38,8 @@ def rows(tmp_path: Path, model: Path) -> list[dict[str, Any]]:
     captioner = load(model)
     for number in range(2):
         for prompt in PROMPTS:
-            caption = captioner.caption(tmp_path / f"{number}.png", prompt=prompt, max_words=6 + len(prompt.split()))
+            ids = captioner.vocabulary.encode(prompt)[1:-1]
+            caption = captioner.caption(tmp_path / f"{number}.png", prompt=ids, max_words=6 + len(ids))
             row = {"image": f"{number}.png", "prompt": prompt, "captions": [caption.continuation], "split": "test"}
             rows.append(row)
     return rows
