@@ -42,7 +42,7 @@ MODELS = [
 @cache
 def vocabulary_of(language: str, kind: Kind) -> Vocabulary:
     captions = CAPTIONS[language]
-    tokenizer = Pieces(kind) if kind in ("words", "characters") else Pieces.learn(captions * 5, 90, kind)
+    tokenizer = Pieces.learn(captions * 5, 90, kind) if kind == "bpe" or kind == "unigram" else Pieces(kind)
     return Vocabulary.from_captions(captions, 1, tokenizer=tokenizer)
 
 
