@@ -161,7 +161,8 @@ class Packet:
         else:
             edits.append(self._inserted(self._node(block, mark)))
         content = _apply(self.content, edits)
-        Packet(content)  # never write a packet that cannot be parsed
+        if not self.is_new:  # which is ours throughout, with escaped text
+            Packet(content)  # never write a packet that cannot be parsed
         return content
 
     def without_ours(self) -> bytes | None:

@@ -34,13 +34,14 @@ def test_what_is_written_is_read_and_taken_back_byte_for_byte(content: bytes | N
     assert packet.without_ours() == content
 
 
-@given(st.text(max_size=40))
+@pytest.mark.parametrize("content", [None, their_packet()])
+@given(text=st.text(max_size=40))
 @settings(max_examples=50, deadline=None)
-def test_any_text_comes_back(text: str) -> None:
+def test_any_text_comes_back(content: bytes | None, text: str) -> None:
     kept = "".join(
         c for c in text if c in "\t\n\r" or (c >= " " and not "\ud800" <= c <= "\udfff" and c not in "\ufffe\uffff")
     )
-    packet = Packet(marked(Packet(their_packet()), text, DESCRIPTION))
+    packet = Packet(marked(Packet(content), text, DESCRIPTION))
     assert packet.texts.get(DESCRIPTION, "") == kept
     root = ElementTree.fromstring(packet.content.decode().strip("\ufeff"))  # what another parser reads
     [item] = root.iter(f"{DC}description")
