@@ -1,6 +1,6 @@
 """Tells the perplexity of a text to a language model.
 
-    python tools/experiments/perplexity.py runs/penn_treebank/language_model.safetensors ptb.test.txt
+    python tools/experiments/perplexity.py runs/language_model/language_model.safetensors ptb.test.txt
 
 Every token is predicted from all before it, the end of each line too: the text is read once from its first line to its
 last, the state carried. A token that the vocabulary lacks is <unk>, which is read and predicted like any other.
