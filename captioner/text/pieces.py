@@ -26,6 +26,8 @@ Kind = Literal["words", "characters", Learned]
 
 SPACE = "▁"
 _UNKNOWN = "<unk>"
+_STEP = 1e-4
+"""Difference of log-probability by which the library tells rare characters of a unigram model apart."""
 _APOSTROPHES = "'’"
 _JOINERS = "-‐‑\u200c\u200d"
 """Hyphens and the joiners of Arabic and Indic scripts: part of a word between two letters."""
@@ -140,7 +142,7 @@ class Pieces:
 def _in_order(learned: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
     """The subwords of a unigram model with their log-probabilities, `_UNKNOWN` first, as each training finds them.
 
-    The trainer adds up in an order of its own, and tells apart, by `_STEP`, characters that are too rare to be learned.
+    The trainer adds up in an order of its own, and orders characters that are too rare to be learned by `_STEP`.
     """
     scores = dict(learned)
     unknown = scores.pop(_UNKNOWN)
@@ -149,9 +151,6 @@ def _in_order(learned: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
     rare = {piece for piece in characters if scores[piece] < lowest + _STEP * (len(characters) + 1)}
     rounded = {piece: round(lowest if piece in rare else score, 3) for piece, score in scores.items()}
     return [(_UNKNOWN, unknown), *sorted(rounded.items(), key=lambda item: (-item[1], item[0]))]
-
-
-_STEP = 1e-4
 
 
 def _library() -> ModuleType:
