@@ -308,7 +308,11 @@ class _Pending:
         self._change = change
         self._new: Replacement | None = None
         self._error = f"{target.path}: {refusal}" if refusal and change.write else None
-        self.size = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes that wait to take the place of the old file."""
+        return 0 if self._new is None else self._new.size
 
     def attempt(self, step: Callable[[], None]) -> None:
         """Take a step, unless an earlier one has failed."""
@@ -326,8 +330,6 @@ class _Pending:
     def write(self) -> None:
         if self._change.write is not None:
             self._new = self._change.write()
-        if self._new is not None:
-            self.size = self._new.size
 
     def sync(self) -> None:
         if self._new is not None:

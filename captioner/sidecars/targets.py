@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias
 from captioner.errors import CaptionerError
 from captioner.sidecars.manifest import Entry, Manifests, digest_of, pack, unpack
 from captioner.sidecars.policy import Captioned, Decision, Policy, Slot
-from captioner.utils.files import Replacement, regular_size, replacing
+from captioner.utils.files import Replacement, regular_size
 
 CHANGED = "was changed since it was written; the text stays as it is"
 LARGEST = 2**28
@@ -236,8 +236,8 @@ class Target:
             original, modified = document.with_texts(back, {}), None
             if not back:
                 action, text = "changed", CHANGED
-        if not is_trial and original != content:
-            self._replace(original, modified)
+        if not is_trial and original != content and (new := self._write(original, modified)):
+            new.finish()
         return Row(action or ("remove" if original is None else "restore"), self.path, text)
 
     def _slots(self, content: bytes | None, document: Document, manifests: Manifests) -> dict[str, Slot]:
@@ -277,26 +277,19 @@ class Target:
             ours = {key: slot.before for key, slot in slots.items() if slot.ours}
             modified = self.path.stat().st_mtime_ns if content is not None and not ours else None
             facts = {"original": pack(document.with_texts(ours, {}) if ours else content), "modified": modified}
+        return facts | {"sha256": digest_of(new or b"")}, lambda: self._write(new)
 
-        def write() -> Replacement | None:
-            if new is None:
-                self.path.unlink(missing_ok=True)
-                return None
-            replacement = Replacement(self.path)
-            with replacement.writing() as temporary:
-                temporary.write_bytes(new)
-            return replacement
-
-        return facts | {"sha256": digest_of(new or b"")}, write
-
-    def _replace(self, new: bytes | None, modified: int | None = None) -> None:
-        if new is None:
+    def _write(self, content: bytes | None, modified: int | None = None) -> Replacement | None:
+        """Write a new file, as `Write` does."""
+        if content is None:
             self.path.unlink(missing_ok=True)
-            return
-        with replacing(self.path) as temporary:
-            temporary.write_bytes(new)
+            return None
+        new = Replacement(self.path)
+        with new.writing() as temporary:
+            temporary.write_bytes(content)
             if modified is not None:
                 os.utime(temporary, ns=(modified, modified))
+        return new
 
 
 def read_file(path: Path) -> bytes | None:

@@ -28,13 +28,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         CaptionerError: As for `Replacement`.
     """
     new = Replacement(path)
-    try:
-        with new.writing() as temporary:
-            yield temporary
-        new.sync()
-        new.commit()
-    finally:
-        new.discard()
+    with new.writing() as temporary:
+        yield temporary
+    new.finish()
 
 
 class Replacement:
@@ -95,6 +91,14 @@ class Replacement:
         with self._telling():
             self._temporary.replace(self._target)
             self._temporary = None
+
+    def finish(self) -> None:
+        """Take the steps that are left; if one fails, the temporary file is removed."""
+        try:
+            self.sync()
+            self.commit()
+        finally:
+            self.discard()
 
     def discard(self) -> None:
         """Remove the temporary file, if it has not taken the place of the old one."""

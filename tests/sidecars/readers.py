@@ -83,8 +83,7 @@ def write(target: Target, text: str = "a dog", confidence: float | None = 0.5, *
 def put(new: Replacement | None) -> None:
     """Lets a file that was written take the place of the old one."""
     if new is not None:
-        new.sync()
-        new.commit()
+        new.finish()
 
 
 def undo(target: Target) -> Row | None:
