@@ -7,10 +7,11 @@ from typing import get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from captioner.errors import CaptionerError
 from captioner.models.decoder import Decoder, DecoderConfig, State, Step
-from captioner.text.vocabulary import END, Unit
+from captioner.text.vocabulary import END, START, Unit
 
 BLIND = DecoderConfig(attention="none", image_input="none")
 """Default decoder of a language model."""
@@ -38,6 +39,19 @@ class LanguageConfig:
             raise CaptionerError(f"decoder.members is {self.decoder.members}; a language model has 1")
         if self.unit not in get_args(Unit):
             raise CaptionerError(f"unit {self.unit!r} is unknown; choose {', '.join(get_args(Unit))}")
+
+
+def total_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, int]:
+    """Negative log-probability of all tokens, and their number.
+
+    START is not counted: it always follows END.
+
+    Args:
+        logits: Shape (sentences, tokens, vocabulary).
+        targets: The tokens that came, shape (sentences, tokens).
+    """
+    total = cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=START, reduction="sum")
+    return total, int((targets != START).sum())
 
 
 class LanguageModel(nn.Module):

@@ -6,11 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from captioner.models.decoder import DecoderConfig, State
-from captioner.models.language_model import BLIND, LanguageConfig, LanguageModel
-from captioner.text.vocabulary import START
+from captioner.models.language_model import BLIND, LanguageConfig, LanguageModel, total_loss
 from captioner.training.base import TrainingModule
 from captioner.training.noising import drop_tokens
 from captioner.training.options import OptimizerOptions, WordNoiseOptions
@@ -105,10 +103,7 @@ class LanguageModule(TrainingModule):
         return {} if perplexity is None else {"perplexity": round(float(perplexity), 3)}
 
     def _read(self, batch: Tensor, batch_index: int) -> tuple[Tensor, int]:
-        """The mean loss per word of a chunk, shape (tracks, steps + 1), and the number of words.
-
-        START is not counted: it always follows END.
-        """
+        """The mean loss per word of a chunk, shape (tracks, steps + 1), and the number of words."""
         decoder, grid = self.model.decoder, self.model.nothing(len(batch))
         words, targets = batch[:, :-1], batch[:, 1:]
         if batch_index > 0 and self._carried is not None:
@@ -120,6 +115,5 @@ class LanguageModule(TrainingModule):
             words = drop_tokens(words, self.noise.word_dropout)
         logits, state = decoder.unroll(words, state, grid)
         self._carried = state._replace(recurrent=tuple(part.detach() for part in state.recurrent))
-        count = int((targets != START).sum())
-        total = cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=START, reduction="sum")
+        total, count = total_loss(logits, targets)
         return total / max(1, count), count  # a chunk may have no target except START

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch.nn.functional import cross_entropy
 
 from captioner import checkpoint
 from captioner.data.text_files import read_lines
 from captioner.errors import CaptionerError
-from captioner.models.language_model import LanguageModel
-from captioner.text.vocabulary import END, START, Vocabulary, split_text
+from captioner.models.language_model import LanguageModel, total_loss
+from captioner.text.vocabulary import END, START, UNKNOWN, Vocabulary, split_text
+from captioner.training.text_datamodule import ChunkSampler, Stream
 
 CHUNK = 1000
 """Tokens that are read at once, which bounds the memory that their probabilities take."""
@@ -57,16 +57,15 @@ def measure(model: LanguageModel, vocabulary: Vocabulary, lines: Sequence[str]) 
         lines: The lines of the text.
     """
     tokens = [split_text(line, model.config.unit) for line in lines]
-    ids = torch.tensor([[id_ for line in tokens for id_ in (START, *map(vocabulary.id, line), END)]])
+    stream = Stream([[START, *map(vocabulary.id, line), END] for line in tokens])
     grid = model.nothing(1)
-    state, nats = model.start(grid), 0.0
-    for begin in range(0, ids.shape[1] - 1, CHUNK):
-        chunk = ids[:, begin : begin + CHUNK + 1]
+    state, nats, count = model.start(grid), 0.0, 0
+    for places in ChunkSampler(stream, 1, CHUNK, shuffle=False):
+        chunk = stream[places]
         logits, state = model.decoder.unroll(chunk[:, :-1], state, grid)
-        loss = cross_entropy(logits.float().flatten(0, 1), chunk[:, 1:].flatten(), ignore_index=START, reduction="sum")
-        nats += float(loss)
-    unknown = sum(token not in vocabulary for line in tokens for token in line)
-    return Surprise(sum(map(len, tokens)) + len(tokens), unknown, nats)
+        total, counted = total_loss(logits, chunk[:, 1:])
+        nats, count = nats + float(total), count + counted
+    return Surprise(count, int((stream.ids == UNKNOWN).sum()), nats)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
