@@ -193,7 +193,7 @@ def _records(
     from captioner.data.caption_files import read_records
     from captioner.data.drawn import read_drawn
     from captioner.data.paths import refuse_links_out, resolve_path
-    from captioner.data.records import Record
+    from captioner.data.records import Record, refuse_without_prompts
     from captioner.data.unspaced import tell_unspaced
 
     folder, splits = (Path(p) if p else None for p in (args.images, args.splits))
@@ -214,11 +214,8 @@ def _records(
     skipped.refuse_too_many(len(records), sum(len(record.captions) for record in records))
     if tokenization.needs_spaces:
         tell_unspaced((caption for record in records for caption in record.captions), args.data, UNSPACED_CURE)
-    if args.prompts and records and not any(record.prompt for record in records):
-        raise CaptionerError(
-            f"{args.data}: no caption has a prompt; write one into a column or field 'prompt' beside the caption, or "
-            "leave out --prompts"
-        )
+    if args.prompts and records:
+        refuse_without_prompts(records, args.data, "leave out --prompts")
     if not records:
         raise CaptionerError(
             f"{args.data}: no image is in split {args.split!r}; choose another --split (without one in the file, it "

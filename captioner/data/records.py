@@ -63,6 +63,18 @@ def tags_of(entry: dict[str, Any], where: str) -> tuple[tuple[str, float], ...]:
     return tuple(tags)
 
 
+def refuse_without_prompts(records: Iterable[Record], files: str, cure: str) -> None:
+    """Refuse captions that were to continue prompts, if none has one.
+
+    Raises:
+        CaptionerError: No record has a prompt; it names the files and the other cure.
+    """
+    if not any(record.prompt for record in records):
+        raise CaptionerError(
+            f"{files}: no caption has a prompt; write one into a column or field 'prompt' beside the caption, or {cure}"
+        )
+
+
 def write_jsonl(records: Iterable[Record], path: Path) -> None:
     """Write records as JSON lines, atomically.
 

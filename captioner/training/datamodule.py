@@ -25,7 +25,7 @@ from captioner.data.dataset import CaptionDataset, collate
 from captioner.data.feature_cache import FeatureCache
 from captioner.data.filters import usable, with_words
 from captioner.data.images import limit_pixels
-from captioner.data.records import Record
+from captioner.data.records import Record, refuse_without_prompts
 from captioner.data.sampler import DrawSampler
 from captioner.data.shards import shard_sizes
 from captioner.data.skip_report import USUAL_SHARE, Skipped
@@ -194,11 +194,8 @@ class CaptionData(lightning.LightningDataModule):
         if self.val_share is not None:
             of_files = self._draw_validation(of_files, self.val_share)
         records = list(chain(*of_files))
-        if self.prompts and not any(record.prompt for record in records):
-            raise CaptionerError(
-                f"{', '.join(self.files)}: no caption has a prompt; write one into a column or field 'prompt' beside "
-                "the caption, or set data.prompts to false"
-            )
+        if self.prompts:
+            refuse_without_prompts(records, ", ".join(self.files), "set data.prompts to false")
         parts = {name: [record for record in records if record.split == name] for name in ("train", "val")}
         for name, part in parts.items():
             if not part:
